@@ -1,0 +1,55 @@
+"""Errors that ranp raises: each says where, what came, what was expected and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RanpError(Exception):
+    """Base of every error that a user of ranp can cause.
+
+    Example:
+        >>> print(RanpError("budget", got="macs=0", expected="a fraction in (0, 1]", hint="use macs=0.05"))
+        budget: got macs=0; expected a fraction in (0, 1]; use macs=0.05
+    """
+
+    def __init__(self, where: str, *, got: str, expected: str, hint: str = "") -> None:
+        parts = [f"{where}: got {got}", f"expected {expected}", hint]
+        super().__init__("; ".join(part for part in parts if part))
+        self.where = where
+
+
+class InputError(RanpError, ValueError):
+    """An argument, a batch or a loss of the wrong kind."""
+
+
+class TraceError(RanpError, RuntimeError):
+    """The model cannot be traced, or has nothing that can be pruned."""
+
+
+class BudgetError(RanpError, ValueError):
+    """A budget that is malformed or that no plan can meet."""
+
+
+class PlanError(RanpError, ValueError):
+    """A plan that does not fit the model it is applied to."""
+
+
+class ArtifactError(RanpError, ValueError):
+    """A saved artifact that is damaged, truncated, hostile or in the way."""
+
+
+class VerificationError(RanpError, RuntimeError):
+    """The pruned model does not compute what the plan says it computes."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that names the known word closest to a misspelt one.
+
+    Example:
+        >>> nearest("rapn-f", ["ranp-f", "ranp-m", "snip"])
+        "did you mean 'ranp-f'? known: ranp-f, ranp-m, snip"
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    listing = "known: " + ", ".join(known)
+    return f"did you mean {close[0]!r}? {listing}" if close else listing
