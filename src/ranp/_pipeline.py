@@ -1,0 +1,239 @@
+"""The story in one screen: trace, score, allocate, verify, apply."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ranp.allocation import allocate
+from ranp.budget import Budget
+from ranp.errors import TraceError
+from ranp.graph import ChannelGraph
+from ranp.plan import Plan, make_plan
+from ranp.report import Report, make_report
+from ranp.scores import Scores
+from ranp.scoring import score
+from ranp.scoring._criteria import Importance
+from ranp.scoring._loss import Progress, Step
+from ranp.surgery import Verification, Weights, apply, verify
+from ranp.tracing import Shapes, run_fake, trace_once
+
+
+@dataclass(frozen=True, eq=False)
+class PruneResult:
+    """What `prune` returns.
+
+    Attributes:
+        model: The smaller model.
+        plan: Every decision, as data.
+        scores: What the decisions rest on.
+        report: What it did, for people.
+        verification: What was proven.
+    """
+
+    model: nn.Module
+    plan: Plan
+    scores: Scores
+    report: Report
+    verification: Verification
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Any,
+    batches: Iterable[Any],
+    loss_fn: Callable[[Any, Any], Any] | None = None,
+    *,
+    budget: Budget,
+    criterion: str = "ranp-f",
+    importance: Importance = "parameter",
+    lam: float | None = None,
+    seed: int = 0,
+    min_width: int = 1,
+    round_to: int = 1,
+    weights: Weights = "keep",
+    step: Step | None = None,
+    progress: Progress | None = None,
+) -> PruneResult:
+    """Prune a model once, before training.
+
+    Args:
+        model: Any convolutional network; it is left exactly as it was.
+        example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments); costs are counted at its shape.
+        batches: Yields `(inputs, targets)`; all of it is used for scoring.
+        loss_fn: From `(outputs, targets)` to a scalar.
+        budget: What the pruned model may cost.
+        criterion: `random`, `layerwise`, `vanilla`, `weighted`, `ranp-f`, `ranp-m` or `snip`.
+        importance: `parameter` or `neuron`; see `ranp.score`.
+        lam: Weight of the resource term of `ranp-f` and `ranp-m`.
+        seed: Seed of whatever is random.
+        min_width: Channels that every group keeps at least.
+        round_to: Round widths down to multiples of this.
+        weights: `keep` the surviving weights, or draw them anew by `glorot` or `orthogonal`.
+        step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
+        progress: Called with (what, done, total).
+
+    Returns:
+        The smaller model, the plan, the scores, a report, and what was proven.
+
+    Raises:
+        RanpError: Bad input, a model that cannot be pruned, or a budget that cannot be met; nothing has been changed.
+
+    Example:
+        >>> import torch
+        >>> import ranp
+        >>> model = nn.Sequential(nn.Conv3d(1, 8, 3), nn.ReLU(), nn.Conv3d(8, 2, 3))
+        >>> x, y = torch.randn(2, 1, 8, 8, 8), torch.randn(2, 2, 4, 4, 4)
+        >>> result = ranp.prune(model, x, [(x, y)], nn.functional.mse_loss, budget=ranp.Budget(macs=0.5))
+        >>> result.plan.widths
+        {'0': 4, '2': 2}
+        >>> result.verification.status
+        'exact'
+    """
+    clock = _Clock(progress)
+    with clock("tracing"):
+        graph = trace(model, example_inputs)
+        if not graph.groups:
+            raise _nothing_to_prune(graph)
+        # A budget that no plan can meet is refused before any batch is scored.
+        _dry_run(graph, budget, min_width, round_to)
+    with clock("scoring"):
+        scores = score(
+            model,
+            graph,
+            batches,
+            loss_fn,
+            criterion=criterion,
+            importance=importance,
+            lam=lam,
+            seed=seed,
+            step=step,
+            progress=progress,
+        )
+    with clock("allocating"):
+        plan = allocate(graph, scores, budget, min_width=min_width, round_to=round_to)
+    with clock("verifying"):
+        verification = verify(model, plan, example_inputs)
+    with clock("applying"):
+        small = apply(model, plan, weights=weights, seed=seed)
+    report = make_report(graph, plan, verification=verification.status, seconds=clock.seconds)
+    return PruneResult(small, plan, scores, report, verification)
+
+
+def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
+    """Understand a model: its channels, what ties them together, and what they cost.
+
+    The model runs under fake tensors, so nothing is computed and no activation is allocated. A forward that writes
+    channel numbers down (in a reshape, say) is found by running the pruned model under fake tensors too: the channels
+    in question stay whole, and the rest can be pruned.
+
+    Args:
+        model: Any module; it is left as it was.
+        example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments).
+
+    Raises:
+        TraceError: The forward cannot be run on the example inputs.
+
+    Example:
+        >>> import torch
+        >>> graph = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)), torch.zeros(1, 3, 16, 16))
+        >>> [(group.name, group.width) for group in graph.groups]
+        [('0', 8)]
+        >>> graph.cost([4]).macs
+        22736
+    """
+    graph, shapes = trace_once(model, example_inputs)
+    hard_coded: dict[str, str] = {}
+    while graph.groups and (culprits := _culprits(model, example_inputs, graph, shapes)):
+        hard_coded |= culprits
+        graph, _ = trace_once(model, example_inputs, hard_coded)
+    return graph
+
+
+def _culprits(model: nn.Module, example_inputs: Any, graph: ChannelGraph, shapes: Shapes) -> dict[str, str]:
+    """Weights of the layers whose channels cannot be removed because the forward counts on their number."""
+
+    def complaint(groups: list[int]) -> str:
+        plan = make_plan(graph, _halve(graph, set(groups)), **_UNDECIDED)
+        try:
+            found = run_fake(apply(model, plan), example_inputs)
+        except Exception as error:
+            return f"fails with fewer channels: {str(error).strip().splitlines()[0][:120]}"
+        return "" if found == shapes else f"returns {found} instead of {shapes} with fewer channels"
+
+    found: dict[str, str] = {}
+    for group in _failing(list(range(len(graph.groups))), complaint):
+        reason = complaint([group]) or "works only together with the channels of others"
+        start, stop = graph.offsets[group : group + 2]
+        for layer in graph.layers:
+            if ((layer.channels >= start) & (layer.channels < stop)).any():
+                found[layer.weight] = reason
+    return found
+
+
+_UNDECIDED: dict[str, Any] = {
+    "budget": Budget(macs=1.0),
+    "criterion": "",
+    "importance": "",
+    "lam": 0.0,
+    "seed": 0,
+    "min_width": 1,
+    "round_to": 1,
+    "versions": {},
+}
+
+
+def _halve(graph: ChannelGraph, groups: set[int]) -> dict[str, np.ndarray[Any, Any]]:
+    """Keep half the channels of some groups, and all of the others."""
+    return {
+        group.name: np.arange((group.width + 1) // 2 if index in groups else group.width)
+        for index, group in enumerate(graph.groups)
+    }
+
+
+def _failing(groups: list[int], complaint: Callable[[list[int]], str]) -> list[int]:
+    """The groups that cannot be narrowed, by halving the candidates."""
+    if not groups or not complaint(groups):
+        return []
+    if len(groups) == 1:
+        return groups
+    middle = len(groups) // 2
+    found = _failing(groups[:middle], complaint) + _failing(groups[middle:], complaint)
+    # Halves that work alone but not together depend on each other: one of them has to stay whole.
+    return found or groups[middle:]
+
+
+def _dry_run(graph: ChannelGraph, budget: Budget, min_width: int, round_to: int) -> None:
+    flat = Scores("", "", 0.0, 0, {}, np.zeros(len(graph.group_of)), 0)
+    allocate(graph, flat, budget, min_width=min_width, round_to=round_to)
+
+
+def _nothing_to_prune(graph: ChannelGraph) -> TraceError:
+    reasons = "; ".join(f"{entry.operator} in {entry.path or 'the model'} {entry.reason}" for entry in graph.frozen[:3])
+    return TraceError(
+        "model",
+        got=f"no channel that may be removed ({reasons or 'no convolution or linear layer ran'})",
+        expected="a network with at least one layer between its input and its output",
+    )
+
+
+class _Clock:
+    """Seconds of each step; tells the progress callback when one begins and ends."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def __call__(self, what: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        if self._progress is not None and what != "scoring":
+            self._progress(what, 0, 1)
+        yield
+        self.seconds[what] = time.perf_counter() - begin
+        if self._progress is not None and what != "scoring":
+            self._progress(what, 1, 1)

@@ -1,0 +1,5 @@
+"""Deciding what stays: from scores and a budget to a plan, on arrays alone."""
+
+from ranp.allocation._threshold import allocate
+
+__all__ = ["allocate"]

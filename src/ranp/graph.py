@@ -1,0 +1,244 @@
+"""What tracing understands of a model: plain data, from which everything else is decided.
+
+A *channel* is one index of a layer's output, together with everything that is tied to it. Channels with the same
+members form a *group*; channels of all groups are numbered through (`ChannelGraph.offsets`), so that scores, plans and
+costs are ordinary arrays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """Where the channels of a group sit along one dimension of one parameter or buffer.
+
+    Attributes:
+        parameter: Name in the model's state dict; the first one where it has several.
+        dim: The dimension.
+        positions: Indices along `dim`, of shape (width, indices per channel).
+        reads: Whether the parameter is a weight that reads the channels (and does not produce or scale them).
+    """
+
+    parameter: str
+    dim: int
+    positions: Ints
+    reads: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Channels that can be decided alike.
+
+    Attributes:
+        name: The first layer that produces the channels, with a suffix where one layer feeds several groups.
+        width: Number of channels.
+        members: The parameters that hold the channels.
+    """
+
+    name: str
+    width: int
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A convolution or linear layer; its neurons are its output channels.
+
+    Attributes:
+        name: Path of the module (of the weight, where a module has several).
+        weight: Name of its weight.
+        bias: Name of its bias, or None.
+        out_dim: The weight's dimension of output channels: 1 for transposed convolutions, else 0.
+        blocks: Blocks of a grouped convolution; 1 for all others.
+        macs: Multiply-adds of one traced forward pass.
+        output_elements: Elements of its output in one traced forward pass.
+        channels: For each neuron the graph-wide number of its channel, or -1 where it is always kept.
+        final: Whether its neurons are outputs of the model.
+    """
+
+    name: str
+    weight: str
+    bias: str | None
+    out_dim: int
+    blocks: int
+    macs: int
+    output_elements: int
+    channels: Ints
+    final: bool
+
+    @property
+    def width(self) -> int:
+        """Number of neurons."""
+        return len(self.channels)
+
+    @property
+    def prunable(self) -> bool:
+        """Whether any neuron may be removed."""
+        return bool((self.channels >= 0).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """A number that a module keeps besides its parameters, as a function of the kept widths.
+
+    Attributes:
+        module: Path of the module.
+        name: Attribute, such as `out_channels`, or `normalized_shape[0]` for an entry of a tuple.
+        axis: Row of `CostTable.axes` whose size is the attribute's value.
+    """
+
+    module: str
+    name: str
+    axis: int
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """A sum of products: factor times the sizes of some axes, for every term.
+
+    Attributes:
+        factors: Of shape (terms,).
+        axes: Rows of `CostTable.axes`, of shape (terms, axes per term); row 0 always has size 1.
+    """
+
+    factors: Ints
+    axes: Ints
+
+    def evaluate(self, sizes: Ints) -> int:
+        """The sum, given the size of every axis, of shape (axes,)."""
+        return int((self.factors * sizes[self.axes].prod(axis=1)).sum())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    One multiply-add (MAC) is one multiplication and one addition, so MACs are half of what counters of floating-point
+    operations report. Biases, norms and activations count no MACs.
+
+    Attributes:
+        macs: Multiply-adds of one forward pass at the traced shape.
+        params: Elements of all parameters.
+        activation_bytes: Bytes that the operators of one forward pass in eval mode allocate for their outputs; views
+            and in-place operators take none.
+        neurons: Output channels of all layers.
+    """
+
+    macs: int
+    params: int
+    activation_bytes: int
+    neurons: int
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Formulas of what a forward pass at the traced shape costs, as functions of the kept widths.
+
+    Attributes:
+        axes: Linear forms, of shape (axes, groups + 1): the size of an axis is its row times (widths, 1).
+        macs: See `Cost`, as are the others.
+        params: See `Cost`.
+        activation_bytes: See `Cost`.
+    """
+
+    axes: Ints
+    macs: Terms
+    params: Terms
+    activation_bytes: Terms
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Channels that stay whole, and why.
+
+    Attributes:
+        path: Module in whose forward the operator ran; empty for the model itself.
+        operator: The operator, or `output` for the model's outputs.
+        reason: Why its channels cannot be removed.
+        channels: How many channels of layers it keeps from being removed.
+        macs_share: Share of the model's multiply-adds that belongs to those channels' layers (0 to 1).
+    """
+
+    path: str
+    operator: str
+    reason: str
+    channels: int
+    macs_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGraph:
+    """Everything that scoring, costing, allocation and surgery need to know of a model.
+
+    Attributes:
+        groups: Channels that may be removed.
+        layers: Convolutions and linear layers in the order in which they ran.
+        attributes: Numbers to update in modules.
+        costs: Formulas of the kept widths.
+        frozen: What stays whole, and why.
+        shapes: Name and shape of every parameter and buffer (the model's fingerprint).
+        mixes: Whether an operator (such as a layer norm) mixes removable channels, so that removing one changes the
+            values of others.
+    """
+
+    groups: tuple[Group, ...]
+    layers: tuple[Layer, ...]
+    attributes: tuple[Attribute, ...]
+    costs: CostTable
+    frozen: tuple[Frozen, ...]
+    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
+    mixes: bool
+
+    @cached_property
+    def widths(self) -> Ints:
+        """Full width of every group, of shape (groups,)."""
+        return np.array([group.width for group in self.groups], dtype=np.int64)
+
+    @cached_property
+    def offsets(self) -> Ints:
+        """Number of each group's first channel, and at the end the number of all channels: shape (groups + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.widths)]).astype(np.int64)
+
+    @cached_property
+    def group_of(self) -> Ints:
+        """For every channel the number of its group, of shape (channels,)."""
+        return np.repeat(np.arange(len(self.groups)), self.widths)
+
+    @cached_property
+    def neurons(self) -> Ints:
+        """For every channel the number of layer neurons that it stands for, of shape (channels,)."""
+        counts = np.zeros(self.offsets[-1], dtype=np.int64)
+        for layer in self.layers:
+            np.add.at(counts, layer.channels[layer.channels >= 0], 1)
+        return counts
+
+    def cost(self, widths: npt.ArrayLike | None = None) -> Cost:
+        """What the network costs at given widths of its groups: exact, by formula, in microseconds.
+
+        Args:
+            widths: Kept channels of every group, of shape (groups,); all of them where not given.
+        """
+        given = self.widths if widths is None else np.asarray(widths, dtype=np.int64)
+        sizes = self.costs.axes @ np.append(given, 1)
+        return Cost(
+            macs=self.costs.macs.evaluate(sizes),
+            params=self.costs.params.evaluate(sizes),
+            activation_bytes=self.costs.activation_bytes.evaluate(sizes),
+            neurons=int(self._neurons_per_channel @ given) + self._fixed_neurons,
+        )
+
+    @cached_property
+    def _neurons_per_channel(self) -> Ints:
+        return self.neurons[self.offsets[:-1]] if len(self.groups) else np.zeros(0, dtype=np.int64)
+
+    @cached_property
+    def _fixed_neurons(self) -> int:
+        return sum(int((layer.channels < 0).sum()) for layer in self.layers)

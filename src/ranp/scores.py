@@ -1,0 +1,29 @@
+"""What scoring says of a network: plain arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ranp.graph import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of neurons and of channels; higher means more worth keeping.
+
+    Attributes:
+        criterion: Name of the criterion.
+        importance: Reading of importance, `parameter` or `neuron`; empty where the criterion needs none.
+        lam: Weight of the resource term; 0 where the criterion has none.
+        seed: Seed of whatever is random.
+        stages: For each step of the criterion, in order, the neurons' scores by layer, each of shape (neurons,).
+        channels: Score of every channel of the graph, added up over the layers that produce it: shape (channels,).
+        batches: Number of batches seen.
+    """
+
+    criterion: str
+    importance: str
+    lam: float
+    seed: int
+    stages: Mapping[str, Mapping[str, Floats]]
+    channels: Floats
+    batches: int

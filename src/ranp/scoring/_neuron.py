@@ -1,0 +1,164 @@
+"""The `neuron` reading of importance: the gradient of a gate on every channel, without weight gradients."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ranp.errors import InputError
+from ranp.graph import ChannelGraph, Floats, Layer
+from ranp.scoring._loss import Progress, Step, losses, prepared
+
+# Functions that read channels, and the dimension along which they do, counted from the end.
+_READERS: Mapping[Any, int] = {
+    F.conv1d: -2,
+    F.conv2d: -3,
+    F.conv3d: -4,
+    F.conv_transpose1d: -2,
+    F.conv_transpose2d: -3,
+    F.conv_transpose3d: -4,
+    F.linear: -1,
+    torch.matmul: -1,
+    Tensor.matmul: -1,
+    Tensor.__matmul__: -1,
+}
+
+
+def neuron_importance(
+    model: nn.Module,
+    graph: ChannelGraph,
+    batches: Iterable[Any],
+    step: Step,
+    *,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[dict[str, Floats], int]:
+    """Importance of every neuron by a gate on its channel (Xu et al., RANP, 3DV 2020).
+
+    With x = c * phi(h), s = |dL/dc| at c = 1, summed over batch and space and averaged over batches before the absolute
+    value is taken. The gate stands on the inputs of all layers that read the channel, hence after its norm and
+    activation; the gradients of one channel's gates add up. No layer needs a weight gradient.
+
+    Layers that produce a channel together share its importance equally. Neurons that are always kept (the model's
+    outputs) are gated where their layer returns them.
+
+    Returns:
+        For each layer an array of shape (neurons,), and the number of batches.
+    """
+    gates = _Gates(model, graph)
+    totals: dict[str, Tensor] = {}
+    seen = 0
+    with prepared(model, graph, set(), seed), gates:
+        for loss in losses(model, batches, step, progress):
+            found = torch.autograd.grad(loss, list(gates.ones.values()), allow_unused=True)
+            for name, gradient in zip(gates.ones, found, strict=True):
+                if gradient is not None:
+                    totals[name] = totals.get(name, torch.zeros_like(gradient)) + gradient
+            seen += 1
+            gates.check()
+    signed = {name: total.double().cpu().numpy() / seen for name, total in totals.items()}
+    channels = _by_channel(graph, signed)
+    return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}, seen
+
+
+class _Gate(torch.autograd.Function):
+    """Multiplies by ones: the forward is a view, the backward gives the gradient of the ones."""
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, ones: Tensor, dim: int) -> Tensor:
+        ctx.save_for_backward(source)
+        ctx.dim = dim
+        return source.view_as(source)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (source,), (gradient,) = ctx.saved_tensors, gradients
+        dim = ctx.dim % source.ndim
+        sums = (source * gradient).sum([d for d in range(source.ndim) if d != dim])
+        return (gradient if ctx.needs_input_grad[0] else None), sums, None
+
+
+class _Gates(TorchFunctionMode):
+    """Puts a gate in front of every layer that reads removable channels, and behind those that make fixed ones."""
+
+    def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
+        super().__init__()
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        reading = {m.parameter for group in graph.groups for m in group.members if m.reads}
+        fixed = {layer.weight: layer for layer in graph.layers if (layer.channels < 0).any()}
+        self.reading = {id(parameters[name]): name for name in reading}
+        self.fixed = {id(parameters[name]): layer for name, layer in fixed.items()}
+        self.ones: dict[str, Tensor] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        dim = _READERS.get(func)
+        if dim is None:
+            return func(*args, **kwargs)
+        args = list(args)
+        weight = args[1] if len(args) > 1 else kwargs.get("weight")
+        if id(weight) in self.reading:
+            name = self.reading[id(weight)]
+            if args:
+                args[0] = self._gate(name, args[0], dim)
+            else:
+                kwargs["input"] = self._gate(name, kwargs["input"], dim)
+        out = func(*args, **kwargs)
+        if id(weight) in self.fixed:
+            out = self._gate(_output_of(self.fixed[id(weight)]), out, dim)
+        return out
+
+    def _gate(self, name: str, source: Tensor, dim: int) -> Tensor:
+        if name not in self.ones:
+            self.ones[name] = torch.ones(
+                source.shape[dim], dtype=source.dtype, device=source.device, requires_grad=True
+            )
+        gated: Tensor = _Gate.apply(source, self.ones[name], dim)
+        return gated
+
+    def check(self) -> None:
+        """Make sure that no reader was missed.
+
+        Raises:
+            InputError: A weight is read by a function that gates do not know.
+        """
+        missed = sorted(name for name in self.reading.values() if name not in self.ones)
+        if missed:
+            raise InputError(
+                f"importance='neuron' at {missed[0]}",
+                got="a weight that no convolution, linear layer or matmul was called with",
+                expected="weights passed to torch's own layers as they are",
+                hint="use importance='parameter'",
+            )
+
+
+def _output_of(layer: Layer) -> str:
+    return f"output of {layer.name}"
+
+
+def _by_channel(graph: ChannelGraph, signed: Mapping[str, Floats]) -> Floats:
+    """|dL/dc| of every channel: its readers' gates added up, with their signs."""
+    total = np.zeros(int(graph.offsets[-1]))
+    for start, group in zip(graph.offsets, graph.groups, strict=False):
+        for member in group.members:
+            if member.reads and member.parameter in signed:
+                gates = signed[member.parameter]
+                # Blocks of a grouped convolution read through the same column of the weight.
+                size = graph.shapes[member.parameter][member.dim]
+                folded = gates.reshape(-1, size).sum(0)
+                total[start : start + group.width] += folded[member.positions].sum(1)
+    return np.abs(total)
+
+
+def _by_layer(graph: ChannelGraph, layer: Layer, channels: Floats, signed: Mapping[str, Floats]) -> Floats:
+    fixed = layer.channels < 0
+    found = np.zeros(layer.width)
+    inside = layer.channels[~fixed]
+    found[~fixed] = channels[inside] / graph.neurons[inside]
+    if fixed.any() and _output_of(layer) in signed:
+        found[fixed] = np.abs(signed[_output_of(layer)])[fixed]
+    return found

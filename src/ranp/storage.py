@@ -1,0 +1,201 @@
+"""Artifacts: a folder with a plan and weights, written at once or not at all; loading one runs no code.
+
+A folder holds `plan.json` (the plan), `weights.safetensors` (every parameter and buffer, once), and `artifact.json`
+(format, version, and the SHA-256 of the other two).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ranp.errors import ArtifactError, PlanError
+from ranp.plan import Plan
+from ranp.surgery import apply
+
+FORMAT_VERSION = 1
+_FILES = ("plan.json", "weights.safetensors")
+
+
+def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
+    """Write a pruned model and its plan into a new folder.
+
+    Args:
+        model: The pruned model, trained or not.
+        plan: The plan it was made by.
+        folder: Where to; must not exist yet.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtifactError: The folder exists, or cannot be written. Nothing half-written is left behind.
+    """
+    with new_folder(folder) as partial:
+        (partial / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
+        save_file(tensors, partial / "weights.safetensors")
+        digests = {name: _digest(partial / name) for name in _FILES}
+        manifest = {"format": "ranp-artifact", "version": FORMAT_VERSION, "sha256": digests}
+        (partial / "artifact.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return Path(folder)
+
+
+def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
+    """Read a pruned model back.
+
+    Args:
+        folder: What `save` wrote.
+        model: A freshly built full model, like the one that was pruned; it is left as it is.
+
+    Returns:
+        The pruned model with the stored weights, in training or eval mode as `model` is.
+
+    Raises:
+        ArtifactError: A file is missing, damaged or not what `save` writes.
+        PlanError: The model is not like the one that was pruned.
+    """
+    plan = load_plan(folder)
+    small = apply(model, plan)
+    _fill(small, Path(folder) / "weights.safetensors")
+    return small
+
+
+def load_plan(folder: str | os.PathLike[str]) -> Plan:
+    """Read the plan of an artifact, after checking that the artifact is whole.
+
+    Raises:
+        ArtifactError: A file is missing, damaged or not what `save` writes.
+    """
+    root = Path(folder)
+    try:
+        manifest = json.loads((root / "artifact.json").read_text(encoding="utf-8"))
+        found = {name: _digest(root / name) for name in _FILES}
+        expected = manifest["sha256"]
+        if manifest.get("format") != "ranp-artifact" or manifest.get("version") != FORMAT_VERSION:
+            raise ArtifactError(
+                str(root),
+                got=f"{manifest.get('format')!r} version {manifest.get('version')!r}",
+                expected=f"'ranp-artifact' version {FORMAT_VERSION}",
+            )
+        for name in _FILES:
+            if found[name] != expected[name]:
+                raise ArtifactError(
+                    str(root / name),
+                    got="contents that do not match their checksum",
+                    expected="the file as it was saved",
+                    hint="it is damaged or was changed: copy it again",
+                )
+        return Plan.from_json((root / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, (ArtifactError, PlanError)):
+            raise
+        raise ArtifactError(
+            str(root),
+            got=f"{type(error).__name__}: {error}",
+            expected="a folder that ranp.save wrote (artifact.json, plan.json, weights.safetensors)",
+        ) from error
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder that appears under its name once it is complete, or not at all.
+
+    Raises:
+        ArtifactError: The folder exists already, or its parent cannot be written.
+    """
+    target = Path(folder)
+    refuse_existing(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
+    try:
+        yield partial
+        partial.chmod(0o755)
+        refuse_existing(target)
+        partial.rename(target)
+    except OSError as error:
+        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise if something is already there.
+
+    Raises:
+        ArtifactError: It is.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ArtifactError(
+            str(folder),
+            got="a path that exists",
+            expected="a new folder",
+            hint="choose another name or remove it; nothing is overwritten",
+        )
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer once, under its first name."""
+    found: dict[str, Tensor] = dict(model.named_parameters())
+    found.update(model.named_buffers())
+    return found
+
+
+def _fill(model: nn.Module, path: Path) -> None:
+    tensors = named_tensors(model)
+    try:
+        with safe_open(path, framework="pt") as stored:
+            names = set(stored.keys())
+            if names != tensors.keys():
+                odd = min(names ^ tensors.keys())
+                raise ArtifactError(
+                    str(path),
+                    got=f"{'no' if odd in tensors else 'an unknown'} tensor {odd!r}",
+                    expected="the pruned model's parameters and buffers",
+                )
+            values = {name: stored.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(str(path), got=str(error), expected="a safetensors file as ranp writes it") from error
+    for name, value in values.items():
+        if value.shape != tensors[name].shape or value.dtype != tensors[name].dtype:
+            raise ArtifactError(
+                f"{path}: {name}",
+                got=f"{value.dtype} {tuple(value.shape)}",
+                expected=f"{tensors[name].dtype} {tuple(tensors[name].shape)}",
+                hint="build the model as it was built when it was pruned",
+            )
+    with torch.no_grad():
+        for name, value in values.items():
+            tensors[name].copy_(value)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON at once or not at all, with nothing that JSON does not know."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""From a model and a plan to a smaller model."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ranp.errors import PlanError
+from ranp.plan import Plan, Setting, Slice
+from ranp.surgery._initialise import Weights, redraw
+
+# The only attributes that a plan may set: a plan from elsewhere is data, not to be trusted.
+SETTABLE = frozenset(
+    {
+        "in_channels",
+        "out_channels",
+        "groups",
+        "num_features",
+        "num_channels",
+        "num_groups",
+        "in_features",
+        "out_features",
+        "num_parameters",
+        "normalized_shape",
+    }
+)
+
+
+def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
+    """Make the smaller model that a plan describes.
+
+    Args:
+        model: The full model, or one like it with other input channels or classes; it is left as it is.
+        plan: What to keep.
+        weights: `keep` copies the surviving weights exactly; `glorot` and `orthogonal` draw them anew.
+        seed: Seed of weights drawn anew.
+
+    Returns:
+        A new model of the same classes, dense and with ordinary parameters; parameters and modules that the model
+        shares under several names are shared in the same way.
+
+    Raises:
+        PlanError: The plan was made for another model; nothing has been changed.
+    """
+    tensors = _named_tensors(model)
+    _check_fingerprint(plan, tensors)
+    # Deep-copying with the sliced tensors already in the memo never copies a full weight, and keeps every alias.
+    memo: dict[int, Any] = {}
+    sliced: dict[str, list[Slice]] = {}
+    for entry in plan.slices:
+        sliced.setdefault(entry.tensor, []).append(entry)
+    for name, entries in sliced.items():
+        memo[id(tensors[name])] = _cut(tensors[name], entries)
+    try:
+        small = copy.deepcopy(model, memo)
+    except RuntimeError as error:
+        raise PlanError(
+            "apply",
+            got=f"a model that cannot be copied: {error}",
+            expected="a model that copy.deepcopy takes",
+        ) from error
+    modules = dict(small.named_modules(remove_duplicate=False))
+    for setting in plan.settings:
+        _set(modules, setting)
+    if weights != "keep":
+        redraw(small, weights, seed)
+    return small
+
+
+def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    found.update(model.named_buffers(remove_duplicate=False))
+    return found
+
+
+def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+    missing, extra = plan.shapes.keys() - tensors.keys(), tensors.keys() - plan.shapes.keys()
+    if missing or extra:
+        raise PlanError(
+            "apply",
+            got=f"a model {'without' if missing else 'with'} {min(missing or extra)!r}",
+            expected="the model the plan was made for",
+            hint="build the model as it was built when it was pruned",
+        )
+    for entry in plan.slices:
+        shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
+        if not 0 <= entry.dim < len(shape) or shape[entry.dim] != entry.size:
+            raise PlanError(
+                f"apply: {entry.tensor}",
+                got=f"shape {shape}",
+                expected=f"size {entry.size} along dimension {entry.dim}",
+                hint="the plan was made for another model; only input channels and classes may differ",
+            )
+
+
+def _cut(tensor: Tensor, entries: list[Slice]) -> Tensor:
+    found = tensor.detach()
+    for entry in entries:
+        index = torch.tensor(entry.keep, device=tensor.device)
+        found = found.index_select(entry.dim, index)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(found, requires_grad=tensor.requires_grad)
+    return found
+
+
+def _set(modules: Mapping[str, nn.Module], setting: Setting) -> None:
+    base, _, index = setting.name.partition("[")
+    module = modules.get(setting.module)
+    if base not in SETTABLE or module is None or not hasattr(module, base) or setting.value < 1:
+        raise PlanError(
+            f"apply: {setting.module or 'model'}",
+            got=f"{setting.name} = {setting.value}",
+            expected="a size attribute of a module of this model",
+        )
+    value: Any = setting.value
+    if index:
+        entries = list(getattr(module, base))
+        entries[int(index.rstrip("]"))] = value
+        value = tuple(entries)
+    setattr(module, base, value)

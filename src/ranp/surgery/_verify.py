@@ -1,0 +1,186 @@
+"""The proof: pruned output equals the output of the original with the removed channels' consumers zeroed."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ranp.errors import VerificationError
+from ranp.plan import Plan
+from ranp.surgery._apply import apply
+
+TOLERANCE = 1e-9
+_SIDES = (8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was proven.
+
+    Attributes:
+        status: `exact`: outputs are equal in float64. `structural`: a norm mixes channels, so that removing one changes
+            others; shapes, finiteness and gradients were checked instead.
+        max_error: Largest difference of outputs, relative to the largest output (at least 1); NaN if structural.
+        outputs: Shapes of the outputs that were compared.
+    """
+
+    status: Literal["exact", "structural"]
+    max_error: float
+    outputs: tuple[tuple[int, ...], ...]
+
+
+def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
+    """Prove that pruning a model by a plan does what the plan says, in float64 and eval mode.
+
+    The model is copied; in one copy every weight that reads a removed channel is set to zero there, the other is
+    pruned, and both get the same noise as input. Large inputs are first cut to few positions per side, where the model
+    runs on such: what happens to channels does not depend on their number.
+
+    Args:
+        model: The full model.
+        plan: A plan for it.
+        example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments).
+
+    Raises:
+        VerificationError: The outputs differ, or are not finite.
+        PlanError: The plan was made for another model.
+    """
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        masked = _double(model)
+        small = apply(masked, plan)
+        mask(masked, plan)
+        inputs, expected = _run_small(masked, example_inputs)
+        if not all(torch.isfinite(tensor).all() for tensor in expected):
+            raise VerificationError(
+                "verify",
+                got="outputs of the full model that are not finite",
+                expected="finite outputs",
+                hint="check the model's weights for NaN",
+            )
+        if plan.mixes:
+            return _structural(small, inputs, expected)
+        with torch.no_grad():
+            found = _outputs(small, inputs)
+    return _compare(expected, found)
+
+
+def mask(model: nn.Module, plan: Plan) -> None:
+    """Set every weight that reads a removed channel to zero there, in place."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for entry in plan.slices:
+        if entry.reads:
+            gone = sorted(set(range(entry.size)) - set(entry.keep))
+            index = torch.tensor(gone, device=parameters[entry.tensor].device)
+            parameters[entry.tensor].data.index_fill_(entry.dim, index, 0.0)
+
+
+def _compare(expected: list[Tensor], found: list[Tensor]) -> Verification:
+    shapes = tuple(tuple(tensor.shape) for tensor in expected)
+    if tuple(tuple(tensor.shape) for tensor in found) != shapes:
+        raise VerificationError(
+            "verify", got=f"output shapes {[tuple(t.shape) for t in found]}", expected=f"{list(shapes)}"
+        )
+    scale = max((float(tensor.abs().max()) for tensor in expected if tensor.numel()), default=1.0)
+    gaps = [float((a - b).abs().max()) for a, b in zip(expected, found, strict=True) if a.numel()]
+    error = max(gaps, default=0.0) / max(scale, 1.0)
+    if not error <= TOLERANCE:
+        raise VerificationError(
+            "verify",
+            got=f"outputs that differ by {error:.3g}",
+            expected=f"the masked original's output to {TOLERANCE:g}",
+            hint="the model's forward does something tracing misunderstood: please report it",
+        )
+    return Verification("exact", error, shapes)
+
+
+def _structural(small: nn.Module, inputs: Any, wanted: list[Tensor]) -> Verification:
+    with torch.enable_grad():
+        for parameter in small.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        found = _outputs(small, inputs)
+        shapes = [tuple(tensor.shape) for tensor in wanted]
+        if [tuple(tensor.shape) for tensor in found] != shapes:
+            raise VerificationError(
+                "verify", got=f"output shapes {[tuple(t.shape) for t in found]}", expected=f"{shapes}"
+            )
+        total = torch.stack([tensor.abs().sum() for tensor in found if tensor.requires_grad]).sum()
+        gradients = torch.autograd.grad(total, list(small.parameters()), allow_unused=True)
+    checked = [total, *(gradient for gradient in gradients if gradient is not None)]
+    if not all(torch.isfinite(tensor).all() for tensor in checked):
+        raise VerificationError("verify", got="outputs or gradients that are not finite", expected="finite ones")
+    return Verification("structural", float("nan"), tuple(shapes))
+
+
+def _double(model: nn.Module) -> nn.Module:
+    """A copy in float64 and eval mode, without a copy in the given precision on the way."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(_as_double(parameter.detach()), requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = _as_double(buffer.detach())
+    return copy.deepcopy(model, memo).eval()
+
+
+def _as_double(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
+
+
+def _run_small(model: nn.Module, example_inputs: Any) -> tuple[Any, list[Tensor]]:
+    """The smallest inputs that the model takes, and its outputs on them."""
+    for side in _SIDES:
+        inputs = _noise(example_inputs, side)
+        try:
+            with torch.no_grad():
+                return inputs, _outputs(model, inputs)
+        except Exception:
+            # Too small for this model, or it takes one size only: the next size, and at last the given one, decides.
+            continue
+    inputs = _noise(example_inputs, None)
+    with torch.no_grad():
+        return inputs, _outputs(model, inputs)
+
+
+def _noise(value: Any, side: int | None) -> Any:
+    """Inputs like the given ones: float64 noise for floating-point tensors, cut to `side` per spatial dimension."""
+    generator = torch.Generator().manual_seed(0)
+
+    def like(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {key: like(entry) for key, entry in item.items()}
+        if isinstance(item, (tuple, list)):
+            return type(item)(like(entry) for entry in item)
+        if not isinstance(item, Tensor):
+            return item
+        if side is not None and item.ndim >= 4:
+            item = item[(slice(None), slice(None), *(slice(0, side),) * (item.ndim - 2))]
+        if not item.is_floating_point():
+            return item
+        return torch.randn(item.shape, generator=generator, dtype=torch.float64).to(item.device)
+
+    return like(value)
+
+
+def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    if isinstance(inputs, Mapping):
+        out = model(**inputs)
+    else:
+        out = model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+    return [tensor for tensor in _tensors(out) if tensor.is_floating_point()]
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for entry in fields(value):
+            yield from _tensors(getattr(value, entry.name))

@@ -1,0 +1,280 @@
+"""From the tracer's records to a ChannelGraph: coupled channels, groups, layers and cost formulas."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from ranp.graph import Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
+from ranp.tracing._labels import Labels
+from ranp.tracing._tracer import Axis, LayerCall, Tracer
+
+
+class Builder:
+    """Numbers the removable channels and expresses all that was recorded in terms of them."""
+
+    def __init__(self, model: nn.Module, tracer: Tracer) -> None:
+        self.model, self.tracer = model, tracer
+        self.component = tracer.component_of()
+        self.calls = _by_weight(tracer.layers)
+        self.axes: dict[bytes, int] = {}
+        self.rows: list[Ints] = []
+        self._number_channels()
+
+    def _number_channels(self) -> None:
+        """Find the removable components and give those with the same members consecutive numbers.
+
+        `self.channel` maps a label to (group, channel within the group), or -1 where it stays.
+        """
+        count = len(self.component)
+        produced = self._components(call.out for call in self.calls.values())
+        fixed = self._components(labels for labels, _ in self.tracer.freezes)
+        removable = np.zeros(count, dtype=bool)
+        removable[produced] = True
+        removable[fixed] = False
+        roots = np.flatnonzero(removable)
+        signature = self._signatures(roots)
+        _, first, kind = np.unique(signature, return_index=True, return_inverse=True)
+        rank = np.argsort(np.argsort(first))[kind.reshape(-1)]
+        order = np.argsort(rank, kind="stable")
+        self.group = np.full(count, -1, dtype=np.int64)
+        self.channel = np.full(count, -1, dtype=np.int64)
+        self.widths = np.bincount(rank, minlength=0).astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(self.widths)])
+        self.group[roots[order]] = rank[order]
+        self.channel[roots[order]] = np.arange(len(roots)) - starts[rank[order]]
+        self.offsets = starts
+
+    def _components(self, found: Iterable[Labels | None]) -> Labels:
+        arrays = [labels.reshape(-1) for labels in found if labels is not None]
+        return np.unique(self.component[np.concatenate(arrays)]) if arrays else np.zeros(0, dtype=np.int64)
+
+    def _signatures(self, roots: Labels) -> Labels:
+        """A number for each component that says how often it occurs in each parameter dimension and each axis."""
+        random = np.random.default_rng(0)
+        total = np.zeros(len(self.component), dtype=np.int64)
+        with np.errstate(over="ignore"):
+            for labels in self._occurrences():
+                weight = random.integers(1, 2**62)
+                np.add.at(total, self.component[labels], weight)
+        return total[roots]
+
+    def _occurrences(self) -> Iterable[Labels]:
+        for source in self.tracer.sources:
+            yield np.arange(source.first, source.first + source.size)
+        seen: set[bytes] = set()
+        for _, axes in (*self.tracer.macs, *self.tracer.activations):
+            for axis in axes:
+                if axis.labels is not None and (key := axis.labels.tobytes()) not in seen:
+                    seen.add(key)
+                    yield axis.labels
+
+    # -- cost formulas -------------------------------------------------------------------------------------------
+
+    def _row(self, labels: Labels) -> Ints:
+        """An axis as a linear form over (widths, 1)."""
+        groups = self.group[self.component[labels]]
+        counts = np.bincount(groups[groups >= 0], minlength=len(self.widths))
+        return np.append(counts // np.maximum(self.widths, 1), np.sum(groups < 0)).astype(np.int64)
+
+    def axis(self, labels: Labels) -> int:
+        """Number of the axis with these labels."""
+        row = self._row(labels)
+        key = row.tobytes()
+        if key not in self.axes:
+            self.axes[key] = len(self.rows)
+            self.rows.append(row)
+        return self.axes[key]
+
+    def terms(self, products: Iterable[tuple[int, Sequence[Axis]]]) -> Terms:
+        """Products of axes, like ones added up; axes of constant size go into the factor."""
+        collected: dict[tuple[int, ...], int] = defaultdict(int)
+        for given, axes in products:
+            factor, indices = given, []
+            for axis in axes:
+                index = None if axis.labels is None else self.axis(axis.labels)
+                if index is None or not self.rows[index][:-1].any():
+                    factor *= axis.size
+                else:
+                    indices.append(index)
+            collected[tuple(sorted(indices))] += factor
+        longest = max((len(key) for key in collected), default=0) or 1
+        table = [list(key) + [0] * (longest - len(key)) for key in collected]
+        return Terms(
+            np.array(list(collected.values()), dtype=np.int64),
+            np.array(table, dtype=np.int64).reshape(-1, longest),
+        )
+
+    def costs(self) -> CostTable:
+        """All formulas."""
+        one = np.append(np.zeros(len(self.widths)), 1).astype(np.int64)
+        self.rows.append(one)
+        self.axes[one.tobytes()] = 0
+        by_tensor = defaultdict(list)
+        for source in self.tracer.sources:
+            labels = np.arange(source.first, source.first + source.size)
+            by_tensor[source.tensor].append(Axis(labels, source.size))
+        params = [
+            (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
+            for name, parameter in self.model.named_parameters()
+        ]
+        macs, counted = self.terms(self.tracer.macs), self.terms(params)
+        activations = self.terms(self.tracer.activations)
+        self.attribute_list = list(self.attributes())
+        return CostTable(np.stack(self.rows), macs, counted, activations)
+
+    def attributes(self) -> Iterable[Attribute]:
+        """Module attributes that change with the widths."""
+        modules = dict(self.model.named_modules())
+        for (path, name), labels in self.tracer.attributes.items():
+            index = self.axis(labels)
+            held = _attribute(modules[path], name)
+            if self.rows[index][:-1].any() and held == labels.size:
+                yield Attribute(path, name, index)
+
+    # -- groups and layers ---------------------------------------------------------------------------------------
+
+    def groups(self, names: Sequence[str]) -> tuple[Group, ...]:
+        """All groups, with where their channels sit in every parameter and buffer."""
+        reading = {source for labels in self.tracer.reads if (source := self.tracer.source(labels))}
+        members: dict[int, list[Member]] = defaultdict(list)
+        for source in self.tracer.sources:
+            component = self.component[source.first : source.first + source.size]
+            found = self.group[component]
+            for group in np.unique(found[found >= 0]).tolist():
+                inside = np.flatnonzero(found == group)
+                order = np.argsort(self.channel[component[inside]], kind="stable")
+                positions = inside[order].reshape(self.widths[group], -1)
+                members[group].append(Member(source.tensor, source.dim, positions, source in reading))
+        return tuple(
+            Group(name, int(width), tuple(members[index]))
+            for index, (name, width) in enumerate(zip(names, self.widths, strict=True))
+        )
+
+    def layers(self, final: set[int]) -> tuple[Layer, ...]:
+        """All layers, named by their weights."""
+        return tuple(
+            Layer(
+                name=layer_name(weight),
+                weight=weight,
+                bias=call.bias,
+                out_dim=call.out_dim,
+                blocks=call.blocks,
+                macs=call.macs,
+                output_elements=call.output_elements,
+                channels=self._channels(call),
+                final=call.out is None or bool(final & set(self.component[call.out].tolist())),
+            )
+            for weight, call in self.calls.items()
+        )
+
+    def _channels(self, call: LayerCall) -> Ints:
+        if call.out is None:
+            return np.full(call.width, -1, dtype=np.int64)
+        component = self.component[call.out]
+        group = self.group[component]
+        return np.where(group >= 0, self.offsets[group] + self.channel[component], -1)
+
+    def frozen(self) -> tuple[Frozen, ...]:
+        """Layers' channels that stay whole, by the operator that first asked for it."""
+        first: dict[int, int] = {}
+        for index, (labels, _) in enumerate(self.tracer.freezes):
+            for component in np.unique(self.component[labels]).tolist():
+                first.setdefault(component, index)
+        total = max(sum(call.macs for call in self.calls.values()), 1)
+        channels: dict[int, int] = defaultdict(int)
+        macs: dict[int, float] = defaultdict(float)
+        for call in self.calls.values():
+            for component in [] if call.out is None else self.component[call.out].tolist():
+                if component in first:
+                    channels[first[component]] += 1
+                    macs[first[component]] += call.macs / call.width / total
+        return _merge_notes(
+            Frozen(note.path, note.operator, note.reason, channels[index], macs[index])
+            for index, (_, note) in enumerate(self.tracer.freezes)
+            if index in channels
+        )
+
+    def mixes(self) -> bool:
+        """Whether removable channels are mixed without weights."""
+        return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
+
+
+def build(model: nn.Module, tracer: Tracer, final: set[int]) -> ChannelGraph:
+    """Assemble the graph; `final` holds the labels of the model's outputs."""
+    builder = Builder(model, tracer)
+    layers = builder.layers({int(builder.component[label]) for label in final})
+    names = _group_names(layers, builder)
+    costs = builder.costs()
+    tensors = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    shapes = {name: tuple(tensor.shape) for found in tensors for name, tensor in found}
+    return ChannelGraph(
+        groups=builder.groups(names),
+        layers=layers,
+        attributes=tuple(builder.attribute_list),
+        costs=costs,
+        frozen=builder.frozen(),
+        shapes=shapes,
+        mixes=builder.mixes(),
+    )
+
+
+def layer_name(weight: str) -> str:
+    """A layer's name: the path of its module, or of its weight where that is not called `weight`."""
+    return weight.removesuffix(".weight")
+
+
+def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
+    """One entry for each weight: a layer that runs several times costs as often."""
+    found: dict[str, LayerCall] = {}
+    for call in calls:
+        known = found.get(call.weight)
+        found[call.weight] = (
+            call
+            if known is None
+            else replace(
+                known,
+                macs=known.macs + call.macs,
+                output_elements=known.output_elements + call.output_elements,
+            )
+        )
+    return found
+
+
+def _group_names(layers: Sequence[Layer], builder: Builder) -> list[str]:
+    """Name each group by the first layer that produces it; a suffix tells several groups of one layer apart."""
+    names, used = [], defaultdict[str, int](int)
+    group_of = np.repeat(np.arange(len(builder.widths)), builder.widths)
+    producer: dict[int, str] = {}
+    for layer in layers:
+        for group in np.unique(group_of[layer.channels[layer.channels >= 0]]).tolist():
+            producer.setdefault(group, layer.name)
+    for group in range(len(builder.widths)):
+        name = producer[group]
+        used[name] += 1
+        names.append(name if used[name] == 1 else f"{name}#{used[name]}")
+    return names
+
+
+def _attribute(module: nn.Module, name: str) -> object:
+    """The value of an attribute, or of an entry of a tuple: `normalized_shape[0]`."""
+    base, _, index = name.partition("[")
+    value = getattr(module, base, None)
+    if index and isinstance(value, tuple):
+        value = value[int(index.rstrip("]"))]
+    return value
+
+
+def _merge_notes(notes: Iterable[Frozen]) -> tuple[Frozen, ...]:
+    merged: dict[tuple[str, str, str], Frozen] = {}
+    for note in notes:
+        key = (note.path, note.operator, note.reason)
+        known = merged.get(key)
+        merged[key] = (
+            note
+            if known is None
+            else replace(known, channels=known.channels + note.channels, macs_share=known.macs_share + note.macs_share)
+        )
+    return tuple(merged.values())

@@ -1,0 +1,149 @@
+"""Rules for convolutions and matrix products: the operators that read channels and make new ones."""
+
+import numpy as np
+from torch import Tensor
+
+from ranp.tracing._labels import Labels, along
+from ranp.tracing._tracer import Axis, Call, LayerCall, Tracer
+
+
+def convolution(tracer: Tracer, call: Call) -> None:
+    """Convolution of any rank, transposed or not.
+
+    A weight is (out, in / groups, ...), a transposed one (in, out / groups, ...). The input's channels are tied to the
+    weight's input dimension; the weight's output dimension labels the result.
+    """
+    source, weight, bias, *_, transposed, _, groups = call.args[:9]
+    out = call.outputs[0]
+    for labels in tracer.labels(source):
+        if not along(labels, 1):
+            tracer.freeze(labels, "is a dimension that a convolution mixes")
+    channels = tracer.vector(source, 1)
+    first, second = tracer.vector(weight, 0), tracer.vector(weight, 1)
+    if groups == 1:
+        reading, made = (first, second) if transposed else (second, first)
+        tracer.meet(channels, reading)
+        _read(tracer, reading)
+    else:
+        made = _grouped(tracer, call, channels, first, second)
+    if bias is not None and made is not None:
+        tracer.meet(made, tracer.vector(bias, 0))
+    if made is not None:
+        tracer.set(out, [made.reshape([-1 if dim == 1 else 1 for dim in range(out.ndim)])])
+    tracer.attribute("in_channels", channels)
+    tracer.attribute("out_channels", made)
+
+    positions = source.shape[0] * _product((source if transposed else out).shape[2:])
+    factor = positions * _product(weight.shape[2:])
+    tracer.macs.append((factor, [Axis(first, weight.shape[0]), Axis(second, weight.shape[1])]))
+    macs = positions * weight.numel()
+    _record(tracer, call, weight, bias, made, out_dim=int(transposed), blocks=groups, macs=macs)
+
+
+def _grouped(
+    tracer: Tracer, call: Call, channels: Labels | None, first: Labels | None, second: Labels | None
+) -> Labels | None:
+    """Tie the channels of a grouped convolution; returns the labels of its output channels.
+
+    Where blocks are small (depthwise convolutions above all), whole blocks are removed, inputs and outputs together;
+    where they are large and few, the same positions of all blocks are coupled.
+    """
+    weight, transposed, groups = call.args[1], call.args[6], call.args[8]
+    ins = weight.shape[0] // groups if transposed else weight.shape[1]
+    outs = weight.shape[1] if transposed else weight.shape[0] // groups
+    assert first is not None, "a weight of several blocks has several rows"
+    rows = first.reshape(groups, -1)
+    inputs = None if channels is None else channels.reshape(groups, ins)
+    if groups >= min(ins, outs):
+        block = tracer.couple(rows, [1]).reshape(-1)
+        tracer.meet(block, None if inputs is None else tracer.couple(inputs, [1]).reshape(-1))
+        tracer.freeze(second, "is a block of a grouped convolution")
+        tracer.attribute("groups", block)
+        return np.repeat(block, outs) if transposed else first
+    position = tracer.couple(rows, [0]).reshape(-1)
+    columns = None if inputs is None else tracer.couple(inputs, [0]).reshape(-1)
+    if transposed:
+        tracer.meet(columns, position)
+        _read(tracer, first)
+        return None if second is None else np.tile(second, groups)
+    tracer.meet(columns, second)
+    _read(tracer, second)
+    return first
+
+
+def multiply(tracer: Tracer, call: Call) -> None:
+    """Matrix products: the contracted dimension of both sides is tied, the outer dimensions label the result."""
+    bias, a, b, inner = _operands(call)
+    out, outer = call.outputs[0], 2 * b.ndim - 3 - inner
+    left, right, made = tracer.vector(a, -1), tracer.vector(b, inner), tracer.vector(b, outer)
+    rows = [labels for labels in tracer.labels(a) if not along(labels, -1)]
+    _count(tracer, a, rows, Axis(left, a.shape[-1]), Axis(made, b.shape[outer]))
+    weight = next((side for side in (b, a) if tracer.is_weight(side)), None)
+    if weight is None:
+        for labels in (*tracer.labels(a), *tracer.labels(b)):
+            tracer.freeze(labels, "is multiplied with other activations (attention)")
+        return
+    tracer.meet(left, right)
+    _read(tracer, right if weight is b else left)
+    for labels in tracer.labels(b):
+        if b.ndim == 3 and along(labels, 0):
+            tracer.freeze(labels, "is a batch of matrices")
+    if bias is not None and bias.numel() > 1:
+        tracer.meet(made, tracer.vector(bias, -1))
+    columns = [] if made is None else [made.reshape([1] * (out.ndim - 1) + [-1])]
+    tracer.set(out, [*rows, *columns])
+    if weight is b:
+        tracer.attribute("in_features", left)
+        tracer.attribute("out_features", made)
+        found = tracer.source(right if made is None else made)
+        out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
+        macs = a.numel() * b.shape[outer]
+        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=macs)
+
+
+def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
+    """Bias, left side, right side, and the right side's contracted dimension."""
+    if call.name == "linear":
+        return call.arg(2, "bias"), call.args[0], call.args[1], 1
+    if call.name in ("addmm", "baddbmm"):
+        bias, a, b = call.args[:3]
+        return bias, a, b, b.ndim - 2
+    a, b = call.args[:2]
+    return None, a, b, b.ndim - 2
+
+
+def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: Axis) -> None:
+    """Multiply-adds: rows of the left side, times the contracted dimension, times columns of the right side."""
+    axes = [Axis(labels.reshape(-1), labels.size) for labels in rows]
+    rest = a.numel() // a.shape[-1] // _product([axis.size for axis in axes])
+    tracer.macs.append((rest, [inner, *axes, columns]))
+
+
+def _read(tracer: Tracer, labels: Labels | None) -> None:
+    if labels is not None:
+        tracer.reads.append(labels)
+
+
+def _record(
+    tracer: Tracer,
+    call: Call,
+    weight: Tensor,
+    bias: Tensor | None,
+    made: Labels | None,
+    *,
+    out_dim: int,
+    blocks: int,
+    macs: int,
+) -> None:
+    """Note the run of a layer whose weight is a parameter, or computed from one."""
+    found = tracer.source(made if made is not None else next(iter(tracer.labels(weight)), None))
+    if not tracer.is_weight(weight) or found is None:
+        return
+    out = call.outputs[0]
+    width = out.shape[1] if call.name == "convolution" else out.shape[-1]
+    name = tracer.names.get(id(bias)) if bias is not None else None
+    tracer.layers.append(LayerCall(found.tensor, name, made, out_dim, blocks, width, macs, out.numel()))
+
+
+def _product(sizes: "list[int] | tuple[int, ...]") -> int:
+    return int(np.prod(sizes, dtype=np.int64))

@@ -1,0 +1,168 @@
+"""Rules for operators that only move elements: labels move with them."""
+
+import numpy as np
+from torch import Tensor
+
+from ranp.tracing._labels import Labels, along, oversized, pad_rank
+from ranp.tracing._labels import reshape as reshape_labels
+from ranp.tracing._tracer import Call, Tracer
+
+
+def reshape(tracer: Tracer, call: Call) -> None:
+    """Views that keep the order of elements."""
+    source, out = call.tensors[0], call.outputs[0]
+    old, new = tuple(source.shape), tuple(out.shape)
+    moved = []
+    for found in tracer.labels(source):
+        dims = oversized(found, old, new)
+        labels = tracer.couple(found, dims)
+        if dims and labels.size == 1:
+            tracer.freeze(found, "is reshaped into a dimension that mixes channels with positions")
+        moved.append(reshape_labels(labels, old, new))
+    tracer.set(out, moved)
+
+
+def permute(tracer: Tracer, call: Call) -> None:
+    """Exchanges of dimensions."""
+    source, out = call.tensors[0], call.outputs[0]
+    order = list(range(source.ndim))
+    if call.name == "permute":
+        order = [dim % source.ndim for dim in call.args[1]]
+    elif source.ndim > 1:
+        a, b = call.args[1:3] if call.name == "transpose" else (0, 1)
+        order[a], order[b] = order[b], order[a]
+    tracer.set(out, [labels.transpose(order) for labels in tracer.labels(source)])
+
+
+def expand(tracer: Tracer, call: Call) -> None:
+    """Broadcasting: dimensions that grow carry no channels."""
+    source, out = call.tensors[0], call.outputs[0]
+    tracer.set(out, [pad_rank(labels, out.ndim) for labels in tracer.labels(source)])
+
+
+def repeat(tracer: Tracer, call: Call) -> None:
+    """Repetition along dimensions: the same channels again."""
+    source, out, repeats = call.tensors[0], call.outputs[0], call.args[1]
+    moved = []
+    for found in tracer.labels(source):
+        labels = pad_rank(found, out.ndim)
+        moved.append(np.tile(labels, [n if along(labels, dim) else 1 for dim, n in enumerate(repeats)]))
+    tracer.set(out, moved)
+
+
+def cut(tracer: Tracer, call: Call) -> None:
+    """Slices, selections and splits.
+
+    Parts of equal size are coupled position by position, so that a forward that splits in halves still can. Cutting at
+    other places works only where nothing before the cut is removed; running the pruned model tells.
+    """
+    source = call.tensors[0]
+    dim = int(call.arg(1 if call.name in ("select", "slice", "unbind") else 2, "dim", 0)) % source.ndim
+    parts = _bounds(call, source, dim)
+    size = parts[0][1] - parts[0][0]
+    found = []
+    for labels in tracer.labels(source):
+        if along(labels, dim) and size == 1:
+            tracer.freeze(labels, "is taken apart channel by channel")
+        elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
+            _couple_parts(tracer, labels, dim, size)
+        found.append(labels)
+    for out, (start, stop, step) in zip(call.outputs, parts, strict=True):
+        moved = [_take(labels, dim, slice(start, stop, step)) for labels in found]
+        tracer.set(out, [labels.squeeze(dim) for labels in moved] if out.ndim < source.ndim else moved)
+
+
+def _bounds(call: Call, source: Tensor, dim: int) -> list[tuple[int, int, int]]:
+    """Start, stop and step of every part along a dimension."""
+    size = source.shape[dim]
+    if call.name == "slice":
+        start, stop, step = call.arg(2, "start"), call.arg(3, "end"), call.arg(4, "step", 1)
+        return [slice(start, stop, step).indices(size)]
+    if call.name == "select":
+        index = call.arg(2, "index") % size
+        return [(index, index + 1, 1)]
+    sizes = [1 if call.name == "unbind" else out.shape[dim] for out in call.outputs]
+    starts = np.cumsum([0, *sizes]).tolist()
+    return [(start, start + length, 1) for start, length in zip(starts, sizes, strict=False)]
+
+
+def _couple_parts(tracer: Tracer, labels: Labels, dim: int, size: int) -> None:
+    shape = list(labels.shape)
+    shape[dim : dim + 1] = [shape[dim] // size, size]
+    tracer.couple(labels.reshape(shape), [dim])
+
+
+def _take(labels: Labels, dim: int, part: slice) -> Labels:
+    if not along(labels, dim):
+        return labels
+    index = [slice(None)] * labels.ndim
+    index[dim] = part
+    return labels[tuple(index)]
+
+
+def concatenate(tracer: Tracer, call: Call) -> None:
+    """Concatenation: labels side by side along the dimension, tied along all others."""
+    out = call.outputs[0]
+    operands = [tensor for tensor in call.args[0] if tensor.ndim == out.ndim]
+    dim = int(call.arg(1, "dim", 0)) % out.ndim
+    shapes = [[1 if d == dim else size for d, size in enumerate(tensor.shape)] for tensor in operands]
+    merged = [labels for labels in tracer.merge(operands, shapes, out.ndim) if not along(labels, dim)]
+    vectors = [tracer.vector(tensor, dim) for tensor in operands]
+    if any(vector is not None for vector in vectors):
+        parts = []
+        for vector, tensor in zip(vectors, operands, strict=True):
+            if vector is None:
+                vector = tracer.fresh(tensor.shape[dim])
+                tracer.freeze(vector, "carries no channels")
+            parts.append(vector)
+        merged.append(np.concatenate(parts).reshape([-1 if d == dim else 1 for d in range(out.ndim)]))
+    tracer.set(out, merged)
+
+
+def stack(tracer: Tracer, call: Call) -> None:
+    """Stacking along a new dimension, which carries no channels."""
+    operands, out = call.args[0], call.outputs[0]
+    dim = int(call.arg(1, "dim", 0)) % out.ndim
+    merged = tracer.merge(operands, [tensor.shape for tensor in operands], out.ndim - 1)
+    tracer.set(out, [np.expand_dims(labels, dim) for labels in merged])
+
+
+def pad(tracer: Tracer, call: Call) -> None:
+    """Padding with a constant: along channels it adds channels that stay."""
+    source, out, amounts = call.tensors[0], call.outputs[0], call.args[1]
+    moved = []
+    for found in tracer.labels(source):
+        labels = found
+        for step in range(len(amounts) // 2):
+            dim = source.ndim - 1 - step
+            before, after = amounts[2 * step : 2 * step + 2]
+            if along(labels, dim):
+                labels = _pad_channels(tracer, labels, dim, before, after)
+        moved.append(labels)
+    tracer.set(out, moved)
+
+
+def _pad_channels(tracer: Tracer, labels: Labels, dim: int, before: int, after: int) -> Labels:
+    labels = _take(labels, dim, slice(max(-before, 0), labels.shape[dim] - max(-after, 0)))
+    parts = [labels]
+    for amount, place in ((before, 0), (after, len(parts) + 1)):
+        if amount > 0:
+            shape = [amount if d == dim else size for d, size in enumerate(labels.shape)]
+            added = tracer.fresh(int(np.prod(shape))).reshape(shape)
+            tracer.freeze(added, "is padding")
+            parts.insert(place, added)
+    return np.concatenate(parts, axis=dim)
+
+
+def reorder(tracer: Tracer, call: Call) -> None:
+    """Flips and rolls; along channels they would have to know the width, so those stay whole."""
+    source, out = call.tensors[0], call.outputs[0]
+    dims = call.args[1] if call.name == "flip" else call.arg(2, "dims", ())
+    touched = {dim % source.ndim for dim in dims} or set(range(source.ndim))
+    kept = []
+    for labels in tracer.labels(source):
+        if any(along(labels, dim) for dim in touched):
+            tracer.freeze(labels, "reorders channels")
+        else:
+            kept.append(labels)
+    tracer.set(out, kept)

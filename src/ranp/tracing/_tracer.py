@@ -1,0 +1,453 @@
+"""The engine: runs a model once under fake tensors and lets channel labels flow through its operators.
+
+It knows nothing of single operators; `_rules.py` does. Nothing is computed and no activation is allocated, so tracing a
+large volume costs no more memory than tracing a small one.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ranp.errors import InputError, TraceError
+from ranp.tracing._labels import Labels, along, components, pad_rank, support
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dimension of a parameter or buffer; its labels are `first`, `first + 1`, ..."""
+
+    tensor: str
+    dim: int
+    size: int
+    first: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Why labels were frozen."""
+
+    path: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension whose size may shrink: its labels, or only its size where it carries none."""
+
+    labels: Labels | None
+    size: int
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One run of a convolution or linear layer."""
+
+    weight: str
+    bias: str | None
+    out: Labels | None
+    out_dim: int
+    blocks: int
+    width: int
+    macs: int
+    output_elements: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator, as it was dispatched."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    out: Any
+    tags: Sequence[torch.Tag]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensor arguments, those within lists too."""
+        return list(tensors_in((self.args, self.kwargs)))
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """All tensors that it returned."""
+        return list(tensors_in(self.out))
+
+    def arg(self, index: int, name: str, default: Any = None) -> Any:
+        """An argument, given by position or by keyword."""
+        return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors within nested lists, tuples, mappings and dataclasses."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from tensors_in(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for entry in fields(value):
+            yield from tensors_in(getattr(value, entry.name))
+
+
+class Tracer(TorchDispatchMode):
+    """Sees every operator of one forward pass and records what it does to channels."""
+
+    def __init__(self, model: nn.Module, rules: "Mapping[str, Rule]", fallback: "Rule") -> None:
+        super().__init__()
+        self.rules, self.fallback = rules, fallback
+        self.names: dict[int, str] = {}
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            self.names.setdefault(id(tensor), name)
+        self.path: list[tuple[str, nn.Module]] = [("", model)]
+        self.flows: dict[int, tuple[Labels, ...]] = {}
+        self.weights: set[int] = set()
+        self.alive: list[Any] = []
+        self.count = 0
+        self.sources: list[Source] = []
+        self.ties: list[tuple[Labels, Labels]] = []
+        self.freezes: list[tuple[Labels, Note]] = []
+        self.reads: list[Labels] = []
+        self.mixed: list[Labels] = []
+        self.layers: list[LayerCall] = []
+        self.macs: list[tuple[int, list[Axis]]] = []
+        self.activations: list[tuple[int, list[Axis]]] = []
+        self.attributes: dict[tuple[str, str], Labels] = {}
+        self.operator = ""
+
+    # -- dispatch ------------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if func.namespace != "prim":
+            self._observe(func, args, kwargs, out)
+        return out
+
+    def _observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        name = func.overloadpacket.__name__
+        self.operator = name
+        call = Call(name, args, kwargs, out, func.tags)
+        self.alive += [call.tensors, call.outputs]
+        tensors, outputs = call.tensors, call.outputs
+        if tensors and all(self.is_weight(tensor) for tensor in tensors):
+            self.weights.update(id(output) for output in outputs)
+        if any(self.labels(tensor) for tensor in tensors) and all(output.numel() for output in outputs[:1]):
+            self._rule(name, call)(self, call)
+        self._count_activations(func, outputs)
+
+    def _rule(self, name: str, call: Call) -> "Rule":
+        found = self.rules.get(name) or self.rules.get(name.rstrip("_"))
+        if found is None and torch.Tag.pointwise in call.tags:
+            found = self.rules["pointwise"]
+        return found or self.fallback
+
+    def _count_activations(self, func: Any, outputs: list[Tensor]) -> None:
+        returns = func._schema.returns
+        for index, output in enumerate(outputs):
+            fresh = returns[min(index, len(returns) - 1)].alias_info is None
+            if fresh and output.numel():
+                self.activations.append((output.element_size(), self._axes(output)))
+
+    def _axes(self, tensor: Tensor) -> list[Axis]:
+        """The tensor's size as a product of axes, one for each labelling and one for all dimensions without labels."""
+        axes, seen = [], set[int]()
+        for labels in self.labels(tensor):
+            axes.append(Axis(labels.reshape(-1), labels.size))
+            seen |= support(labels)
+        rest = int(np.prod([size for dim, size in enumerate(tensor.shape) if dim not in seen], dtype=np.int64))
+        return [Axis(None, rest), *axes]
+
+    # -- labels --------------------------------------------------------------------------------------------------
+
+    def labels(self, tensor: Tensor) -> tuple[Labels, ...]:
+        """The labellings of a tensor; those of a parameter or buffer are made when it is first met."""
+        found = self.flows.get(id(tensor))
+        if found is None:
+            name = self.names.get(id(tensor))
+            found = () if name is None else self._label_source(name, tensor)
+            self.flows[id(tensor)] = found
+            self.alive.append(tensor)
+        return found
+
+    def set(self, tensor: Tensor, labels: Sequence[Labels]) -> None:
+        """Give a tensor its labellings; those that vary along no dimension say nothing and are left out."""
+        self.flows[id(tensor)] = tuple(array for array in labels if array.size > 1)
+
+    def is_weight(self, tensor: Tensor) -> bool:
+        """Whether a tensor depends on parameters alone."""
+        return id(tensor) in self.names or id(tensor) in self.weights
+
+    def fresh(self, count: int) -> Labels:
+        """New labels."""
+        first, self.count = self.count, self.count + count
+        return np.arange(first, self.count)
+
+    def _label_source(self, name: str, tensor: Tensor) -> tuple[Labels, ...]:
+        found = []
+        for dim, size in enumerate(tensor.shape):
+            if size > 1:
+                labels = self.fresh(size)
+                self.sources.append(Source(name, dim, size, int(labels[0])))
+                found.append(labels.reshape([size if d == dim else 1 for d in range(tensor.ndim)]))
+        return tuple(found)
+
+    def source(self, labels: Labels | None) -> Source | None:
+        """The dimension of a parameter that a vector of labels was made for."""
+        if labels is None or not self.sources:
+            return None
+        first = int(labels.reshape(-1)[0])
+        index = int(np.searchsorted([source.first for source in self.sources], first, side="right")) - 1
+        source = self.sources[index]
+        return source if source.first <= first < source.first + source.size else None
+
+    def note(self, reason: str) -> Note:
+        """A note on the operator at hand."""
+        return Note(self.path[-1][0], self.operator, reason)
+
+    def freeze(self, labels: Labels | None, reason: str) -> None:
+        """Keep these channels whole."""
+        if labels is not None:
+            self.freezes.append((labels.reshape(-1), self.note(reason)))
+
+    def tie(self, a: Labels, b: Labels) -> None:
+        """Couple channels pairwise (after broadcasting)."""
+        if a is not b:
+            left, right = np.broadcast_arrays(a, b)
+            self.ties.append((left.reshape(-1), right.reshape(-1)))
+
+    def couple(self, labels: Labels, dims: Sequence[int]) -> Labels:
+        """Couple all channels along some dimensions, which then carry none."""
+        for dim in dims:
+            if along(labels, dim):
+                first = labels.take([0], axis=dim)
+                self.tie(first, labels)
+                labels = first
+        return labels
+
+    def vector(self, tensor: Tensor, dim: int) -> Labels | None:
+        """The labels along one dimension as a vector, or None where it carries none.
+
+        Labels that vary along other dimensions too are coupled along those.
+        """
+        dim %= tensor.ndim
+        found = [labels for labels in self.labels(tensor) if along(labels, dim)]
+        vectors = [self.couple(labels, [d for d in range(labels.ndim) if d != dim]).reshape(-1) for labels in found]
+        for other in vectors[1:]:
+            self.tie(vectors[0], other)
+        return vectors[0] if vectors else None
+
+    def meet(self, a: Labels | None, b: Labels | None) -> None:
+        """Tie two vectors of labels; where only one side carries channels, they stay whole."""
+        if a is not None and b is not None:
+            self.tie(a, b)
+        else:
+            self.freeze(a if b is None else b, "meets a dimension that carries no channels")
+
+    def merge(self, operands: Sequence[Tensor], shapes: Sequence[Sequence[int]], rank: int) -> list[Labels]:
+        """Tie the operands of an elementwise operator and return the labels of its result.
+
+        An operand that is wider than 1 where another carries channels, and carries none itself, freezes them.
+        """
+        padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+        owned = [
+            [pad_rank(a, rank) for a in self.labels(t) if not (support(pad_rank(a, rank)) - _wide(shape))]
+            for t, shape in zip(operands, padded, strict=True)
+        ]
+        result: list[Labels] = []
+        for i, mine in enumerate(owned):
+            for a in mine:
+                for j, theirs in enumerate(owned):
+                    if i != j:
+                        self._confront(a, theirs, padded[j], tie=i < j)
+                result = _keep_finest(result, a)
+        return result
+
+    def _confront(self, a: Labels, others: list[Labels], shape: Sequence[int], *, tie: bool) -> None:
+        if not support(a) & _wide(shape):
+            return
+        partners = [b for b in others if support(a) & support(b)]
+        for b in partners if tie else []:
+            self.tie(a, b)
+        if not partners:
+            self.freeze(a, "meets a tensor that is wider than 1 and carries no channels")
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def attribute(self, name: str, labels: Labels | None) -> None:
+        """Say that a number kept by the module at hand counts these channels."""
+        if labels is not None:
+            self.attributes[self.path[-1][0], name] = labels.reshape(-1)
+
+    def component_of(self) -> Labels:
+        """For each label the smallest label that it is coupled with."""
+        empty = np.zeros(0, dtype=np.int64)
+        left = np.concatenate([a for a, _ in self.ties]) if self.ties else empty
+        right = np.concatenate([b for _, b in self.ties]) if self.ties else empty
+        return components(self.count, left, right)
+
+
+Rule = Callable[[Tracer, Call], None]
+
+
+def _wide(shape: Sequence[int]) -> frozenset[int]:
+    return frozenset(dim for dim, size in enumerate(shape) if size > 1)
+
+
+def _keep_finest(result: list[Labels], labels: Labels) -> list[Labels]:
+    """Add a labelling; of two that share dimensions the one over more dimensions stays."""
+    for index, known in enumerate(result):
+        if support(known) & support(labels):
+            if support(known) < support(labels):
+                return [*result[:index], labels, *result[index + 1 :]]
+            return result
+    return [*result, labels]
+
+
+# -- running a model under fake tensors --------------------------------------------------------------------------
+
+
+def fake_run(model: nn.Module, example_inputs: Any, observer: Tracer | None = None) -> Any:
+    """Run a model in eval mode under fake tensors; returns its outputs as fake tensors.
+
+    The model's training mode is restored; its parameters and buffers are read, never written.
+    """
+    args, kwargs = as_call(example_inputs)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with ExitStack() as stack:
+        stack.enter_context(_quiet())
+        stack.enter_context(_eval_mode(model))
+        stack.enter_context(_slow_attention())
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(mode)
+        stack.enter_context(_DirectNorms())
+        fake = _to_fake((args, kwargs), mode)
+        if observer is not None:
+            stack.enter_context(_paths(model, observer))
+            stack.enter_context(observer)
+        return model(*fake[0], **fake[1])
+
+
+class _DirectNorms(TorchDispatchMode):
+    """Gives the shapes of batch norms at once.
+
+    Fake tensors would work through their decomposition, which takes most of the time of tracing a typical network.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.ops.aten.native_batch_norm.default:
+            return func(*args, **(kwargs or {}))
+        source, *parameters, training = args[:6]
+        channels = source.shape[1]
+        for parameter in parameters:
+            if parameter is not None and parameter.shape != (channels,):
+                raise RuntimeError(f"batch norm of {channels} channels with {tuple(parameter.shape)} parameters")
+        statistics = [source.new_empty(channels if training else 0) for _ in range(2)]
+        return torch.empty_like(source), *statistics
+
+
+def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Model inputs as positional and keyword arguments: a tensor, a tuple (positional) or a dict (keywords)."""
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    raise InputError(
+        "inputs",
+        got=type(inputs).__name__,
+        expected="a tensor, a tuple (positional arguments) or a dict (keyword arguments)",
+    )
+
+
+def explain(error: Exception, path: str) -> TraceError:
+    """An error of the model's forward under fake tensors, as a user can act on it."""
+    where = f"forward of {path or 'the model'}"
+    if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
+        return TraceError(
+            where,
+            got="a value or shape that depends on the data (such as .item() or nonzero)",
+            expected="a forward whose operators depend on shapes alone",
+            hint="move data-dependent control flow out of forward",
+        )
+    return TraceError(
+        where,
+        got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
+        expected="a forward pass that runs on the example inputs",
+        hint="check the shape, dtype and device of example_inputs",
+    )
+
+
+def _to_fake(value: Any, mode: FakeTensorMode) -> Any:
+    return torch.utils._pytree.tree_map_only(Tensor, mode.from_tensor, value)
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch from logging what is raised as an error anyway."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Have attention run as ordinary operators: its fused inference path is one opaque operator."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def _paths(model: nn.Module, observer: Tracer) -> Iterator[None]:
+    """Tell the observer which module is running."""
+    handles = []
+    for path, module in model.named_modules():
+
+        def enter(module: nn.Module, args: Any, path: str = path) -> None:
+            observer.path.append((path, module))
+
+        def leave(module: nn.Module, args: Any, out: Any) -> None:
+            observer.path.pop()
+
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
