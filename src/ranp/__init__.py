@@ -4,7 +4,8 @@ Score every neuron of a convolutional network by its effect on the loss and by w
 training, and get back a smaller dense network that trains as usual.
 """
 
-from ranp._pipeline import PruneResult, prune, trace
+from ranp._pipeline import PruneResult, prune
+from ranp._probing import trace
 from ranp._version import __version__
 from ranp.allocation import allocate
 from ranp.budget import Budget

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from ranp._probing import trace
 from ranp.allocation import allocate
 from ranp.budget import Budget
 from ranp.errors import TraceError
 from ranp.graph import ChannelGraph
-from ranp.plan import Plan, make_plan
+from ranp.plan import Plan
 from ranp.report import Report, make_report
 from ranp.scores import Scores
 from ranp.scoring import score
 from ranp.scoring._criteria import Importance
 from ranp.scoring._loss import Progress, Step
 from ranp.surgery import Verification, Weights, apply, verify
-from ranp.tracing import Shapes, run_fake, trace_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,91 +120,9 @@ def prune(
         verification = verify(model, plan, example_inputs)
     with clock("applying"):
         small = apply(model, plan, weights=weights, seed=seed)
-    report = make_report(graph, plan, verification=verification.status, seconds=clock.seconds)
+    status, note = verification.status, verification.note
+    report = make_report(graph, plan, verification=status, note=note, seconds=clock.seconds)
     return PruneResult(small, plan, scores, report, verification)
-
-
-def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
-    """Understand a model: its channels, what ties them together, and what they cost.
-
-    The model runs under fake tensors, so nothing is computed and no activation is allocated. A forward that writes
-    channel numbers down (in a reshape, say) is found by running the pruned model under fake tensors too: the channels
-    in question stay whole, and the rest can be pruned.
-
-    Args:
-        model: Any module; it is left as it was.
-        example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments).
-
-    Raises:
-        TraceError: The forward cannot be run on the example inputs.
-
-    Example:
-        >>> import torch
-        >>> graph = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)), torch.zeros(1, 3, 16, 16))
-        >>> [(group.name, group.width) for group in graph.groups]
-        [('0', 8)]
-        >>> graph.cost([4]).macs
-        22736
-    """
-    graph, shapes = trace_once(model, example_inputs)
-    hard_coded: dict[str, str] = {}
-    while graph.groups and (culprits := _culprits(model, example_inputs, graph, shapes)):
-        hard_coded |= culprits
-        graph, _ = trace_once(model, example_inputs, hard_coded)
-    return graph
-
-
-def _culprits(model: nn.Module, example_inputs: Any, graph: ChannelGraph, shapes: Shapes) -> dict[str, str]:
-    """Weights of the layers whose channels cannot be removed because the forward counts on their number."""
-
-    def complaint(groups: list[int]) -> str:
-        plan = make_plan(graph, _halve(graph, set(groups)), **_UNDECIDED)
-        try:
-            found = run_fake(apply(model, plan), example_inputs)
-        except Exception as error:
-            return f"fails with fewer channels: {str(error).strip().splitlines()[0][:120]}"
-        return "" if found == shapes else f"returns {found} instead of {shapes} with fewer channels"
-
-    found: dict[str, str] = {}
-    for group in _failing(list(range(len(graph.groups))), complaint):
-        reason = complaint([group]) or "works only together with the channels of others"
-        start, stop = graph.offsets[group : group + 2]
-        for layer in graph.layers:
-            if ((layer.channels >= start) & (layer.channels < stop)).any():
-                found[layer.weight] = reason
-    return found
-
-
-_UNDECIDED: dict[str, Any] = {
-    "budget": Budget(macs=1.0),
-    "criterion": "",
-    "importance": "",
-    "lam": 0.0,
-    "seed": 0,
-    "min_width": 1,
-    "round_to": 1,
-    "versions": {},
-}
-
-
-def _halve(graph: ChannelGraph, groups: set[int]) -> dict[str, np.ndarray[Any, Any]]:
-    """Keep half the channels of some groups, and all of the others."""
-    return {
-        group.name: np.arange((group.width + 1) // 2 if index in groups else group.width)
-        for index, group in enumerate(graph.groups)
-    }
-
-
-def _failing(groups: list[int], complaint: Callable[[list[int]], str]) -> list[int]:
-    """The groups that cannot be narrowed, by halving the candidates."""
-    if not groups or not complaint(groups):
-        return []
-    if len(groups) == 1:
-        return groups
-    middle = len(groups) // 2
-    found = _failing(groups[:middle], complaint) + _failing(groups[middle:], complaint)
-    # Halves that work alone but not together depend on each other: one of them has to stay whole.
-    return found or groups[middle:]
 
 
 def _dry_run(graph: ChannelGraph, budget: Budget, min_width: int, round_to: int) -> None:

@@ -154,6 +154,11 @@ class CostTable:
     params: Terms
     activation_bytes: Terms
 
+    def axes_at(self, widths: Ints) -> Ints:
+        """Size of every axis at given widths of the groups."""
+        sizes: Ints = self.axes @ np.append(widths, 1)
+        return sizes
+
 
 @dataclass(frozen=True)
 class Frozen:
@@ -227,7 +232,7 @@ class ChannelGraph:
             widths: Kept channels of every group, of shape (groups,); all of them where not given.
         """
         given = self.widths if widths is None else np.asarray(widths, dtype=np.int64)
-        sizes = self.costs.axes @ np.append(given, 1)
+        sizes = self.costs.axes_at(given)
         return Cost(
             macs=self.costs.macs.evaluate(sizes),
             params=self.costs.params.evaluate(sizes),

@@ -1,6 +1,7 @@
 """A plan: every decision as plain data that can be printed, compared, stored and replayed."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,8 @@ from ranp.errors import PlanError, RanpError
 from ranp.graph import ChannelGraph, Cost
 
 FORMAT_VERSION = 1
-_LARGEST = 1 << 31
+# More indices than any network has channels: a plan from elsewhere must not exhaust memory.
+_MOST_INDICES = 1 << 22
 T = TypeVar("T")
 
 
@@ -129,7 +131,7 @@ def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **h
     stays[-1] = True  # number -1: channels that always stay
     for start, group in zip(graph.offsets, graph.groups, strict=False):
         stays[start + keep[group.name]] = True
-    sizes = graph.costs.axes @ np.append(widths, 1)
+    sizes = graph.costs.axes_at(widths)
     return Plan(
         keep={name: tuple(int(index) for index in kept) for name, kept in keep.items()},
         slices=_slices(graph, keep),
@@ -209,12 +211,16 @@ def _read_plan(data: Any) -> Plan:
             expected=f"version {FORMAT_VERSION}",
             hint="update ranp",
         )
+    packed = [*data["keep"].values(), *(entry["keep"] for entry in data["slices"])]
+    if sum(_length(_typed(text, str)) for text in packed) > _MOST_INDICES:
+        raise PlanError("plan", got="too many indices", expected=f"at most {_MOST_INDICES}")
     slices = tuple(_read_slice(entry) for entry in _typed(data.pop("slices"), list))
+    if len({(entry.tensor, entry.dim) for entry in slices}) < len(slices):
+        raise PlanError("plan", got="a dimension that is sliced twice", expected="one slice per dimension")
     settings = tuple(_read(Setting, entry, module=str, name=str, value=int) for entry in data.pop("settings"))
-    number = int | float
     given = {name: value for name, value in _typed(data.pop("budget"), dict).items() if value is not None}
     plan = Plan(
-        keep=_mapping(data.pop("keep"), lambda text: unpack(_typed(text, str), _LARGEST)),
+        keep=_mapping(data.pop("keep"), lambda text: unpack(text, _MOST_INDICES)),
         slices=slices,
         settings=settings,
         shapes=_mapping(data.pop("shapes"), lambda shape: tuple(_typed(size, int) for size in shape)),
@@ -226,10 +232,10 @@ def _read_plan(data: Any) -> Plan:
         budget=Budget(**given),
         criterion=_typed(data.pop("criterion"), str),
         importance=_typed(data.pop("importance"), str),
-        lam=_typed(data.pop("lam"), number),
+        lam=_finite(data.pop("lam")),
         seed=_typed(data.pop("seed"), int),
-        min_width=_typed(data.pop("min_width"), int),
-        round_to=_typed(data.pop("round_to"), int),
+        min_width=_at_least(1, data.pop("min_width")),
+        round_to=_at_least(1, data.pop("round_to")),
         versions=_mapping(data.pop("versions"), lambda text: _typed(text, str)),
     )
     if data:
@@ -255,6 +261,25 @@ def _read(kind: Callable[..., T], entry: Any, **types: Any) -> T:
     if entry.keys() != types.keys():
         raise PlanError("plan", got=f"fields {sorted(entry)}", expected=f"fields {sorted(types)}")
     return kind(**{name: _typed(entry[name], expected) for name, expected in types.items()})
+
+
+def _length(text: str) -> int:
+    """Number of indices in packed runs, found without unpacking them."""
+    return sum(int(last or first) - int(first) + 1 for first, last in re.findall(r"(\d{1,10})(?:-(\d{1,10}))?", text))
+
+
+def _finite(value: Any) -> float:
+    number: float = _typed(value, int | float)
+    if not math.isfinite(number):
+        raise PlanError("plan", got=str(number), expected="a finite number")
+    return number
+
+
+def _at_least(least: int, value: Any) -> int:
+    number: int = _typed(value, int)
+    if number < least:
+        raise PlanError("plan", got=str(number), expected=f"at least {least}")
+    return number
 
 
 def _mapping(value: Any, read: Callable[[Any], T]) -> dict[str, T]:

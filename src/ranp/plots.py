@@ -73,8 +73,10 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floati
     axes = np.atleast_1d(figure.subplots(len(stages), 1, sharex=True))
     for axis, (stage, scores) in zip(axes, stages.items(), strict=True):
         _draw_spread(axis, [np.asarray(scores[layer], dtype=float) for layer in layers])
-        axis.set_yscale("log")
+        # Linear and from zero, so that a layer far below the others is seen to vanish.
+        axis.set_ylim(bottom=0)
         axis.grid(axis="y", color=_FAINT, linewidth=0.8)
+        axis.set_axisbelow(True)
         axis.set_ylabel("importance")
         _tidy(axis, stage)
     axes[-1].set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
@@ -84,9 +86,6 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floati
 
 
 def _draw_spread(axis: "Axes", columns: Sequence[npt.NDArray[np.floating[Any]]]) -> None:
-    # A logarithmic axis has no zero: neurons without importance are drawn at the smallest one above it.
-    floor = min((float(each[each > 0].min()) for each in columns if (each > 0).any()), default=1.0)
-    columns = [np.maximum(each, floor) for each in columns]
     positions = np.arange(len(columns))
     lowest, low, high, highest = (np.array([np.quantile(each, q) for each in columns]) for q in (0, 0.1, 0.9, 1))
     axis.vlines(positions, lowest, highest, color=FULL_COLOUR, linewidth=1)

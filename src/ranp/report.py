@@ -78,7 +78,9 @@ class Report:
         return capture.get()
 
 
-def make_report(graph: ChannelGraph, plan: Plan, *, verification: str, seconds: Mapping[str, float]) -> Report:
+def make_report(
+    graph: ChannelGraph, plan: Plan, *, verification: str, note: str, seconds: Mapping[str, float]
+) -> Report:
     """Put together what pruning did."""
     total = max(sum(layer.macs for layer in graph.layers), 1)
     rows = tuple(
@@ -89,13 +91,13 @@ def make_report(graph: ChannelGraph, plan: Plan, *, verification: str, seconds: 
         before=plan.full_cost,
         after=plan.cost,
         frozen=graph.frozen,
-        warnings=tuple(_warnings(graph, verification)),
+        warnings=tuple(_warnings(graph, note)),
         verification=verification,
         seconds=dict(seconds),
     )
 
 
-def _warnings(graph: ChannelGraph, verification: str) -> list[str]:
+def _warnings(graph: ChannelGraph, note: str) -> list[str]:
     found = []
     untouched = sum(entry.macs_share for entry in graph.frozen)
     if untouched > 0.5:
@@ -104,10 +106,8 @@ def _warnings(graph: ChannelGraph, verification: str) -> list[str]:
             f"{untouched:.0%} of the multiply-adds belong to layers that cannot be pruned; most of them because "
             f"{worst.operator} in {worst.path or 'the model'} {worst.reason}"
         )
-    if verification == "structural":
-        found.append(
-            "a norm mixes channels, so the pruned model was checked for shapes, finite values and gradients only"
-        )
+    if note:
+        found.append(f"{note}: the pruned model was checked for shapes, finite values and gradients")
     return found
 
 

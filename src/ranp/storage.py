@@ -7,12 +7,7 @@ A folder holds `plan.json` (the plan), `weights.safetensors` (every parameter an
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ranp.errors import ArtifactError, PlanError
+from ranp.files import new_folder
 from ranp.plan import Plan
 from ranp.surgery import apply
 
@@ -44,7 +40,10 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
     with new_folder(folder) as partial:
         (partial / "plan.json").write_text(plan.to_json(), encoding="utf-8")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
-        save_file(tensors, partial / "weights.safetensors")
+        try:
+            save_file(tensors, partial / "weights.safetensors")
+        except SafetensorError as error:
+            raise ArtifactError(str(folder), got=str(error), expected="a place that can be written") from error
         digests = {name: _digest(partial / name) for name in _FILES}
         manifest = {"format": "ranp-artifact", "version": FORMAT_VERSION, "sha256": digests}
         (partial / "artifact.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -78,6 +77,13 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
         ArtifactError: A file is missing, damaged or not what `save` writes.
     """
     root = Path(folder)
+    for name in ("artifact.json", *_FILES):
+        if not (root / name).is_file():
+            raise ArtifactError(
+                str(root / name),
+                got="no such file",
+                expected="a folder that ranp.save wrote (artifact.json, plan.json, weights.safetensors)",
+            )
     try:
         manifest = json.loads((root / "artifact.json").read_text(encoding="utf-8"))
         found = {name: _digest(root / name) for name in _FILES}
@@ -105,46 +111,6 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
             got=f"{type(error).__name__}: {error}",
             expected="a folder that ranp.save wrote (artifact.json, plan.json, weights.safetensors)",
         ) from error
-
-
-@contextmanager
-def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder that appears under its name once it is complete, or not at all.
-
-    Raises:
-        ArtifactError: The folder exists already, or its parent cannot be written.
-    """
-    target = Path(folder)
-    refuse_existing(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
-    try:
-        yield partial
-        partial.chmod(0o755)
-        refuse_existing(target)
-        partial.rename(target)
-    except OSError as error:
-        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def refuse_existing(folder: Path) -> None:
-    """Raise if something is already there.
-
-    Raises:
-        ArtifactError: It is.
-    """
-    if folder.exists() or folder.is_symlink():
-        raise ArtifactError(
-            str(folder),
-            got="a path that exists",
-            expected="a new folder",
-            hint="choose another name or remove it; nothing is overwritten",
-        )
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -188,14 +154,3 @@ def _digest(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON at once or not at all, with nothing that JSON does not know."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

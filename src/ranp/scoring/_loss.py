@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import InputError
+from ranp._state import attributes_restored
+from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
 
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
@@ -44,6 +45,8 @@ def losses(model: nn.Module, batches: Iterable[Any], step: Step, progress: Progr
     Raises:
         InputError: No batches; a loss that is no finite scalar or needs no gradient; a forward or loss that fails.
     """
+    if not isinstance(batches, Iterable):
+        raise InputError("batches", got=type(batches).__name__, expected="an iterable of (inputs, targets)")
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total = len(batches) if isinstance(batches, Sized) else 0
     done = 0
@@ -68,12 +71,12 @@ def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int
     """
     parameters = dict(model.named_parameters())
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters.values()]
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     biases = [parameters[layer.bias] for layer in graph.layers if layer.bias in parameters]
     kept = [(bias, bias.detach().clone()) for bias in biases]
     devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
     with ExitStack() as stack:
+        stack.enter_context(attributes_restored(model))
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.enable_grad())
         torch.manual_seed(seed)
@@ -91,8 +94,6 @@ def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int
                 parameter.grad = gradient
             for tensor, value in (*buffers, *kept):
                 tensor.detach().copy_(value)
-            for module, training in modes:
-                module.training = training
 
 
 def _call(model: nn.Module, inputs: Any) -> Any:
@@ -114,9 +115,9 @@ def _move(value: Any, device: torch.device) -> Any:
 def _run(step: Step, model: nn.Module, batch: Any, index: int) -> Any:
     try:
         return step(model, batch)
-    except InputError:
+    except RanpError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:
         raise InputError(
             f"batch {index}",
             got=f"{type(error).__name__}: {error} on {_kind(batch)}",

@@ -109,16 +109,19 @@ class _Gates(TorchFunctionMode):
                 kwargs["input"] = self._gate(name, kwargs["input"], dim)
         out = func(*args, **kwargs)
         if id(weight) in self.fixed:
-            out = self._gate(_output_of(self.fixed[id(weight)]), out, dim)
+            # A real product, not a view: the model may go on to change its layer's output in place.
+            shape = [-1 if d == dim % out.ndim else 1 for d in range(out.ndim)]
+            out = out * self._ones(_output_of(self.fixed[id(weight)]), out, dim).reshape(shape)
         return out
 
     def _gate(self, name: str, source: Tensor, dim: int) -> Tensor:
-        if name not in self.ones:
-            self.ones[name] = torch.ones(
-                source.shape[dim], dtype=source.dtype, device=source.device, requires_grad=True
-            )
-        gated: Tensor = _Gate.apply(source, self.ones[name], dim)
+        gated: Tensor = _Gate.apply(source, self._ones(name, source, dim), dim)
         return gated
+
+    def _ones(self, name: str, like: Tensor, dim: int) -> Tensor:
+        if name not in self.ones:
+            self.ones[name] = torch.ones(like.shape[dim], dtype=like.dtype, device=like.device, requires_grad=True)
+        return self.ones[name]
 
     def check(self) -> None:
         """Make sure that no reader was missed.

@@ -1,6 +1,7 @@
 """From a model and a plan to a smaller model."""
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,17 +107,24 @@ def _cut(tensor: Tensor, entries: list[Slice]) -> Tensor:
 
 
 def _set(modules: Mapping[str, nn.Module], setting: Setting) -> None:
-    base, _, index = setting.name.partition("[")
+    """Set a size of a module; sizes only shrink.
+
+    Raises:
+        PlanError: No such module or size, or a value that cannot be.
+    """
+    match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
+    base, index = (match[1], match[2]) if match else ("", None)
     module = modules.get(setting.module)
-    if base not in SETTABLE or module is None or not hasattr(module, base) or setting.value < 1:
+    held = getattr(module, base, None) if base in SETTABLE else None
+    entries = list(held) if isinstance(held, tuple) else [held]
+    place = int(index or 0)
+    fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)
+    present = entries[place] if fits else None
+    if module is None or not isinstance(present, int) or not 1 <= setting.value <= present:
         raise PlanError(
             f"apply: {setting.module or 'model'}",
             got=f"{setting.name} = {setting.value}",
-            expected="a size attribute of a module of this model",
+            expected="a size of a module of this model, not above the present one",
         )
-    value: Any = setting.value
-    if index:
-        entries = list(getattr(module, base))
-        entries[int(index.rstrip("]"))] = value
-        value = tuple(entries)
-    setattr(module, base, value)
+    entries[place] = setting.value
+    setattr(module, base, tuple(entries) if index is not None else setting.value)

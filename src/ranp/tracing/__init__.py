@@ -1,5 +1,6 @@
 """Understanding a model: which channels there are, what ties them together, and what they cost."""
 
-from ranp.tracing._trace import Shapes, run_fake, trace_once
+from ranp.tracing._trace import Traced, trace_once
+from ranp.tracing._tracer import Note
 
-__all__ = ["Shapes", "run_fake", "trace_once"]
+__all__ = ["Note", "Traced", "trace_once"]

@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
 from ranp.graph import Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
-from ranp.tracing._labels import Labels
+from ranp.tracing._labels import Labels, support
 from ranp.tracing._tracer import Axis, LayerCall, Tracer
 
 
@@ -22,6 +22,9 @@ class Builder:
         self.axes: dict[bytes, int] = {}
         self.rows: list[Ints] = []
         self._number_channels()
+        one = np.append(np.zeros(len(self.widths)), 1).astype(np.int64)  # row 0: the constant 1
+        self.axes[one.tobytes()] = 0
+        self.rows.append(one)
 
     def _number_channels(self) -> None:
         """Find the removable components and give those with the same members consecutive numbers.
@@ -107,11 +110,8 @@ class Builder:
             np.array(table, dtype=np.int64).reshape(-1, longest),
         )
 
-    def costs(self) -> CostTable:
-        """All formulas."""
-        one = np.append(np.zeros(len(self.widths)), 1).astype(np.int64)
-        self.rows.append(one)
-        self.axes[one.tobytes()] = 0
+    def formulas(self) -> tuple[Terms, Terms, Terms]:
+        """Multiply-adds, parameters and activation bytes."""
         by_tensor = defaultdict(list)
         for source in self.tracer.sources:
             labels = np.arange(source.first, source.first + source.size)
@@ -120,10 +120,7 @@ class Builder:
             (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
             for name, parameter in self.model.named_parameters()
         ]
-        macs, counted = self.terms(self.tracer.macs), self.terms(params)
-        activations = self.terms(self.tracer.activations)
-        self.attribute_list = list(self.attributes())
-        return CostTable(np.stack(self.rows), macs, counted, activations)
+        return self.terms(self.tracer.macs), self.terms(params), self.terms(self.tracer.activations)
 
     def attributes(self) -> Iterable[Attribute]:
         """Module attributes that change with the widths."""
@@ -197,28 +194,66 @@ class Builder:
             if index in channels
         )
 
+    def predictions(self) -> tuple["Prediction", ...]:
+        """Shapes of what every operator returned, as functions of the widths."""
+        return tuple(
+            Prediction(entry.path, entry.operator, [self._shape(*found) for found in entry.shapes])
+            for entry in self.tracer.outputs
+        )
+
+    def _shape(self, shape: Sequence[int], labellings: Sequence[Labels]) -> list[tuple[int, int]]:
+        sizes = [(size, 0) for size in shape]
+        for labels in labellings:
+            for dim in support(labels):
+                first = np.moveaxis(labels, dim, 0).reshape(labels.shape[dim], -1)[:, 0]
+                if len(np.unique(self.component[first])) > 1:
+                    sizes[dim] = (1, self.axis(first))
+        return sizes
+
+    def splits(self) -> tuple[frozenset[int], ...]:
+        """For each view that splits channels, their groups."""
+        found = [self.group[self.component[labels]] for labels in self.tracer.splits]
+        return tuple(frozenset(group[group >= 0].tolist()) for group in found)
+
     def mixes(self) -> bool:
         """Whether removable channels are mixed without weights."""
         return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
 
 
-def build(model: nn.Module, tracer: Tracer, final: set[int]) -> ChannelGraph:
-    """Assemble the graph; `final` holds the labels of the model's outputs."""
+@dataclass(frozen=True)
+class Prediction:
+    """Shapes of what an operator returns: each size a factor times an axis."""
+
+    path: str
+    operator: str
+    shapes: list[list[tuple[int, int]]]
+
+    def at(self, sizes: Ints) -> list[tuple[int, ...]]:
+        """The shapes, given the size of every axis."""
+        return [tuple(factor * int(sizes[axis]) for factor, axis in shape) for shape in self.shapes]
+
+
+def build(
+    model: nn.Module, tracer: Tracer, final: set[int]
+) -> tuple[ChannelGraph, tuple[Prediction, ...], tuple[frozenset[int], ...]]:
+    """Assemble the graph, predictions and splits; `final` holds the labels of the model's outputs."""
     builder = Builder(model, tracer)
     layers = builder.layers({int(builder.component[label]) for label in final})
     names = _group_names(layers, builder)
-    costs = builder.costs()
+    macs, params, activations = builder.formulas()
+    attributes, predictions = tuple(builder.attributes()), builder.predictions()
     tensors = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
     shapes = {name: tuple(tensor.shape) for found in tensors for name, tensor in found}
-    return ChannelGraph(
+    graph = ChannelGraph(
         groups=builder.groups(names),
         layers=layers,
-        attributes=tuple(builder.attribute_list),
-        costs=costs,
+        attributes=attributes,
+        costs=CostTable(np.stack(builder.rows), macs, params, activations),
         frozen=builder.frozen(),
         shapes=shapes,
         mixes=builder.mixes(),
     )
+    return graph, predictions, builder.splits()
 
 
 def layer_name(weight: str) -> str:

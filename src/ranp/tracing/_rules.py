@@ -32,6 +32,12 @@ def pointwise(tracer: Tracer, call: Call) -> None:
         tracer.set(out, merged)
 
 
+def prelu(tracer: Tracer, call: Call) -> None:
+    """A leaky ReLU whose slopes, where there is one for each channel, follow the input."""
+    pointwise(tracer, call)
+    tracer.attribute("num_parameters", tracer.vector(call.tensors[1], 1))
+
+
 def same(tracer: Tracer, call: Call) -> None:
     """The result has its first argument's shape and channels."""
     source = call.tensors[0]
@@ -82,7 +88,7 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
             tracer.meet(channels, tracer.vector(tensor, 0))
     if channels is not None:
         # An instance norm's view repeats the channels once per sample; the module counts them once.
-        held = getattr(tracer.path[-1][1], "num_features", channels.size)
+        held = getattr(tracer.module[-1], "num_features", channels.size)
         tracer.attribute("num_features", channels[:held])
     tracer.set(call.outputs[0], tracer.labels(source))
     for statistic in call.outputs[1:]:
@@ -150,7 +156,7 @@ def _freeze_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reaso
 def _dims(call: Call) -> set[int]:
     """Dimensions that a reduction acts on: all of them where none are given."""
     rank = call.tensors[0].ndim
-    given = call.arg(1, "dim")
+    given = call.arg(2 if call.name in ("norm", "linalg_vector_norm") else 1, "dim")
     if isinstance(given, (bool, float, Tensor)) or given is None:
         return set(range(rank))
     dims = [given] if isinstance(given, int) else list(given)
@@ -163,7 +169,8 @@ def _table(rules: dict[Rule, str]) -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = {"pointwise": pointwise} | _table(
     {
-        pointwise: "_prelu_kernel copy where masked_fill lerp addcmul addcdiv",
+        prelu: "_prelu_kernel",
+        pointwise: "copy where masked_fill lerp addcmul addcdiv",
         same: "clone contiguous detach alias _to_copy to lift_fresh dropout native_dropout empty_like zeros_like"
         " ones_like full_like rand_like randn_like new_empty_strided bernoulli rrelu_with_noise",
         pool: "max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d"

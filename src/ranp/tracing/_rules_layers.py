@@ -51,7 +51,9 @@ def _grouped(
     weight, transposed, groups = call.args[1], call.args[6], call.args[8]
     ins = weight.shape[0] // groups if transposed else weight.shape[1]
     outs = weight.shape[1] if transposed else weight.shape[0] // groups
-    assert first is not None, "a weight of several blocks has several rows"
+    if first is None:
+        tracer.freeze(channels, "meets a weight that carries no channels")
+        return None
     rows = first.reshape(groups, -1)
     inputs = None if channels is None else channels.reshape(groups, ins)
     if groups >= min(ins, outs):
@@ -137,12 +139,13 @@ def _record(
 ) -> None:
     """Note the run of a layer whose weight is a parameter, or computed from one."""
     found = tracer.source(made if made is not None else next(iter(tracer.labels(weight)), None))
-    if not tracer.is_weight(weight) or found is None:
+    held = tracer.names.get(id(weight)) or (found.tensor if found else "")
+    if not tracer.is_weight(weight) or held not in tracer.parameters:
         return
     out = call.outputs[0]
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]
     name = tracer.names.get(id(bias)) if bias is not None else None
-    tracer.layers.append(LayerCall(found.tensor, name, made, out_dim, blocks, width, macs, out.numel()))
+    tracer.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))
 
 
 def _product(sizes: "list[int] | tuple[int, ...]") -> int:

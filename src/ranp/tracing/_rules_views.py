@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, along, oversized, pad_rank
+from ranp.tracing._labels import Labels, Shape, along, blocks, oversized, pad_rank
 from ranp.tracing._labels import reshape as reshape_labels
 from ranp.tracing._tracer import Call, Tracer
 
@@ -18,8 +18,26 @@ def reshape(tracer: Tracer, call: Call) -> None:
         labels = tracer.couple(found, dims)
         if dims and labels.size == 1:
             tracer.freeze(found, "is reshaped into a dimension that mixes channels with positions")
-        moved.append(reshape_labels(labels, old, new))
+        moved.append(_couple_split(tracer, reshape_labels(labels, old, new), old, new))
     tracer.set(out, moved)
+
+
+def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Labels:
+    """Couple channels whose dimension a view splits, since the view has to work with fewer of them.
+
+    Either the number of blocks is fixed (a channel shuffle), so that all blocks keep the same positions, or the size of
+    a block is (a pixel shuffle), so that whole blocks go. The numbers do not tell; two dimensions are taken for the
+    former, more for the latter, and `Tracer.whole_blocks` overrules the former.
+    """
+    for _, wanted in blocks(old, new):
+        dims = [dim for dim in range(wanted.start, wanted.stop) if along(labels, dim)]
+        if len(dims) < 2:
+            continue
+        index = tracer.split(labels)
+        fixed_size = len(dims) > 2 or index in tracer.whole_blocks
+        coupled = dims[1:] if fixed_size else dims[:1]
+        tracer.couple(labels, coupled)
+    return labels
 
 
 def permute(tracer: Tracer, call: Call) -> None:
@@ -62,7 +80,7 @@ def cut(tracer: Tracer, call: Call) -> None:
     size = parts[0][1] - parts[0][0]
     found = []
     for labels in tracer.labels(source):
-        if along(labels, dim) and size == 1:
+        if along(labels, dim) and (size == 1 or parts[0][2] != 1):
             tracer.freeze(labels, "is taken apart channel by channel")
         elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
             _couple_parts(tracer, labels, dim, size)

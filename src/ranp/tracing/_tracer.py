@@ -5,7 +5,7 @@ large volume costs no more memory than tracing a small one.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranp._state import attributes_restored
 from ranp.errors import InputError, TraceError
 from ranp.tracing._labels import Labels, along, components, pad_rank, support
 
@@ -66,6 +67,15 @@ class LayerCall:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What one operator returned: shapes and labels."""
+
+    path: str
+    operator: str
+    shapes: list[tuple[tuple[int, ...], tuple[Labels, ...]]]
+
+
+@dataclass(frozen=True)
 class Call:
     """One operator, as it was dispatched."""
 
@@ -105,30 +115,57 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(getattr(value, entry.name))
 
 
-class Tracer(TorchDispatchMode):
-    """Sees every operator of one forward pass and records what it does to channels."""
+class Observer(TorchDispatchMode):
+    """Sees every operator of a forward pass, and which module it runs in."""
 
-    def __init__(self, model: nn.Module, rules: "Mapping[str, Rule]", fallback: "Rule") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.rules, self.fallback = rules, fallback
+        self.path: list[str] = [""]
+        self.module: list[nn.Module] = []
+
+
+class Shapes(Observer):
+    """Notes the shapes of all that operators return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[tuple[int, ...]]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.namespace != "prim":
+            self.found.append((func.overloadpacket.__name__, [tuple(tensor.shape) for tensor in tensors_in(out)]))
+        return out
+
+
+class Tracer(Observer):
+    """Records what every operator of one forward pass does to channels."""
+
+    def __init__(
+        self, model: nn.Module, rules: "Mapping[str, Rule]", fallback: "Rule", whole_blocks: Container[int] = ()
+    ) -> None:
+        super().__init__()
+        self.rules, self.fallback, self.whole_blocks = rules, fallback, whole_blocks
         self.names: dict[int, str] = {}
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
             self.names.setdefault(id(tensor), name)
-        self.path: list[tuple[str, nn.Module]] = [("", model)]
+        self.parameters = {name for name, _ in model.named_parameters()}
         self.flows: dict[int, tuple[Labels, ...]] = {}
         self.weights: set[int] = set()
         self.alive: list[Any] = []
         self.count = 0
+        self.operator = ""
         self.sources: list[Source] = []
         self.ties: list[tuple[Labels, Labels]] = []
         self.freezes: list[tuple[Labels, Note]] = []
         self.reads: list[Labels] = []
         self.mixed: list[Labels] = []
+        self.splits: list[Labels] = []
         self.layers: list[LayerCall] = []
         self.macs: list[tuple[int, list[Axis]]] = []
         self.activations: list[tuple[int, list[Axis]]] = []
         self.attributes: dict[tuple[str, str], Labels] = {}
-        self.operator = ""
+        self.outputs: list[Output] = []
 
     # -- dispatch ------------------------------------------------------------------------------------------------
 
@@ -147,9 +184,11 @@ class Tracer(TorchDispatchMode):
         tensors, outputs = call.tensors, call.outputs
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             self.weights.update(id(output) for output in outputs)
-        if any(self.labels(tensor) for tensor in tensors) and all(output.numel() for output in outputs[:1]):
+        if tensors and outputs and outputs[0].numel():
             self._rule(name, call)(self, call)
-        self._count_activations(func, outputs)
+        self._count_activations(name, func, outputs)
+        shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
+        self.outputs.append(Output(self.path[-1], name, shapes))
 
     def _rule(self, name: str, call: Call) -> "Rule":
         found = self.rules.get(name) or self.rules.get(name.rstrip("_"))
@@ -157,10 +196,11 @@ class Tracer(TorchDispatchMode):
             found = self.rules["pointwise"]
         return found or self.fallback
 
-    def _count_activations(self, func: Any, outputs: list[Tensor]) -> None:
+    def _count_activations(self, name: str, func: Any, outputs: list[Tensor]) -> None:
+        """Note what an operator allocates: neither views nor in-place results (`_unsafe_view` hides that it is one)."""
         returns = func._schema.returns
         for index, output in enumerate(outputs):
-            fresh = returns[min(index, len(returns) - 1)].alias_info is None
+            fresh = returns[min(index, len(returns) - 1)].alias_info is None and name != "_unsafe_view"
             if fresh and output.numel():
                 self.activations.append((output.element_size(), self._axes(output)))
 
@@ -218,7 +258,7 @@ class Tracer(TorchDispatchMode):
 
     def note(self, reason: str) -> Note:
         """A note on the operator at hand."""
-        return Note(self.path[-1][0], self.operator, reason)
+        return Note(self.path[-1], self.operator, reason)
 
     def freeze(self, labels: Labels | None, reason: str) -> None:
         """Keep these channels whole."""
@@ -287,12 +327,17 @@ class Tracer(TorchDispatchMode):
         if not partners:
             self.freeze(a, "meets a tensor that is wider than 1 and carries no channels")
 
+    def split(self, labels: Labels) -> int:
+        """Number a view that splits channels, so that it can be told how."""
+        self.splits.append(labels.reshape(-1))
+        return len(self.splits) - 1
+
     # -- records -------------------------------------------------------------------------------------------------
 
     def attribute(self, name: str, labels: Labels | None) -> None:
         """Say that a number kept by the module at hand counts these channels."""
         if labels is not None:
-            self.attributes[self.path[-1][0], name] = labels.reshape(-1)
+            self.attributes[self.path[-1], name] = labels.reshape(-1)
 
     def component_of(self) -> Labels:
         """For each label the smallest label that it is coupled with."""
@@ -322,25 +367,23 @@ def _keep_finest(result: list[Labels], labels: Labels) -> list[Labels]:
 # -- running a model under fake tensors --------------------------------------------------------------------------
 
 
-def fake_run(model: nn.Module, example_inputs: Any, observer: Tracer | None = None) -> Any:
+def fake_run(model: nn.Module, example_inputs: Any, observer: Observer) -> Any:
     """Run a model in eval mode under fake tensors; returns its outputs as fake tensors.
 
-    The model's training mode is restored; its parameters and buffers are read, never written.
+    The model is left as it was; its parameters and buffers are read, never written.
     """
     args, kwargs = as_call(example_inputs)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with ExitStack() as stack:
-        stack.enter_context(_quiet())
-        stack.enter_context(_eval_mode(model))
-        stack.enter_context(_slow_attention())
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(mode)
-        stack.enter_context(_DirectNorms())
-        fake = _to_fake((args, kwargs), mode)
-        if observer is not None:
-            stack.enter_context(_paths(model, observer))
-            stack.enter_context(observer)
-        return model(*fake[0], **fake[1])
+        for context in (_quiet(), attributes_restored(model), _paths(model, observer), _slow_attention()):
+            stack.enter_context(context)
+        for module in model.modules():
+            module.training = False
+        for mode_ in (torch.no_grad(), mode, _DirectNorms()):
+            stack.enter_context(mode_)
+        args, kwargs = torch.utils._pytree.tree_map_only(Tensor, mode.from_tensor, (args, kwargs))
+        with observer:
+            return model(*args, **kwargs)
 
 
 class _DirectNorms(TorchDispatchMode):
@@ -394,22 +437,6 @@ def explain(error: Exception, path: str) -> TraceError:
     )
 
 
-def _to_fake(value: Any, mode: FakeTensorMode) -> Any:
-    return torch.utils._pytree.tree_map_only(Tensor, mode.from_tensor, value)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    for module, _ in modes:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep torch from logging what is raised as an error anyway."""
@@ -434,16 +461,18 @@ def _slow_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _paths(model: nn.Module, observer: Tracer) -> Iterator[None]:
+def _paths(model: nn.Module, observer: Observer) -> Iterator[None]:
     """Tell the observer which module is running."""
     handles = []
     for path, module in model.named_modules():
 
         def enter(module: nn.Module, args: Any, path: str = path) -> None:
-            observer.path.append((path, module))
+            observer.path.append(path)
+            observer.module.append(module)
 
         def leave(module: nn.Module, args: Any, out: Any) -> None:
             observer.path.pop()
+            observer.module.pop()
 
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:

@@ -1,0 +1,63 @@
+"""Writing files and folders at once or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ranp.errors import ArtifactError
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder that appears under its name once it is complete, or not at all.
+
+    Raises:
+        ArtifactError: The folder exists already, or its parent cannot be written.
+    """
+    target = Path(folder)
+    refuse_existing(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
+    try:
+        yield partial
+        partial.chmod(0o755)
+        refuse_existing(target)
+        partial.rename(target)
+    except OSError as error:
+        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise if something is already there.
+
+    Raises:
+        ArtifactError: It is.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise ArtifactError(
+            str(folder),
+            got="a path that exists",
+            expected="a new folder",
+            hint="choose another name or remove it; nothing is overwritten",
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON at once or not at all, with nothing that JSON does not know."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
