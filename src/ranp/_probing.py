@@ -79,10 +79,13 @@ def _complaints(model: nn.Module, example_inputs: Any, traced: Traced) -> dict[i
 
 def _narrow(graph: ChannelGraph, groups: set[int]) -> dict[str, Ints]:
     """Keep the first quarter, half or three quarters of some groups, in turn, and all of the others."""
-    return {
-        group.name: np.arange(-(-group.width * (index % 3 + 1) // 4) if index in groups else group.width)
-        for index, group in enumerate(graph.groups)
-    }
+
+    def width(index: int, full: int) -> int:
+        if index not in groups:
+            return full
+        return max(1, min(full - 1, -(-full * (index % 3 + 1) // 4)))
+
+    return {group.name: np.arange(width(index, group.width)) for index, group in enumerate(graph.groups)}
 
 
 def _failing(groups: list[int], complain: Callable[[list[int]], Note | None]) -> list[int]:

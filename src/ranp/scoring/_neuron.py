@@ -53,13 +53,12 @@ def neuron_importance(
     totals: dict[str, Tensor] = {}
     seen = 0
     with prepared(model, graph, set(), seed), gates:
-        for loss in losses(model, batches, step, progress):
+        for loss in losses(model, batches, gates.checked(step), progress):
             found = torch.autograd.grad(loss, list(gates.ones.values()), allow_unused=True)
             for name, gradient in zip(gates.ones, found, strict=True):
                 if gradient is not None:
                     totals[name] = totals.get(name, torch.zeros_like(gradient)) + gradient
             seen += 1
-            gates.check()
     signed = {name: total.double().cpu().numpy() / seen for name, total in totals.items()}
     channels = _by_channel(graph, signed)
     return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}, seen
@@ -123,12 +122,17 @@ class _Gates(TorchFunctionMode):
             self.ones[name] = torch.ones(like.shape[dim], dtype=like.dtype, device=like.device, requires_grad=True)
         return self.ones[name]
 
-    def check(self) -> None:
-        """Make sure that no reader was missed.
+    def checked(self, step: Step) -> Step:
+        """The step, followed by a check that no reader was missed."""
 
-        Raises:
-            InputError: A weight is read by a function that gates do not know.
-        """
+        def run(model: nn.Module, batch: Any) -> Tensor:
+            loss = step(model, batch)
+            self._check()
+            return loss
+
+        return run
+
+    def _check(self) -> None:
         missed = sorted(name for name in self.reading.values() if name not in self.ones)
         if missed:
             raise InputError(

@@ -9,7 +9,8 @@ from torch import nn
 
 from ranp.graph import Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
 from ranp.tracing._labels import Labels, support
-from ranp.tracing._tracer import Axis, LayerCall, Tracer
+from ranp.tracing._records import Axis, LayerCall
+from ranp.tracing._tracer import Tracer
 
 
 class Builder:

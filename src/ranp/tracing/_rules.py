@@ -13,7 +13,8 @@ from torch import Tensor
 from ranp.tracing import _rules_layers as layers
 from ranp.tracing import _rules_views as views
 from ranp.tracing._labels import Labels, along, support
-from ranp.tracing._tracer import Call, Rule, Tracer
+from ranp.tracing._records import Call
+from ranp.tracing._tracer import Rule, Tracer
 
 
 def unknown(tracer: Tracer, call: Call) -> None:

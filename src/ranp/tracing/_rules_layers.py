@@ -4,7 +4,8 @@ import numpy as np
 from torch import Tensor
 
 from ranp.tracing._labels import Labels, along
-from ranp.tracing._tracer import Axis, Call, LayerCall, Tracer
+from ranp.tracing._records import Axis, Call, LayerCall
+from ranp.tracing._tracer import Tracer
 
 
 def convolution(tracer: Tracer, call: Call) -> None:

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from ranp.tracing._labels import Labels, Shape, along, blocks, oversized, pad_rank
 from ranp.tracing._labels import reshape as reshape_labels
-from ranp.tracing._tracer import Call, Tracer
+from ranp.tracing._records import Call
+from ranp.tracing._tracer import Tracer
 
 
 def reshape(tracer: Tracer, call: Call) -> None:

@@ -10,8 +10,10 @@ from torch import nn
 from ranp.errors import RanpError, TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, build
+from ranp.tracing._records import Note, tensors_in
 from ranp.tracing._rules import RULES, unknown
-from ranp.tracing._tracer import Note, Shapes, Tracer, explain, fake_run, tensors_in
+from ranp.tracing._running import Shapes, explain, fake_run
+from ranp.tracing._tracer import Tracer
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,100 @@
+"""What the tracer writes down: plain data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ranp.tracing._labels import Labels
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dimension of a parameter or buffer; its labels are `first`, `first + 1`, ..."""
+
+    tensor: str
+    dim: int
+    size: int
+    first: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Why labels were frozen."""
+
+    path: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension whose size may shrink: its labels, or only its size where it carries none."""
+
+    labels: Labels | None
+    size: int
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One run of a convolution or linear layer."""
+
+    weight: str
+    bias: str | None
+    out: Labels | None
+    out_dim: int
+    blocks: int
+    width: int
+    macs: int
+    output_elements: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one operator returned: shapes and labels."""
+
+    path: str
+    operator: str
+    shapes: list[tuple[tuple[int, ...], tuple[Labels, ...]]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator, as it was dispatched."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    out: Any
+    tags: Sequence[torch.Tag]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensor arguments, those within lists too."""
+        return list(tensors_in((self.args, self.kwargs)))
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """All tensors that it returned."""
+        return list(tensors_in(self.out))
+
+    def arg(self, index: int, name: str, default: Any = None) -> Any:
+        """An argument, given by position or by keyword."""
+        return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """All tensors within nested lists, tuples, mappings and dataclasses."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from tensors_in(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for entry in fields(value):
+            yield from tensors_in(getattr(value, entry.name))

@@ -1,0 +1,210 @@
+"""Independent answers to what pruning must compute: written without ranp's own masks, costs or surgery."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import ranp
+from ranp.graph import ChannelGraph
+from ranp.plan import Plan
+from ranp.scores import Scores
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+# -- models and plans --------------------------------------------------------------------------------------------
+
+
+def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A float64 model in eval mode, all of whose parameters and buffers are drawn anew (variances positive)."""
+    generator = torch.Generator().manual_seed(seed)
+    model = model.double().eval()
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point():
+            fresh = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            tensor.data = fresh.abs() + 0.5 if name.endswith("running_var") else fresh
+    return model
+
+
+def in_double(inputs: Any) -> Any:
+    """The same inputs in float64."""
+    if isinstance(inputs, Tensor):
+        return inputs.double()
+    if isinstance(inputs, Mapping):
+        return {name: in_double(value) for name, value in inputs.items()}
+    return tuple(in_double(value) for value in inputs)
+
+
+def run(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """All outputs of a forward pass without gradients."""
+    with torch.no_grad():
+        if isinstance(inputs, Mapping):
+            out = model(**inputs)
+        else:
+            out = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    if isinstance(out, Mapping):
+        out = list(out.values())
+    return [out] if isinstance(out, Tensor) else list(out)
+
+
+def scores_of(graph: ChannelGraph, channels: Any, seed: int = 0) -> Scores:
+    """Scores that come from nowhere."""
+    return Scores("random", "", 0.0, seed, {}, np.asarray(channels, dtype=np.float64), 0)
+
+
+def random_scores(graph: ChannelGraph, seed: int) -> Scores:
+    """Scores drawn uniformly."""
+    return scores_of(graph, np.random.default_rng(seed).random(len(graph.group_of)), seed)
+
+
+def random_plan(graph: ChannelGraph, seed: int, fraction: float) -> Plan:
+    """A plan for a random ranking, `fraction` of the way from the narrowest network to the full one."""
+    least = graph.cost(np.ones(len(graph.groups))).macs / graph.cost().macs
+    budget = ranp.Budget(macs=min(1.0, least + fraction * (1 - least) + 1e-9))
+    return ranp.allocate(graph, random_scores(graph, seed), budget)
+
+
+# -- masked = pruned ---------------------------------------------------------------------------------------------
+
+
+def masked_like(full: nn.Module, small: nn.Module) -> nn.Module:
+    """A copy of the full model in which every weight that reads a channel that `small` lacks is zero there.
+
+    Which channels are missing is found by looking the small model's values up among the full model's: that needs no plan,
+    and fails unless every surviving weight was copied exactly.
+    """
+    masked = copy.deepcopy(full)
+    pairs = zip(full.modules(), small.modules(), masked.modules(), strict=True)
+    for before, after, target in pairs:
+        dim = _reading_dim(before, after)
+        if dim is not None:
+            kept = kept_indices(before.weight, after.weight)[dim]
+            gone = np.setdiff1d(np.arange(before.weight.shape[dim]), kept)
+            target.weight.data.index_fill_(dim, torch.from_numpy(gone), 0.0)
+    return masked
+
+
+def kept_indices(full: Tensor, small: Tensor) -> list[Any]:
+    """For each dimension the indices of `full` of which `small` is made up (all values must differ)."""
+    values, wanted = full.detach().numpy(), small.detach().numpy()
+    order = np.argsort(values, axis=None)
+    places = order[np.searchsorted(values.reshape(-1)[order], wanted.reshape(-1)).clip(max=values.size - 1)]
+    coordinates = np.unravel_index(places.reshape(wanted.shape), values.shape)
+    kept = [np.unique(axis) for axis in coordinates]
+    assert np.array_equal(values[np.ix_(*kept)], wanted), "surviving weights were not copied exactly, in order"
+    return kept
+
+
+def _reading_dim(full: nn.Module, small: nn.Module) -> int | None:
+    """The weight's dimension along which a layer reads its input's channels; None where it reads them block by block."""
+    if isinstance(full, nn.Linear):
+        return 1
+    if isinstance(full, (*CONVOLUTIONS, *TRANSPOSED)) and full.groups == small.groups:
+        return 1 if isinstance(full, CONVOLUTIONS) else 0
+    return None
+
+
+def assert_masked_is_pruned(full: nn.Module, small: nn.Module, inputs: Any, tolerance: float = 1e-9) -> None:
+    """The pruned model's outputs are those of the original whose consumers of the removed channels are zeroed."""
+    expected, found = run(masked_like(full, small), inputs), run(small, inputs)
+    assert [tensor.shape for tensor in found] == [tensor.shape for tensor in expected]
+    for a, b in zip(expected, found, strict=True):
+        assert torch.isfinite(a).all()
+        gap = float((a - b).abs().max()) / max(1.0, float(a.abs().max()))
+        assert gap <= tolerance, f"outputs differ by {gap:.3g}"
+
+
+# -- costs -------------------------------------------------------------------------------------------------------
+
+
+def counted_macs(model: nn.Module, inputs: Any) -> int:
+    """Multiply-adds of one forward pass, by torch's own counter of floating-point operations."""
+    with FlopCounterMode(display=False) as counter:
+        run(model, inputs)
+    return counter.get_total_flops() // 2
+
+
+def counted_params(model: nn.Module) -> int:
+    """Elements of all parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+class _Allocations(TorchDispatchMode):
+    """Adds up the bytes of all outputs whose memory none of the operator's inputs owns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        owned = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
+        for tensor in _tensors(out):
+            if tensor.untyped_storage().data_ptr() not in owned:
+                self.bytes += tensor.numel() * tensor.element_size()
+        return out
+
+
+def counted_activation_bytes(model: nn.Module, inputs: Any) -> int:
+    """Bytes that the operators of one real forward pass allocate for their outputs."""
+    with _Allocations() as counter:
+        run(model, inputs)
+    return counter.bytes
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def assert_costs_are_counted(
+    graph: ChannelGraph, plan: Plan, small: nn.Module, inputs: Any, copies_may_vanish: bool = False
+) -> None:
+    """The formulas and the plan say what counters of the pruned model find."""
+    widths = [len(plan.keep[group.name]) for group in graph.groups]
+    found = graph.cost(widths)
+    assert found == plan.cost
+    assert found.macs == counted_macs(small, inputs)
+    assert found.params == counted_params(small)
+    allocated = counted_activation_bytes(small, inputs)
+    assert found.activation_bytes >= allocated if copies_may_vanish else found.activation_bytes == allocated
+
+
+def assert_attributes_fit(model: nn.Module) -> None:
+    """The sizes that modules keep besides their parameters are those of their parameters."""
+    for path, module in model.named_modules():
+        for name, size in _sizes(module).items():
+            assert getattr(module, name) == size, f"{path}.{name}"
+
+
+def _sizes(module: nn.Module) -> dict[str, Any]:
+    weight = getattr(module, "weight", None)
+    if weight is None:
+        return {}
+    shape = tuple(weight.shape)
+    if isinstance(module, nn.Linear):
+        return {"out_features": shape[0], "in_features": shape[1]}
+    if isinstance(module, CONVOLUTIONS):
+        return {"out_channels": shape[0], "in_channels": shape[1] * module.groups}
+    if isinstance(module, TRANSPOSED):
+        return {"in_channels": shape[0], "out_channels": shape[1] * module.groups}
+    if isinstance(module, nn.PReLU):
+        return {"num_parameters": shape[0]}
+    if isinstance(module, nn.GroupNorm):
+        return {"num_channels": shape[0]}
+    if isinstance(module, nn.LayerNorm):
+        return {"normalized_shape": shape}
+    return {"num_features": shape[0]} if hasattr(module, "num_features") else {}

@@ -1,0 +1,171 @@
+"""The criteria on top of importance: formulas by hand, and what they need."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import ranp
+import torch
+import torch.nn.functional as F
+from networks import CASES, image
+from ranp.errors import InputError
+from ranp.scoring import CRITERIA, equalise, favour_cheap
+from torch import Tensor, nn
+
+
+def network() -> tuple[nn.Module, Any, list[tuple[Tensor, Tensor]]]:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    x = image(2, 3, 9, 9)()
+    return model, ranp.trace(model, x), [(x, torch.ones(2, 2, 3, 3))]
+
+
+def test_equalise_by_hand() -> None:
+    found = equalise({"a": np.array([1.0, 3.0]), "b": np.array([4.0, 0.0, 8.0]), "dead": np.zeros(2)})
+    assert found["a"].tolist() == [2.0, 6.0]
+    assert found["b"].tolist() == [4.0, 0.0, 8.0]
+    assert found["dead"].tolist() == [0.0, 0.0]
+
+
+def test_favour_cheap_by_hand() -> None:
+    scores = {"dear": np.array([1.0, 2.0]), "cheap": np.array([3.0])}
+    found = favour_cheap(scores, {"dear": 400.0, "cheap": 100.0}, lam=10.0)
+    # softmax of (-1, -1/4)
+    dear, cheap = math.exp(-1.0), math.exp(-0.25)
+    np.testing.assert_allclose(found["dear"], [1 + 10 * dear / (dear + cheap), 2 * (1 + 10 * dear / (dear + cheap))])
+    np.testing.assert_allclose(found["cheap"], [3 * (1 + 10 * cheap / (dear + cheap))])
+    assert favour_cheap(scores, {"dear": 400.0, "cheap": 100.0}, lam=0.0)["dear"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("lam", [math.nan, math.inf, -1.0])
+def test_lambda_must_be_a_weight(lam: float) -> None:
+    model, graph, batches = network()
+    with pytest.raises(InputError, match=r"^lam: got .*; expected a finite number of at least 0"):
+        ranp.score(model, graph, batches, F.mse_loss, lam=lam)
+
+
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+@pytest.mark.parametrize("criterion", ["ranp-f", "ranp-m"])
+def test_resource_aware_stages(criterion: str, importance: Any) -> None:
+    model, graph, batches = network()
+    scores = ranp.score(
+        model, graph, batches, F.mse_loss, criterion=criterion, importance=importance, lam=15.0
+    )
+    assert list(scores.stages) == ["importance", "weighted", criterion]
+    raw = scores.stages["importance"]
+    largest = max(values.mean() for values in raw.values())
+    # Batch 2; 7 x 7, then 3 x 3 positions.
+    used = {
+        "ranp-f": {"0": 2 * 49 * 4 * 27, "2": 2 * 9 * 6 * 36, "4": 2 * 9 * 2 * 6},
+        "ranp-m": {"0": 2 * 49 * 4, "2": 2 * 9 * 6, "4": 2 * 9 * 2},
+    }[criterion]
+    total = sum(math.exp(-used[name] / used["0"]) for name in used)
+    for name, values in raw.items():
+        weighted = values * largest / values.mean()
+        np.testing.assert_allclose(scores.stages["weighted"][name], weighted)
+        factor = 1 + 15.0 * math.exp(-used[name] / used["0"]) / total
+        np.testing.assert_allclose(scores.stages[criterion][name], factor * weighted)
+    final = scores.stages[criterion]
+    np.testing.assert_allclose(scores.channels, np.concatenate([final["0"], final["2"]]))
+    assert (scores.criterion, scores.lam) == (criterion, 15.0)
+
+
+def test_default_lambda_and_stages_of_the_others() -> None:
+    model, graph, batches = network()
+    found = {name: ranp.score(model, graph, batches, F.mse_loss, criterion=name) for name in CRITERIA}
+    assert {name: scores.lam for name, scores in found.items() if scores.lam} == {"ranp-f": 11.0, "ranp-m": 11.0}
+    assert {name: list(scores.stages) for name, scores in found.items()} == {
+        "random": [],
+        "layerwise": ["importance"],
+        "vanilla": ["importance"],
+        "weighted": ["importance", "weighted"],
+        "ranp-f": ["importance", "weighted", "ranp-f"],
+        "ranp-m": ["importance", "weighted", "ranp-m"],
+        "snip": ["importance"],
+    }
+    weighted = found["weighted"].stages["weighted"]
+    np.testing.assert_allclose(found["weighted"].channels, np.concatenate([weighted["0"], weighted["2"]]))
+
+
+def test_layerwise_ranks_within_groups() -> None:
+    model, graph, batches = network()
+    vanilla = ranp.score(model, graph, batches, F.mse_loss, criterion="vanilla").channels
+    layerwise = ranp.score(model, graph, batches, F.mse_loss, criterion="layerwise").channels
+    for part, width in ((slice(0, 4), 4), (slice(4, 10), 6)):
+        best_first = np.argsort(-vanilla[part])
+        np.testing.assert_allclose(layerwise[part][best_first], 1 - np.arange(width) / width)
+
+
+def test_random_needs_no_batches_and_follows_its_seed() -> None:
+    model, graph, _ = network()
+    draws = [ranp.score(model, graph, [], criterion="random", seed=seed).channels for seed in (0, 0, 1)]
+    assert np.array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    assert len(np.unique(draws[0])) == 10
+    assert ((draws[0] >= 0) & (draws[0] < 1)).all()
+
+
+def test_all_of_the_batches_are_used() -> None:
+    model, graph, batches = network()
+    x, y = batches[0]
+    many = [(x, y), (x * 2, y), (x - 1, y)]
+    scores = [ranp.score(model, graph, found, F.mse_loss, criterion="vanilla") for found in (many, many[:2], many[2:])]
+    np.testing.assert_allclose(
+        scores[0].channels, (2 * scores[1].channels + scores[2].channels) / 3, rtol=1e-4
+    )
+    assert [found.batches for found in scores] == [3, 2, 1]
+
+
+def test_batches_of_every_kind_give_the_same_scores() -> None:
+    case = CASES["inputs_by_name"]
+    model, inputs = case.build(), case.inputs()
+    graph = ranp.trace(model, inputs)
+    y = torch.zeros(2, 2, 5, 5)
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return F.mse_loss(model(image=batch["image"], context=batch["context"]), batch["label"])
+
+    by_name = ranp.score(model, graph, [(inputs, y)], F.mse_loss)
+    by_step = ranp.score(model, graph, iter([{**inputs, "label": y}]), step=step)
+    assert np.array_equal(by_name.channels, by_step.channels)
+
+
+def test_dropout_follows_the_seed() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.Conv2d(4, 2, 1))
+    x = image(2, 3, 9, 9)()
+    graph = ranp.trace(model, x)
+    batches = [(x, torch.ones(2, 2, 7, 7))]
+    found = []
+    for seed in (0, 0, 1):
+        torch.rand(7)  # whatever happened before must not matter
+        found.append(ranp.score(model, graph, batches, F.mse_loss, seed=seed).channels)
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
+def test_norms_are_seen_in_training_mode_and_biases_as_zeros() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval()
+    x = image(2, 3, 9, 9)()
+    graph = ranp.trace(model, x)
+    batches = [(x, torch.ones(2, 2, 7, 7))]
+    seen: list[Any] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        seen.append((model.training, model[1].training, model[0].bias.abs().max(), model[3].bias.abs().max()))
+        return F.mse_loss(outputs, targets)
+
+    before = ranp.score(model, graph, batches, loss).channels
+    assert seen == [(True, True, 0.0, 0.0)]
+    model[1].running_mean += 5
+    model[3].bias.data += 5
+    assert np.array_equal(before, ranp.score(model, graph, batches, loss).channels)
+
+
+def test_progress_is_told() -> None:
+    model, graph, batches = network()
+    told: list[tuple[str, int, int]] = []
+    ranp.score(model, graph, batches * 3, F.mse_loss, progress=lambda *args: told.append(args))
+    assert told == [("scoring", 1, 3), ("scoring", 2, 3), ("scoring", 3, 3)]
+    told.clear()
+    ranp.score(model, graph, iter(batches), F.mse_loss, importance="neuron", progress=lambda *args: told.append(args))
+    assert told == [("scoring", 1, 0)]

@@ -1,0 +1,53 @@
+"""What pruning promises: the pruned model computes what the original does with the removed channels' readers zeroed."""
+
+import copy
+
+import pytest
+import ranp
+from drawn import Spec, networks
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from networks import CASES
+from oracles import (
+    assert_attributes_fit,
+    assert_masked_is_pruned,
+    in_double,
+    masked_like,
+    random_plan,
+    randomise,
+    run,
+)
+
+FRACTIONS = (0.0, 0.3, 0.6, 0.9)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hand_made_networks(name: str) -> None:
+    case = CASES[name]
+    model, inputs = randomise(case.build()), in_double(case.inputs())
+    graph = ranp.trace(model, inputs)
+    for seed, fraction in enumerate(FRACTIONS):
+        small = ranp.apply(model, random_plan(graph, seed, fraction))
+        assert_masked_is_pruned(model, small, inputs)
+        assert_attributes_fit(small)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_masking_changes_the_outputs(name: str) -> None:
+    """Without this, the test above could compare a network with itself."""
+    case = CASES[name]
+    model, inputs = randomise(case.build()), in_double(case.inputs())
+    small = ranp.apply(model, random_plan(ranp.trace(model, inputs), 0, 0.0))
+    before, after = run(model, inputs), run(masked_like(model, small), inputs)
+    assert max(float((a - b).abs().max()) for a, b in zip(before, after, strict=True)) > 1e-3
+
+
+@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(spec=networks(), seed=st.integers(0, 99), fraction=st.sampled_from(FRACTIONS))
+def test_drawn_networks(spec: Spec, seed: int, fraction: float) -> None:
+    model, inputs = randomise(spec.build(), seed), in_double(spec.inputs())
+    graph = ranp.trace(model, inputs)
+    event(f"groups: {min(len(graph.groups), 4)}")
+    small = ranp.apply(model, random_plan(graph, seed, fraction))
+    assert_masked_is_pruned(model, small, inputs)
+    assert_attributes_fit(small)

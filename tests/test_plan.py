@@ -1,0 +1,238 @@
+"""Plans as data: the frozen format, the way there and back, and hostile files."""
+
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ranp
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import CASES
+from oracles import random_plan, scores_of
+from ranp.errors import PlanError, RanpError
+from ranp.plan import Plan, pack, unpack
+from torch import nn
+
+GOLDEN = Path(__file__).parent / "data_files" / "plan_v1.json"
+
+
+def small_model() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(1, 4, 1), nn.BatchNorm1d(4), nn.ReLU(), nn.Conv1d(4, 2, 1, bias=False))
+
+
+def small_plan() -> Plan:
+    graph = ranp.trace(small_model(), torch.zeros(2, 1, 3))
+    plan = ranp.allocate(graph, scores_of(graph, [1, 4, 3, 2]), ranp.Budget(macs=0.75))
+    return dataclasses.replace(plan, versions={"ranp": "0.1.0", "torch": "2.13.0"})
+
+
+def test_the_format_is_frozen() -> None:
+    """If this fails, the format has changed: raise its version, and keep reading this one."""
+    assert small_plan().to_json() == GOLDEN.read_text()
+    assert Plan.from_json(GOLDEN.read_text()) == small_plan()
+
+
+@pytest.mark.parametrize("name", ["residual", "linear_after_flatten", "transposed_in_few_blocks", "shared_layer"])
+def test_there_and_back(name: str) -> None:
+    graph = ranp.trace(CASES[name].build(), CASES[name].inputs())
+    for seed in range(3):
+        plan = random_plan(graph, seed, 0.4)
+        assert Plan.from_json(plan.to_json()) == plan
+        assert Plan.from_json(plan.to_json()).to_json() == plan.to_json()
+
+
+def test_what_a_plan_says() -> None:
+    case = CASES["residual"]
+    graph = ranp.trace(case.build(), case.inputs())
+    scores = scores_of(graph, [*range(6), *range(5)])
+    # At 3 of 6 and 3 of 5 channels: 98 positions times 3 * 3 * 9 + 3 * 3 * 9 + 3 * 3 * 9 + 2 * 3.
+    plan = ranp.allocate(graph, scores, ranp.Budget(macs=98 * 249 / graph.cost().macs), min_width=2)
+    assert plan.keep == {"stem": (3, 4, 5), "inner": (2, 3, 4)}
+    assert plan.widths == {"stem": 3, "inner": 3, "outer": 3, "head": 2}
+    assert plan.full_widths == {"stem": 6, "inner": 5, "outer": 6, "head": 2}
+    assert plan.cost.macs == 98 * 249
+    found = {(entry.tensor, entry.dim): (entry.keep, entry.reads) for entry in plan.slices}
+    assert found == {
+        ("stem.weight", 0): ((3, 4, 5), False),
+        ("stem.bias", 0): ((3, 4, 5), False),
+        ("inner.weight", 1): ((3, 4, 5), True),
+        ("inner.weight", 0): ((2, 3, 4), False),
+        ("inner.bias", 0): ((2, 3, 4), False),
+        ("outer.weight", 1): ((2, 3, 4), True),
+        ("outer.weight", 0): ((3, 4, 5), False),
+        ("outer.bias", 0): ((3, 4, 5), False),
+        ("head.weight", 1): ((3, 4, 5), True),
+    }
+    assert {(s.module, s.name): s.value for s in plan.settings} == {
+        ("stem", "out_channels"): 3,
+        ("inner", "in_channels"): 3,
+        ("inner", "out_channels"): 3,
+        ("outer", "in_channels"): 3,
+        ("outer", "out_channels"): 3,
+        ("head", "in_channels"): 3,
+    }
+    assert (plan.min_width, plan.round_to, plan.mixes) == (2, 1, False)
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_packed_indices(indices: set[int]) -> None:
+    text = pack(tuple(sorted(indices)))
+    assert unpack(text, 41) == tuple(sorted(indices))
+    assert text.count("-") <= len(indices) / 2
+
+
+# -- hostile and damaged plans -----------------------------------------------------------------------------------
+
+NESTED = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[]", "7", '"plan"', "{}", "{", "\x00", NESTED, '{"format": ' + NESTED + "}", "1" * 5000, "nan"],
+    ids=range(12),
+)
+def test_texts_that_are_no_plan(text: str) -> None:
+    with pytest.raises(PlanError, match="^plan: got .*expected "):
+        Plan.from_json(text)
+
+
+def test_other_formats_and_versions() -> None:
+    data = json.loads(GOLDEN.read_text())
+    with pytest.raises(PlanError, match='got another kind of file; expected JSON with "format": "ranp-plan"'):
+        Plan.from_json(json.dumps({**data, "format": "other"}))
+    with pytest.raises(PlanError, match="got format version 2; expected version 1; update ranp"):
+        Plan.from_json(json.dumps({**data, "version": 2}))
+    with pytest.raises(PlanError, match="unknown field 'code'"):
+        Plan.from_json(json.dumps({**data, "code": "import os"}))
+
+
+def every_field() -> list[tuple[Any, ...]]:
+    """The path to every value of the golden plan."""
+
+    def walk(value: Any, path: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        return [path, *(found for key, item in entries for found in walk(item, (*path, key)))]
+
+    return walk(json.loads(GOLDEN.read_text()), ())[1:]
+
+
+def changed(path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> str:
+    data = json.loads(GOLDEN.read_text())
+    holder = data
+    for key in path[:-1]:
+        holder = holder[key]
+    change(holder, path[-1])
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("value", [None, {}, {"a": []}, [[]], True, "-1", -1.5, float("nan"), float("inf")], ids=str)
+def test_values_of_the_wrong_kind(value: Any) -> None:
+    """At any place, a value of another kind is refused, or else gives a plan that is well-formed."""
+    refused = 0
+    for path in every_field():
+        before = json.loads(GOLDEN.read_text())
+        for key in path:
+            before = before[key]
+        if before is None or (isinstance(before, dict) and value == {}) or type(before) is type(value):
+            continue
+
+        def put(holder: Any, key: Any) -> None:
+            holder[key] = copy.deepcopy(value)
+
+        try:
+            assert Plan.from_json(Plan.from_json(changed(path, put)).to_json())
+            # A float where any number may stand, or a limit that is not set.
+            assert path in {("lam",), ("budget", "macs")}, path
+        except RanpError:
+            refused += 1
+    assert refused > 60
+
+
+def test_missing_fields() -> None:
+    def remove(holder: Any, key: Any) -> None:
+        del holder[key]
+
+    fields = [path for path in every_field() if isinstance(path[-1], str) and path[0] in {"slices", "settings", "cost"}]
+    fields += [path for path in every_field() if len(path) == 1]
+    assert len(fields) > 60
+    for path in fields:
+        with pytest.raises(PlanError):
+            Plan.from_json(changed(path, remove))
+
+
+@pytest.mark.parametrize(
+    "keep",
+    ["", "1-4", "3-1", "1,1", "2,1", "1,0-2", "1 -3", "-1", "1--3", "1-3,", "a", "1.0", "0x1", "٣", "1-3\n", "9" * 12],
+)
+def test_indices_that_are_none(keep: str) -> None:
+    def put(holder: Any, key: Any) -> None:
+        holder[key] = keep
+
+    with pytest.raises(PlanError):
+        Plan.from_json(changed(("slices", 0, "keep"), put))
+
+
+@pytest.mark.parametrize("path", [("keep", "0"), ("slices", 0, "keep")])
+def test_a_short_text_cannot_ask_for_much_memory(path: tuple[Any, ...]) -> None:
+    def put(holder: Any, key: Any) -> None:
+        holder[key] = f"0-{(1 << 24) - 1}"
+        if "size" in holder:
+            holder["size"] = 1 << 24
+
+    start = time.perf_counter()
+    with pytest.raises(PlanError):
+        Plan.from_json(changed(path, put))
+    assert time.perf_counter() - start < 0.2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["slices"][0].update(tensor="../../etc/passwd"), "expected size 4 along dimension 0"),
+        (lambda data: data["slices"][0].update(tensor="0.__class__"), "expected size 4 along dimension 0"),
+        (lambda data: data["slices"][0].update(dim=-1), "expected size 4 along dimension -1"),
+        (lambda data: data["slices"][0].update(dim=3), "expected size 4 along dimension 3"),
+        (lambda data: data["slices"][0].update(dim=2), "expected size 4 along dimension 2"),
+        (lambda data: data["slices"][0].update(size=10**30), "expected size 10+ along"),
+        (lambda data: data["slices"].append(dict(data["slices"][0])), "sliced twice"),
+        (lambda data: data["slices"].append({**data["slices"][0], "keep": "0"}), "sliced twice"),
+        (lambda data: data["settings"][0].update(module="0.weight"), "expected a size"),
+        (lambda data: data["settings"][0].update(module="__class__"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="forward"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="__class__"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="training"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="weight"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="normalized_shape[0]"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="normalized_shape[99]"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="out_channels[0]"), "expected a size"),
+        (lambda data: data["settings"][0].update(name="out_channels[x]"), "expected a size"),
+        (lambda data: data["settings"][0].update(value=0), "expected a size"),
+        (lambda data: data["settings"][0].update(value=-3), "expected a size"),
+        (lambda data: data["settings"][0].update(value=10**30), "expected a size"),
+        (lambda data: data["shapes"].update({"more.weight": [1]}), "got a model without 'more.weight'"),
+        (lambda data: data["shapes"].pop("0.bias"), "got a model with '0.bias'"),
+    ],
+)
+def test_plans_that_fit_no_model(change: Callable[[Any], Any], message: str) -> None:
+    data = json.loads(GOLDEN.read_text())
+    change(data)
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(PlanError, match=message):
+        ranp.apply(model, Plan.from_json(json.dumps(data)))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert model[0].out_channels == 4
+
+
+def test_keep_is_read_as_it_was_made() -> None:
+    graph = ranp.trace(small_model(), torch.zeros(2, 1, 3))
+    plan = ranp.allocate(graph, scores_of(graph, [4, 1, 3, 2]), ranp.Budget(macs=0.75))
+    assert plan.keep == {"0": (0, 2, 3)}
+    assert np.array_equal(ranp.apply(small_model(), plan)[0].weight.shape, [3, 1, 1])

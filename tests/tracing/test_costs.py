@@ -1,0 +1,73 @@
+"""Cost formulas against counters that run the pruned model."""
+
+import pytest
+import ranp
+import torch
+from drawn import Spec, networks
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from networks import CASES
+from oracles import (
+    assert_costs_are_counted,
+    counted_activation_bytes,
+    counted_macs,
+    counted_params,
+    random_plan,
+)
+from ranp.models import UNet3D
+from torch import nn
+
+# Reshaping a permuted tensor copies it, unless the permuted dimensions have shrunk to 1: the formula keeps the copy.
+COPIES_MAY_VANISH = {"channel_shuffle", "channel_shuffle_between_grouped", "channels_last"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hand_made_networks(name: str) -> None:
+    case = CASES[name]
+    model, inputs = case.build().eval(), case.inputs()
+    graph = ranp.trace(model, inputs)
+    full = graph.cost()
+    assert full == graph.cost(graph.widths)
+    assert full.macs == counted_macs(model, inputs) == sum(layer.macs for layer in graph.layers) + _between(name)
+    assert full.params == counted_params(model)
+    assert full.activation_bytes == counted_activation_bytes(model, inputs)
+    for seed, fraction in enumerate((0.0, 0.3, 0.6, 0.9)):
+        plan = random_plan(graph, seed, fraction)
+        small = ranp.apply(model, plan)
+        assert plan.full_cost == full
+        assert_costs_are_counted(graph, plan, small, inputs, copies_may_vanish=name in COPIES_MAY_VANISH)
+
+
+def _between(name: str) -> int:
+    """Multiply-adds between activations, which belong to no layer: 4 channels, 49 positions, twice, batch 2."""
+    return 2 * 2 * 4 * 49 * 49 if name == "attention" else 0
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(spec=networks(), seed=st.integers(0, 99), fraction=st.floats(0, 1))
+def test_drawn_networks(spec: Spec, seed: int, fraction: float) -> None:
+    model, inputs = spec.build().eval(), spec.inputs()
+    graph = ranp.trace(model, inputs)
+    plan = random_plan(graph, seed, fraction)
+    shuffles = any(step.kind == "shuffle" for step in spec.steps)
+    assert_costs_are_counted(graph, plan, ranp.apply(model, plan), inputs, copies_may_vanish=shuffles)
+
+
+def test_the_published_network() -> None:
+    model = UNet3D(1, 5, width=8).eval()
+    inputs = torch.zeros(1, 1, 17, 16, 18)
+    graph = ranp.trace(model, inputs)
+    plan = random_plan(graph, 3, 0.2)
+    assert_costs_are_counted(graph, plan, ranp.apply(model, plan), inputs)
+
+
+def test_formulas_by_hand() -> None:
+    """3 -> k -> 2 channels on 5 x 5 positions, batch 2, float32; norm and ReLU allocate as much as the convolution."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    graph = ranp.trace(model, torch.zeros(2, 3, 7, 7))
+    for k in range(1, 9):
+        cost = graph.cost([k])
+        assert cost.macs == 50 * (3 * 9 * k + 2 * k)
+        assert cost.params == 3 * 9 * k + k + 2 * k + 2 * k + 2
+        assert cost.activation_bytes == 4 * 50 * (3 * k + 2)
+        assert cost.neurons == k + 2
