@@ -16,6 +16,7 @@ from ranp.graph import ChannelGraph, Cost
 FORMAT_VERSION = 1
 # More indices than any network has channels: a plan from elsewhere must not exhaust memory.
 _MOST_INDICES = 1 << 22
+_RUN = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 T = TypeVar("T")
 
 
@@ -192,7 +193,7 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
     """
     found: list[int] = []
     for run in text.split(",") if text else []:
-        match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", run)
+        match = re.fullmatch(_RUN, run)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
         if not match or first > last or last >= size or (found and first <= found[-1]):
             raise PlanError("plan", got=f"indices {run!r}", expected=f"ascending indices below {size}")
@@ -204,7 +205,7 @@ def _read_plan(data: Any) -> Plan:
     data = _typed(data, dict)
     if data.pop("format", None) != "ranp-plan":
         raise PlanError("plan", got="another kind of file", expected='JSON with "format": "ranp-plan"')
-    if (version := data.pop("version", None)) != FORMAT_VERSION:
+    if type(version := data.pop("version", None)) is not int or version != FORMAT_VERSION:
         raise PlanError(
             "plan",
             got=f"format version {version!r}",
@@ -217,7 +218,9 @@ def _read_plan(data: Any) -> Plan:
     slices = tuple(_read_slice(entry) for entry in _typed(data.pop("slices"), list))
     if len({(entry.tensor, entry.dim) for entry in slices}) < len(slices):
         raise PlanError("plan", got="a dimension that is sliced twice", expected="one slice per dimension")
-    settings = tuple(_read(Setting, entry, module=str, name=str, value=int) for entry in data.pop("settings"))
+    settings = tuple(
+        _read(Setting, entry, module=str, name=str, value=int) for entry in _typed(data.pop("settings"), list)
+    )
     given = {name: value for name, value in _typed(data.pop("budget"), dict).items() if value is not None}
     plan = Plan(
         keep=_mapping(data.pop("keep"), lambda text: unpack(text, _MOST_INDICES)),
@@ -265,7 +268,7 @@ def _read(kind: Callable[..., T], entry: Any, **types: Any) -> T:
 
 def _length(text: str) -> int:
     """Number of indices in packed runs, found without unpacking them."""
-    return sum(int(last or first) - int(first) + 1 for first, last in re.findall(r"(\d{1,10})(?:-(\d{1,10}))?", text))
+    return sum(int(last or first) - int(first) + 1 for first, last in _RUN.findall(text))
 
 
 def _finite(value: Any) -> float:

@@ -36,7 +36,9 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         ArtifactError: The folder exists, or cannot be written. Nothing half-written is left behind.
+        PlanError: The model was not made by this plan.
     """
+    _check_pruned(model, plan)
     with new_folder(folder) as partial:
         (partial / "plan.json").write_text(plan.to_json(), encoding="utf-8")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
@@ -48,6 +50,19 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
         manifest = {"format": "ranp-artifact", "version": FORMAT_VERSION, "sha256": digests}
         (partial / "artifact.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return Path(folder)
+
+
+def _check_pruned(model: nn.Module, plan: Plan) -> None:
+    tensors = named_tensors(model)
+    for entry in plan.slices:
+        shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
+        if len(shape) <= entry.dim or shape[entry.dim] != len(entry.keep):
+            raise PlanError(
+                f"save: {entry.tensor}",
+                got=f"shape {shape}",
+                expected=f"size {len(entry.keep)} along dimension {entry.dim}, as the plan says",
+                hint="save the pruned model with the plan it was made by",
+            )
 
 
 def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:

@@ -1,0 +1,153 @@
+"""Surgery: exact copies, or weights drawn anew; and plans on models that differ in what a plan leaves free."""
+
+import copy
+import math
+from typing import Any
+
+import pytest
+import ranp
+import torch
+from networks import CASES, image
+from oracles import assert_masked_is_pruned, in_double, random_plan, randomise
+from ranp.errors import InputError, PlanError
+from ranp.models import UNet3D
+from ranp.plan import Plan
+from torch import nn
+
+
+def halved(name: str) -> tuple[nn.Module, Plan]:
+    case = CASES[name]
+    model = randomise(case.build())
+    return model, random_plan(ranp.trace(model, in_double(case.inputs())), 2, 0.4)
+
+
+def test_surviving_values_are_copied_exactly() -> None:
+    model, plan = halved("plain")
+    small = ranp.apply(model, plan)
+    first, second = list(plan.keep["first"]), list(plan.keep["second"])
+    assert 0 < len(first) < 6
+    assert torch.equal(small.first.weight, model.first.weight[first])
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        assert torch.equal(getattr(small.norm, name), getattr(model.norm, name)[first])
+    assert torch.equal(small.second.weight, model.second.weight[second][:, first])
+    assert torch.equal(small.head.weight, model.head.weight[:, second])
+    assert torch.equal(small.head.bias, model.head.bias)
+
+
+def test_the_result_shares_nothing_with_the_model() -> None:
+    model, plan = halved("plain")
+    small = ranp.apply(model, plan)
+    theirs = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    assert not theirs & {tensor.untyped_storage().data_ptr() for tensor in (*small.parameters(), *small.buffers())}
+    assert all(parameter.is_leaf and parameter.is_contiguous() for parameter in small.parameters())
+    assert type(small) is type(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    small(in_double(CASES["plain"].inputs())).sum().backward()
+    torch.optim.SGD(small.parameters(), lr=1.0).step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_modes_and_requires_grad_are_those_of_the_model() -> None:
+    model, plan = halved("plain")
+    model.train()
+    model.norm.eval()
+    model.first.weight.requires_grad_(False)
+    small = ranp.apply(model, plan)
+    assert (small.training, small.norm.training, small.head.training) == (True, False, True)
+    assert [p.requires_grad for p in (small.first.weight, small.second.weight)] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["shared_layer_on_two_inputs", "module_under_two_names"])
+def test_what_is_shared_stays_shared(name: str) -> None:
+    model, plan = halved(name)
+    small = ranp.apply(model, plan)
+    pairs = [
+        [dict(found.named_parameters(remove_duplicate=False)) for found in (model, small)],
+        [dict(found.named_modules(remove_duplicate=False)) for found in (model, small)],
+    ]
+    for before, after in pairs:
+        aliases = [{name: id(value) for name, value in found.items()} for found in (before, after)]
+        for a in before:
+            for b in before:
+                assert (aliases[0][a] == aliases[0][b]) is (aliases[1][a] == aliases[1][b])
+
+
+@pytest.mark.parametrize("weights", ["glorot", "orthogonal"])
+def test_weights_drawn_anew(weights: Any) -> None:
+    model = nn.Sequential(nn.Conv2d(16, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 8, 3), nn.Flatten())
+    plan = random_plan(ranp.trace(model, image(1, 16, 5, 5)()), 0, 0.7)
+    state = torch.get_rng_state()
+    first, again, other = (ranp.apply(model, plan, weights=weights, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first[0].weight, again[0].weight)
+    assert not torch.equal(first[0].weight, other[0].weight)
+    assert not torch.equal(first[0].weight, ranp.apply(model, plan)[0].weight)
+    assert first[0].weight.shape == ranp.apply(model, plan)[0].weight.shape
+    assert [float(found.bias.detach().abs().max()) for found in (first[0], first[1], first[3])] == [0.0, 0.0, 0.0]
+    scale = first[1].weight.detach()
+    assert abs(float(scale.mean()) - 1) < 0.02
+    assert 0.01 < float(scale.std()) < 0.03
+    weight = first[0].weight.detach()
+    if weights == "glorot":
+        outs, ins = weight.shape[:2]
+        assert float(weight.std()) == pytest.approx(math.sqrt(2 / (9 * (ins + outs))), rel=0.05)
+    else:
+        rows = weight.flatten(1)
+        assert torch.allclose(rows @ rows.T, torch.eye(len(rows)), atol=1e-5)
+
+
+def test_an_unknown_way_to_draw_is_refused() -> None:
+    model, plan = halved("plain")
+    with pytest.raises(InputError, match="^weights: got 'glorott'; expected a known way; did you mean 'glorot'"):
+        ranp.apply(model, plan, weights="glorott")  # type: ignore[arg-type]
+
+
+# -- plans and models --------------------------------------------------------------------------------------------
+
+
+def test_a_plan_serves_other_tasks() -> None:
+    """Other input channels, other classes, another spatial size."""
+    plan = random_plan(ranp.trace(UNet3D(1, 5, width=6), torch.zeros(1, 1, 16, 16, 16)), 0, 0.2)
+    other = randomise(UNet3D(2, 3, width=6))
+    small = ranp.apply(other, plan)
+    inputs = torch.randn(2, 2, 17, 16, 19, dtype=torch.float64)
+    assert small(inputs).shape == (2, 3, 17, 16, 19)
+    assert_masked_is_pruned(other, small, inputs)
+    assert ranp.verify(other, plan, inputs).status == "exact"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: UNet3D(1, 5, width=8),
+        lambda: UNet3D(1, 5, width=6, levels=3),
+        lambda: nn.Sequential(UNet3D(1, 5, width=6)),
+        lambda: CASES["plain"].build(),
+        lambda: nn.Identity(),
+    ],
+)
+def test_a_plan_for_another_model_is_refused(other: Any) -> None:
+    plan = random_plan(ranp.trace(UNet3D(1, 5, width=6), torch.zeros(1, 1, 16, 16, 16)), 0, 0.2)
+    for use in (lambda: ranp.apply(other(), plan), lambda: ranp.verify(other(), plan, torch.zeros(1, 1, 16, 16, 16))):
+        with pytest.raises(PlanError, match="^apply.*got .*expected .*; (build the model as|the plan was made for)"):
+            use()
+
+
+def test_a_plan_is_not_applied_twice() -> None:
+    model, plan = halved("plain")
+    with pytest.raises(PlanError, match="apply: first.weight: got shape .*expected size 6 along dimension 0"):
+        ranp.apply(ranp.apply(model, plan), plan)
+
+
+def test_a_model_that_cannot_be_copied_is_refused() -> None:
+    model, plan = halved("plain")
+    model.kept = model.first.weight * 2  # not a leaf: deepcopy refuses it
+    with pytest.raises(PlanError, match="got a model that cannot be copied"):
+        ranp.apply(model, plan)
+
+
+def test_a_plan_from_json_does_the_same() -> None:
+    model, plan = halved("nested_concatenation")
+    small, again = ranp.apply(model, plan), ranp.apply(model, Plan.from_json(plan.to_json()))
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in small.state_dict().items())
+    assert_masked_is_pruned(copy.deepcopy(model), again, in_double(CASES["nested_concatenation"].inputs()))

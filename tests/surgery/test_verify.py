@@ -1,0 +1,99 @@
+"""Verification: it proves what holds, and notices what does not."""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import ranp
+import torch
+from networks import CASES, Net, image
+from oracles import in_double, random_plan, randomise
+from ranp.errors import VerificationError
+from torch import Tensor, nn
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hand_made_networks_are_exact(name: str) -> None:
+    case = CASES[name]
+    model, inputs = randomise(case.build()).float(), case.inputs()
+    found = ranp.verify(model, random_plan(ranp.trace(model, inputs), 0, 0.3), inputs)
+    assert found.status == "exact"
+    assert found.max_error <= 1e-9
+    assert found.note == ""
+
+
+def test_an_index_off_by_one_is_noticed() -> None:
+    """Every slice of a plan matters to the proof."""
+    case = CASES["concatenation"]
+    model, inputs = randomise(case.build()), in_double(case.inputs())
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.5)
+    for index, entry in enumerate(plan.slices):
+        free = next(place for place in range(entry.size) if place not in entry.keep)
+        wrong = dataclasses.replace(entry, keep=tuple(sorted((*entry.keep[:-1], free))))
+        slices = (*plan.slices[:index], wrong, *plan.slices[index + 1 :])
+        with pytest.raises(VerificationError, match="got outputs that differ by .*masked original's output to 1e-09"):
+            ranp.verify(model, dataclasses.replace(plan, slices=slices), inputs)
+
+
+def test_large_inputs_are_cut() -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        sizes.append(tuple(x.shape))
+        return net.head(net.body(x).relu())
+
+    model = Net(run, body=nn.Conv3d(1, 4, 3), head=nn.Conv3d(4, 2, 1))
+    inputs = torch.zeros(1).expand(2, 1, 500, 500, 500)
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
+    sizes.clear()
+    assert ranp.verify(model, plan, inputs).status == "exact"
+    assert all(max(size) <= 32 for size in sizes)
+
+
+def test_models_that_take_one_size_only_get_it() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 38 * 38, 2))
+    inputs = image(1, 3, 40, 40)()
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
+    assert ranp.verify(model, plan, inputs).outputs == ((1, 2),)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 8), nn.GroupNorm(2, 8), nn.LayerNorm([8, 5, 5])])
+def test_norms_that_mix_channels_are_checked_for_structure(norm: nn.Module) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 2, 1))
+    inputs = image(2, 3, 7, 7)()
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
+    found = ranp.verify(model, plan, inputs)
+    assert found.status == "structural"
+    assert math.isnan(found.max_error)
+    assert found.outputs == ((2, 2, 5, 5),)
+    assert "mixes channels" in found.note
+    small = ranp.apply(model, plan)
+    assert small(inputs).shape == (2, 2, 5, 5)
+    if isinstance(norm, nn.LayerNorm):
+        assert small[1].normalized_shape == (small[0].out_channels, 5, 5)
+    else:
+        assert small[1].num_channels == small[0].out_channels
+        assert small[1].num_groups == norm.num_groups
+
+
+def test_forwards_that_insist_on_single_precision() -> None:
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(net.body(x.float()).relu())
+
+    model = Net(run, body=nn.Conv2d(3, 6, 3), head=nn.Conv2d(6, 2, 1))
+    inputs = image(2, 3, 7, 7)()
+    found = ranp.verify(model, random_plan(ranp.trace(model, inputs), 0, 0.3), inputs)
+    assert (found.status, found.note) == ("structural", "the model does not run in float64")
+    assert found.max_error < 1e-4
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_weights_that_are_not_finite_are_noticed(mixes: bool) -> None:
+    norm = nn.GroupNorm(1, 8) if mixes else nn.Identity()
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.Conv2d(8, 2, 1))
+    inputs = image(2, 3, 7, 7)()
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
+    model[2].bias.data[0] = math.nan
+    with pytest.raises(VerificationError, match="not finite.*check the model's weights for NaN"):
+        ranp.verify(model, plan, inputs)
