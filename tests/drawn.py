@@ -126,7 +126,9 @@ def _act(draw: st.DrawFn, tensors: list[Step], source: int) -> Step:
 
 
 def _pool(draw: st.DrawFn, tensors: list[Step], source: int) -> Step:
-    return Step("", (source,), tensors[source].channels, tensors[source].side // 2, draw(st.sampled_from(["max", "avg"])))
+    return Step(
+        "", (source,), tensors[source].channels, tensors[source].side // 2, draw(st.sampled_from(["max", "avg"]))
+    )
 
 
 def _up(draw: st.DrawFn, tensors: list[Step], source: int) -> Step:
@@ -146,7 +148,9 @@ def _cat(draw: st.DrawFn, tensors: list[Step], source: int) -> Step:
 
 
 def _halves(draw: st.DrawFn, tensors: list[Step], source: int) -> Step:
-    return Step("", (source,), tensors[source].channels // 2, tensors[source].side, draw(st.sampled_from(["chunk", "slice"])))
+    return Step(
+        "", (source,), tensors[source].channels // 2, tensors[source].side, draw(st.sampled_from(["chunk", "slice"]))
+    )
 
 
 def _shuffle(draw: st.DrawFn, tensors: list[Step], source: int) -> Step:

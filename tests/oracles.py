@@ -77,8 +77,8 @@ def random_plan(graph: ChannelGraph, seed: int, fraction: float) -> Plan:
 def masked_like(full: nn.Module, small: nn.Module) -> nn.Module:
     """A copy of the full model in which every weight that reads a channel that `small` lacks is zero there.
 
-    Which channels are missing is found by looking the small model's values up among the full model's: that needs no plan,
-    and fails unless every surviving weight was copied exactly.
+    Which channels are missing is found by looking the small model's values up among the full model's: that needs no
+    plan, and fails unless every surviving weight was copied exactly.
     """
     masked = copy.deepcopy(full)
     pairs = zip(full.modules(), small.modules(), masked.modules(), strict=True)
@@ -103,7 +103,7 @@ def kept_indices(full: Tensor, small: Tensor) -> list[Any]:
 
 
 def _reading_dim(full: nn.Module, small: nn.Module) -> int | None:
-    """The weight's dimension along which a layer reads its input's channels; None where it reads them block by block."""
+    """The dimension of the weight along which a layer reads channels; None where it reads them block by block."""
     if isinstance(full, nn.Linear):
         return 1
     if isinstance(full, (*CONVOLUTIONS, *TRANSPOSED)) and full.groups == small.groups:

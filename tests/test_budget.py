@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+
 from ranp import Budget
 from ranp.errors import BudgetError
 from ranp.graph import Cost
@@ -26,7 +27,9 @@ def test_decimal_fractions_are_not_missed_for_a_rounding_error(fraction: float, 
 @pytest.mark.parametrize("wrong", [0, -0.1, 1.0001, 50, math.nan, math.inf, "0.5", True, [0.5]])
 @pytest.mark.parametrize("name", ["macs", "params", "activations"])
 def test_a_fraction_to_keep_is_above_0_and_at_most_1(name: str, wrong: Any) -> None:
-    with pytest.raises(BudgetError, match=rf"^Budget: got {name}=.*; expected a fraction to keep in \(0, 1\]; for example"):
+    with pytest.raises(
+        BudgetError, match=rf"^Budget: got {name}=.*; expected a fraction to keep in \(0, 1\]; for example"
+    ):
         Budget(**{name: wrong})
 
 
@@ -37,5 +40,5 @@ def test_a_fraction_to_remove_is_at_least_0_and_below_1(wrong: Any) -> None:
 
 
 def test_a_budget_has_a_limit() -> None:
-    with pytest.raises(BudgetError, match="^Budget: got no limit; expected at least one; for example Budget"):
+    with pytest.raises(BudgetError, match=r"^Budget: got no limit; expected at least one; for example Budget"):
         Budget()

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranp
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+
+import ranp
 from networks import CASES
 from oracles import random_plan, scores_of
 from ranp.errors import PlanError, RanpError
 from ranp.plan import Plan, pack, unpack
-from torch import nn
 
 GOLDEN = Path(__file__).parent / "data_files" / "plan_v1.json"
 
@@ -99,7 +100,7 @@ NESTED = "[" * 100_000 + "]" * 100_000
     ids=range(12),
 )
 def test_texts_that_are_no_plan(text: str) -> None:
-    with pytest.raises(PlanError, match="^plan: got .*expected "):
+    with pytest.raises(PlanError, match=r"^plan: got .*expected "):
         Plan.from_json(text)
 
 

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranp
 import safetensors.torch
 import torch
+from torch import nn
+
+import ranp
 from networks import CASES
 from oracles import random_plan, run
 from ranp import storage
 from ranp.errors import ArtifactError, PlanError, RanpError
 from ranp.plan import Plan
-from torch import nn
 
 FILES = ("artifact.json", "plan.json", "weights.safetensors")
 
@@ -104,7 +105,7 @@ def test_half_precision_and_integers_come_back(tmp_path: Path) -> None:
         name: tensor.dtype for name, tensor in small.state_dict().items()
     }
     assert again.norm.num_batches_tracked.dtype == torch.int64
-    with pytest.raises(ArtifactError, match="got torch.float16.*expected torch.float32.*build the model as"):
+    with pytest.raises(ArtifactError, match=r"got torch.float16.*expected torch.float32.*build the model as"):
         ranp.load(tmp_path / "it", CASES["plain"].build())
 
 
@@ -250,7 +251,9 @@ class Trap:
         return os.mkdir, (os.environ["RANP_TRAP"],)
 
 
-@pytest.mark.parametrize("save", [lambda value, path: torch.save(value, path), lambda value, path: _pickle(value, path)])
+@pytest.mark.parametrize(
+    "save", [lambda value, path: torch.save(value, path), lambda value, path: _pickle(value, path)]
+)
 def test_a_pickle_is_refused_and_not_run(
     save: Callable[..., None], copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +296,10 @@ def test_a_hostile_safetensors_header(copied: Path) -> None:
 
 def test_a_hostile_plan(copied: Path) -> None:
     data = json.loads((copied / "plan.json").read_text())
-    for change in ({"slices": [{**data["slices"][0], "dim": -1}]}, {"settings": [{"module": "", "name": "run", "value": 1}]}):
+    for change in (
+        {"slices": [{**data["slices"][0], "dim": -1}]},
+        {"settings": [{"module": "", "name": "run", "value": 1}]},
+    ):
         (copied / "plan.json").write_text(json.dumps({**data, **change}))
         refused(seal(copied), PlanError)
     (copied / "plan.json").write_bytes(b"\xff\xfe\x00")
@@ -342,5 +348,5 @@ def at_most(seconds: float) -> Iterator[None]:
 
 def test_an_artifact_of_another_model(artifact: Path) -> None:
     for name in ("residual", "one_dimension"):
-        with pytest.raises(PlanError, match="got a model with.*build the model as it was built"):
+        with pytest.raises(PlanError, match=r"got a model with.*build the model as it was built"):
             ranp.load(artifact, CASES[name].build())

@@ -3,21 +3,24 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
 @contextmanager
-def attributes_restored(model: nn.Module) -> Iterator[None]:
-    """Undo, at the end, whatever is assigned to attributes, parameters or buffers of any module inside.
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Undo, at the end, what happens inside to a model, except for values of its parameters.
 
-    Training modes are attributes too. Tensors that are changed in place stay changed.
+    Whatever is assigned to attributes (training modes among them), parameters or buffers of any module is undone, and
+    buffers get their values back.
     """
     saved = [
         (module, dict(module.__dict__), {name: dict(module.__dict__[name]) for name in _TABLES})
         for module in model.modules()
     ]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         yield
     finally:
@@ -27,3 +30,6 @@ def attributes_restored(model: nn.Module) -> Iterator[None]:
             for name, entries in tables.items():
                 module.__dict__[name].clear()
                 module.__dict__[name].update(entries)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                buffer.copy_(value)

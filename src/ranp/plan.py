@@ -226,7 +226,7 @@ def _read_plan(data: Any) -> Plan:
         keep=_mapping(data.pop("keep"), lambda text: unpack(text, _MOST_INDICES)),
         slices=slices,
         settings=settings,
-        shapes=_mapping(data.pop("shapes"), lambda shape: tuple(_typed(size, int) for size in shape)),
+        shapes=_mapping(data.pop("shapes"), lambda shape: tuple(_typed(size, int) for size in _typed(shape, list))),
         widths=_mapping(data.pop("widths"), lambda width: _typed(width, int)),
         full_widths=_mapping(data.pop("full_widths"), lambda width: _typed(width, int)),
         cost=_read_cost(data.pop("cost")),

@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+
+import ranp
 from networks import CASES
 from oracles import random_scores, scores_of
 from ranp.allocation._threshold import rank
 from ranp.errors import BudgetError, InputError
 from ranp.graph import ChannelGraph
 from ranp.plan import Plan
-from torch import nn
 
 RESOURCES = {"macs": "macs", "params": "params", "activations": "activation_bytes", "sparsity": "neurons"}
 fraction = st.floats(0.02, 1.0)
@@ -190,7 +191,7 @@ def test_widths_are_rounded_down_to_multiples(min_width: int) -> None:
 def test_the_feasible_minimum_is_named_and_accepted(resource: str, min_width: int) -> None:
     graph = graph_of("plain")
     impossible = ranp.Budget(**{resource: 0.999 if resource == "sparsity" else 0.001})
-    with pytest.raises(BudgetError, match="^allocate: got .*raise the budget or lower min_width") as caught:
+    with pytest.raises(BudgetError, match=r"^allocate: got .*raise the budget or lower min_width") as caught:
         ranp.allocate(graph, random_scores(graph, 0), impossible, min_width=min_width)
     sign = "<=" if resource == "sparsity" else ">="
     named = float(str(caught.value).split(f"{resource} {sign} ")[1].split(";")[0])
@@ -219,7 +220,7 @@ def test_widths_must_be_positive_integers(name: str, wrong: Any) -> None:
 @pytest.mark.parametrize("channels", [[1.0, 2.0], [np.nan] * 10, [np.inf] * 10])
 def test_scores_must_fit(channels: list[float]) -> None:
     graph = graph_of("plain")
-    with pytest.raises(InputError, match="^scores: got an array of shape .*expected finite scores of shape"):
+    with pytest.raises(InputError, match=r"^scores: got an array of shape .*expected finite scores of shape"):
         ranp.allocate(graph, scores_of(graph, channels), ranp.Budget(macs=0.5))
 
 
@@ -230,7 +231,7 @@ import torch, ranp
 from torch import nn
 torch.manual_seed(0)
 torch.set_num_threads(1)
-model = nn.Sequential(nn.Conv2d(3, 9, 3), nn.BatchNorm2d(9), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(9, 7, 3), nn.Conv2d(7, 2, 1))
+model = nn.Sequential(nn.Conv2d(3, 9, 3), nn.BatchNorm2d(9), nn.Dropout(0.3), nn.Conv2d(9, 7, 3), nn.Conv2d(7, 2, 1))
 x, y = torch.randn(2, 3, 9, 9), torch.randn(2, 2, 5, 5)
 budget = ranp.Budget(macs=0.4)
 plans = [

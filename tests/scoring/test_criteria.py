@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranp
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ranp
 from networks import CASES, image
 from ranp.errors import InputError
 from ranp.scoring import CRITERIA, equalise, favour_cheap
-from torch import Tensor, nn
 
 
 def network() -> tuple[nn.Module, Any, list[tuple[Tensor, Tensor]]]:
@@ -48,9 +49,7 @@ def test_lambda_must_be_a_weight(lam: float) -> None:
 @pytest.mark.parametrize("criterion", ["ranp-f", "ranp-m"])
 def test_resource_aware_stages(criterion: str, importance: Any) -> None:
     model, graph, batches = network()
-    scores = ranp.score(
-        model, graph, batches, F.mse_loss, criterion=criterion, importance=importance, lam=15.0
-    )
+    scores = ranp.score(model, graph, batches, F.mse_loss, criterion=criterion, importance=importance, lam=15.0)
     assert list(scores.stages) == ["importance", "weighted", criterion]
     raw = scores.stages["importance"]
     largest = max(values.mean() for values in raw.values())
@@ -110,9 +109,7 @@ def test_all_of_the_batches_are_used() -> None:
     x, y = batches[0]
     many = [(x, y), (x * 2, y), (x - 1, y)]
     scores = [ranp.score(model, graph, found, F.mse_loss, criterion="vanilla") for found in (many, many[:2], many[2:])]
-    np.testing.assert_allclose(
-        scores[0].channels, (2 * scores[1].channels + scores[2].channels) / 3, rtol=1e-4
-    )
+    np.testing.assert_allclose(scores[0].channels, (2 * scores[1].channels + scores[2].channels) / 3, rtol=1e-4)
     assert [found.batches for found in scores] == [3, 2, 1]
 
 

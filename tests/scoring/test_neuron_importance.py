@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranp
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ranp
 from networks import CASES, Net, image
 from oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
 from ranp.errors import InputError
-from torch import Tensor, nn
 
 STEP = 1e-5
 
@@ -124,9 +125,7 @@ def test_layers_of_a_channel_share_its_importance() -> None:
     case = CASES["residual"]
     model, inputs = randomise(case.build()), in_double(case.inputs())
     graph = ranp.trace(model, inputs)
-    scores = ranp.score(
-        model, graph, batches_for(model, inputs), squared, criterion="vanilla", importance="neuron"
-    )
+    scores = ranp.score(model, graph, batches_for(model, inputs), squared, criterion="vanilla", importance="neuron")
     layers = scores.stages["importance"]
     assert np.array_equal(layers["stem"], layers["outer"])
     np.testing.assert_allclose(layers["stem"] * 2, scores.channels[:6])
@@ -142,9 +141,7 @@ def test_the_sign_survives_the_average_over_batches() -> None:
         return sign * outputs.sum()
 
     for importance, vanishes in (("neuron", True), ("parameter", False)):
-        scores = ranp.score(
-            model, graph, [(x, 1.0), (x, -1.0)], signed, criterion="vanilla", importance=importance
-        )
+        scores = ranp.score(model, graph, [(x, 1.0), (x, -1.0)], signed, criterion="vanilla", importance=importance)
         assert bool(abs(scores.channels).max() < 1e-12) is vanishes
 
 
@@ -164,5 +161,5 @@ def test_weights_read_by_unknown_functions_are_refused() -> None:
     x = torch.rand(3, 5)
     graph = ranp.trace(model, x)
     assert [group.name for group in graph.groups] == ["first"]
-    with pytest.raises(InputError, match="importance='neuron' at weight.*use importance='parameter'"):
+    with pytest.raises(InputError, match=r"importance='neuron' at weight.*use importance='parameter'"):
         ranp.score(model, graph, [(x, torch.rand(3, 2))], F.mse_loss, importance="neuron")

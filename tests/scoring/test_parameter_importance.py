@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranp
 import torch
-from networks import CASES
-from oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
 from torch import Tensor, nn
 from torch.func import functional_call
+
+import ranp
+from networks import CASES
+from oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
 
 NAMES = [
     "plain",

@@ -5,14 +5,15 @@ import math
 from typing import Any
 
 import pytest
-import ranp
 import torch
+from torch import nn
+
+import ranp
 from networks import CASES, image
 from oracles import assert_masked_is_pruned, in_double, random_plan, randomise
 from ranp.errors import InputError, PlanError
 from ranp.models import UNet3D
 from ranp.plan import Plan
-from torch import nn
 
 
 def halved(name: str) -> tuple[nn.Module, Plan]:
@@ -98,7 +99,7 @@ def test_weights_drawn_anew(weights: Any) -> None:
 
 def test_an_unknown_way_to_draw_is_refused() -> None:
     model, plan = halved("plain")
-    with pytest.raises(InputError, match="^weights: got 'glorott'; expected a known way; did you mean 'glorot'"):
+    with pytest.raises(InputError, match=r"^weights: got 'glorott'; expected a known way; did you mean 'glorot'"):
         ranp.apply(model, plan, weights="glorott")  # type: ignore[arg-type]
 
 
@@ -129,13 +130,13 @@ def test_a_plan_serves_other_tasks() -> None:
 def test_a_plan_for_another_model_is_refused(other: Any) -> None:
     plan = random_plan(ranp.trace(UNet3D(1, 5, width=6), torch.zeros(1, 1, 16, 16, 16)), 0, 0.2)
     for use in (lambda: ranp.apply(other(), plan), lambda: ranp.verify(other(), plan, torch.zeros(1, 1, 16, 16, 16))):
-        with pytest.raises(PlanError, match="^apply.*got .*expected .*; (build the model as|the plan was made for)"):
+        with pytest.raises(PlanError, match=r"^apply.*got .*expected .*; (build the model as|the plan was made for)"):
             use()
 
 
 def test_a_plan_is_not_applied_twice() -> None:
     model, plan = halved("plain")
-    with pytest.raises(PlanError, match="apply: first.weight: got shape .*expected size 6 along dimension 0"):
+    with pytest.raises(PlanError, match=r"apply: first.weight: got shape .*expected size 6 along dimension 0"):
         ranp.apply(ranp.apply(model, plan), plan)
 
 

@@ -1,12 +1,11 @@
 """What pruning promises: the pruned model computes what the original does with the removed channels' readers zeroed."""
 
-import copy
-
 import pytest
-import ranp
-from drawn import Spec, networks
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+
+import ranp
+from drawn import Spec, networks
 from networks import CASES
 from oracles import (
     assert_attributes_fit,

@@ -5,12 +5,13 @@ import math
 from typing import Any
 
 import pytest
-import ranp
 import torch
+from torch import Tensor, nn
+
+import ranp
 from networks import CASES, Net, image
 from oracles import in_double, random_plan, randomise
 from ranp.errors import VerificationError
-from torch import Tensor, nn
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -32,7 +33,7 @@ def test_an_index_off_by_one_is_noticed() -> None:
         free = next(place for place in range(entry.size) if place not in entry.keep)
         wrong = dataclasses.replace(entry, keep=tuple(sorted((*entry.keep[:-1], free))))
         slices = (*plan.slices[:index], wrong, *plan.slices[index + 1 :])
-        with pytest.raises(VerificationError, match="got outputs that differ by .*masked original's output to 1e-09"):
+        with pytest.raises(VerificationError, match=r"got outputs that differ by .*masked original's output to 1e-09"):
             ranp.verify(model, dataclasses.replace(plan, slices=slices), inputs)
 
 
@@ -88,12 +89,47 @@ def test_forwards_that_insist_on_single_precision() -> None:
     assert found.max_error < 1e-4
 
 
-@pytest.mark.parametrize("mixes", [False, True])
-def test_weights_that_are_not_finite_are_noticed(mixes: bool) -> None:
-    norm = nn.GroupNorm(1, 8) if mixes else nn.Identity()
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.Conv2d(8, 2, 1))
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_named(value: float) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1))
     inputs = image(2, 3, 7, 7)()
     plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
-    model[2].bias.data[0] = math.nan
-    with pytest.raises(VerificationError, match="not finite.*check the model's weights for NaN"):
+    model[1].bias.data[0] = value
+    with pytest.raises(VerificationError, match=r"^verify: 1.bias: got NaN or infinite weights; expected finite"):
         ranp.verify(model, plan, inputs)
+
+
+@pytest.mark.parametrize("norm", [nn.Identity(), nn.GroupNorm(1, 8)])
+def test_outputs_that_are_not_finite_are_noticed(norm: nn.Module) -> None:
+    model = Net(
+        lambda net, x: (1e3 * net.head(net.norm(net.body(x)))).exp().exp(),
+        body=nn.Conv2d(3, 8, 3),
+        norm=norm,
+        head=nn.Conv2d(8, 2, 1),
+    )
+    inputs = image(2, 3, 7, 7)()
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
+    with pytest.raises(VerificationError, match="outputs of the full model that are not finite; expected finite"):
+        ranp.verify(model, plan, inputs)
+
+
+def test_deep_networks_are_proven_too() -> None:
+    """Signals that die out on the way would make any two outputs equal."""
+    layers = [layer for _ in range(30) for layer in (nn.Conv2d(6, 6, 3, padding=1), nn.ReLU())]
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), *layers, nn.Conv2d(6, 2, 1))
+    for parameter in model.parameters():
+        parameter.data *= 0.1
+    inputs = image(1, 3, 7, 7)()
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.5)
+    assert ranp.verify(model, plan, inputs).status == "exact"
+    noticed = 0
+    reading = [index for index, entry in enumerate(plan.slices) if entry.reads]
+    for index in reading[::6]:
+        entry = plan.slices[index]
+        free = next(place for place in range(entry.size) if place not in entry.keep)
+        wrong = dataclasses.replace(entry, keep=tuple(sorted((*entry.keep[:-1], free))))
+        slices = (*plan.slices[:index], wrong, *plan.slices[index + 1 :])
+        with pytest.raises(VerificationError, match="outputs that differ"):
+            ranp.verify(model, dataclasses.replace(plan, slices=slices), inputs)
+        noticed += 1
+    assert noticed >= 4

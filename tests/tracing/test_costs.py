@@ -1,11 +1,13 @@
 """Cost formulas against counters that run the pruned model."""
 
 import pytest
-import ranp
 import torch
-from drawn import Spec, networks
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
+
+import ranp
+from drawn import Spec, networks
 from networks import CASES
 from oracles import (
     assert_costs_are_counted,
@@ -15,7 +17,6 @@ from oracles import (
     random_plan,
 )
 from ranp.models import UNet3D
-from torch import nn
 
 # Reshaping a permuted tensor copies it, unless the permuted dimensions have shrunk to 1: the formula keeps the copy.
 COPIES_MAY_VANISH = {"channel_shuffle", "channel_shuffle_between_grouped", "channels_last"}

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranp
 import torch
+from torch import Tensor, nn
+
+import ranp
 from networks import CASES, Net, image
 from ranp.errors import InputError, TraceError
-from torch import Tensor, nn
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -143,14 +144,14 @@ def test_control_flow_on_values_is_explained() -> None:
         y = net.a(x)
         return net.b(y if float(y.mean()) > 0 else -y)
 
-    with pytest.raises(TraceError, match="depends on the data.*move data-dependent"):
+    with pytest.raises(TraceError, match=r"depends on the data.*move data-dependent"):
         ranp.trace(Net(run, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 2, 1)), image(1, 3, 4, 4)())
 
 
 def test_scripted_modules_and_outputs_without_tensors_are_refused() -> None:
     with pytest.raises(TraceError, match="got str; expected tensors"):
         ranp.trace(Net(lambda net, x: "nothing"), image(1, 3, 4, 4)())
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="jit"):
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1)))
     with pytest.raises(TraceError, match="prune the module before scripting"):
         ranp.trace(scripted, image(1, 3, 4, 4)())

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ranp._state import attributes_restored
+from ranp._state import untouched
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
 
@@ -71,12 +71,11 @@ def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int
     """
     parameters = dict(model.named_parameters())
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters.values()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     biases = [parameters[layer.bias] for layer in graph.layers if layer.bias in parameters]
     kept = [(bias, bias.detach().clone()) for bias in biases]
     devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
     with ExitStack() as stack:
-        stack.enter_context(attributes_restored(model))
+        stack.enter_context(untouched(model))
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(torch.enable_grad())
         torch.manual_seed(seed)
@@ -92,8 +91,8 @@ def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int
             for parameter, needed, gradient in before:
                 parameter.requires_grad_(needed)
                 parameter.grad = gradient
-            for tensor, value in (*buffers, *kept):
-                tensor.detach().copy_(value)
+            for bias, value in kept:
+                bias.detach().copy_(value)
 
 
 def _call(model: nn.Module, inputs: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ranp.errors import VerificationError
+from ranp.errors import RanpError, VerificationError
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
 
@@ -83,8 +83,20 @@ def _prepare(model: nn.Module, plan: Plan, example_inputs: Any) -> tuple[nn.Modu
     """Masked and pruned copies in float64, or in the model's own precision where its forward insists on that."""
     try:
         return _prepare_in(torch.float64, model, plan, example_inputs)
-    except (RuntimeError, TypeError, ValueError):
+    except RanpError:
+        raise
+    except Exception:
+        pass
+    try:
         return _prepare_in(None, model, plan, example_inputs)
+    except RanpError:
+        raise
+    except Exception as error:
+        raise VerificationError(
+            "verify",
+            got=f"a forward that fails with {type(error).__name__}: {error}",
+            expected="a forward that runs on inputs like example_inputs",
+        ) from error
 
 
 def _prepare_in(

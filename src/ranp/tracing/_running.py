@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp._state import attributes_restored
+from ranp._state import untouched
 from ranp.errors import InputError, TraceError
 from ranp.tracing._records import tensors_in
 
@@ -50,7 +50,7 @@ def fake_run(model: nn.Module, example_inputs: Any, observer: Observer) -> Any:
     args, kwargs = as_call(example_inputs)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with ExitStack() as stack:
-        for context in (_quiet(), attributes_restored(model), _paths(model, observer), _slow_attention()):
+        for context in (_quiet(), untouched(model), _paths(model, observer), _slow_attention()):
             stack.enter_context(context)
         for module in model.modules():
             module.training = False

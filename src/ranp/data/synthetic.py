@@ -1,0 +1,168 @@
+"""Inputs shaped like the source paper's data sets, drawn from a seed: nothing to download.
+
+Sparse voxel shapes stand for ShapeNet's part segmentation, smooth volumes with nested tumour regions for
+BraTS'18. Every draw comes from the generator given; torch's global random state is left alone.
+"""
+
+from collections.abc import Callable
+from itertools import accumulate
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+EMPTY = -100
+"""Label of voxels without a part: the value that `torch.nn.functional.cross_entropy` ignores."""
+
+PARTS = (4, 2, 2, 4, 4, 3, 3, 2, 4, 2, 6, 2, 3, 3, 3, 3)
+"""Parts of each of ShapeNet's 16 categories; their 50 ids are numbered through."""
+
+MODALITIES = 4
+CORE, OEDEMA, ENHANCING = 1, 2, 4
+"""Tumour labels as in BraTS'18, where label 3 does not occur and 0 is everything else."""
+
+
+def draw_batches(
+    draw: Callable[[Generator], tuple[Tensor, Tensor]], count: int, *, seed: int, batch_size: int = 1
+) -> list[tuple[Tensor, Tensor]]:
+    """Batches of `(inputs, labels)` from one seeded generator.
+
+    Args:
+        draw: makes one sample, such as `sparse_shape` or `brain_tumour`.
+        count: how many batches; the first ones do not depend on it.
+        seed: of the generator.
+        batch_size: samples stacked in a batch.
+
+    Example:
+        >>> inputs, labels = draw_batches(sparse_shape, 2, seed=0, batch_size=3)[0]
+        >>> inputs.shape, labels.shape
+        (torch.Size([3, 1, 64, 64, 64]), torch.Size([3, 64, 64, 64]))
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batches = []
+    for _ in range(count):
+        inputs, labels = zip(*(draw(generator) for _ in range(batch_size)), strict=True)
+        batches.append((torch.stack(inputs), torch.stack(labels)))
+    return batches
+
+
+def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tuple[Tensor, Tensor]:
+    """One object of a random category, as the voxels that points sampled on its surface fall into.
+
+    Every part of the category is the surface of an ellipsoid, a box or a cylinder that touches an earlier
+    part; half of the parts come with a mirror image. The object is scaled into the unit sphere.
+
+    Args:
+        generator: the source of randomness; it moves on.
+        size: voxels a side.
+        points: points sampled over all parts; 2600 is ShapeNet's average.
+
+    Returns:
+        Occupancy `(1, size, size, size)` of zeros and ones, and part ids 0 to 49 `(size, size, size)`
+        with `EMPTY` at voxels without a point.
+
+    Example:
+        >>> occupancy, parts = sparse_shape(torch.Generator().manual_seed(0), size=32)
+        >>> bool(((parts == EMPTY) == (occupancy[0] == 0)).all())
+        True
+    """
+    category = int(torch.randint(len(PARTS), (), generator=generator))
+    first_id = list(accumulate(PARTS, initial=0))[category]
+    clouds: list[Tensor] = []
+    for _ in range(PARTS[category]):
+        part = _surface(points // PARTS[category], generator)
+        if clouds:
+            part = part + _any_point(torch.cat(clouds), generator) - _any_point(part, generator)
+        if torch.rand((), generator=generator) < 0.5:
+            part[::2, 0] *= -1
+        clouds.append(part)
+    cloud = torch.cat(clouds)
+    cloud = cloud - (cloud.amax(0) + cloud.amin(0)) / 2
+    cloud = cloud / cloud.norm(dim=1).max()
+    voxels = ((cloud + 1) * (size / 2)).long().clamp(0, size - 1)
+    ids = torch.cat([torch.full((len(part),), first_id + i) for i, part in enumerate(clouds)])
+    parts = torch.full((size**3,), EMPTY)
+    # Where parts meet in a voxel the largest id wins: unlike the last, it depends on no order of writing.
+    parts.scatter_reduce_(0, voxels @ torch.tensor([size * size, size, 1]), ids, "amax")
+    parts = parts.view(size, size, size)
+    return (parts != EMPTY).float()[None], parts
+
+
+def _surface(points: int, generator: Generator) -> Tensor:
+    """Points `(points, 3)` on an ellipsoid, a box or a cylinder around the origin."""
+    kind = int(torch.randint(3, (), generator=generator))
+    unit = torch.randn(points, 3, generator=generator)
+    if kind == 0:
+        unit = F.normalize(unit, dim=1)
+    elif kind == 1:
+        unit = unit / unit.abs().amax(1, keepdim=True)
+    else:
+        unit = torch.cat([F.normalize(unit[:, :2], dim=1), unit[:, 2:].erf()], dim=1)
+    return unit * _between(0.05, 0.6, (3,), generator)
+
+
+def _any_point(cloud: Tensor, generator: Generator) -> Tensor:
+    return cloud[torch.randint(len(cloud), (), generator=generator)]
+
+
+def brain_tumour(generator: Generator, size: int = 128, crop: int | None = None) -> tuple[Tensor, Tensor]:
+    """One head as four MRI modalities, with the nested regions of a tumour.
+
+    An ellipsoid of folded tissue (fluid, grey and white matter) holds a tumour whose outline a smooth field
+    bends: oedema around an enhancing rim around a core. Every modality has mean 0 and deviation 1 within
+    the brain and is constant outside, as is usual for BraTS.
+
+    Args:
+        generator: the source of randomness; it moves on.
+        size: voxels a side of the volume.
+        crop: voxels a side of a random crop of it; the whole volume by default.
+
+    Returns:
+        Intensities `(4, D, H, W)` and labels `(D, H, W)` of 0, `CORE`, `OEDEMA` and `ENHANCING`.
+
+    Example:
+        >>> image, labels = brain_tumour(torch.Generator().manual_seed(0), size=32)
+        >>> image.shape, labels.unique().tolist()
+        (torch.Size([4, 32, 32, 32]), [0, 1, 2, 4])
+    """
+    axis = torch.linspace(-1, 1, size)
+    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
+    brain = _distance(grid, torch.zeros(3), _between(0.7, 1, (3,), generator)) < 1
+    centre, reach = _between(-0.3, 0.3, (3,), generator), _between(0.3, 0.5, (3,), generator)
+    depth = _distance(grid, centre, reach) + 0.1 * _smooth_fields(1, size, 8, generator)[0]
+    labels = torch.zeros(size, size, size, dtype=torch.long)
+    for label, outline in ((OEDEMA, 1.0), (ENHANCING, 0.7), (CORE, 0.45)):
+        labels[brain & (depth < outline)] = label
+    image = _modalities(brain, labels, generator)
+    corner = torch.randint(size - (crop or size) + 1, (3,), generator=generator).tolist()
+    z, y, x = (slice(start, start + (crop or size)) for start in corner)
+    return image[:, z, y, x].contiguous(), labels[z, y, x].contiguous()
+
+
+def _modalities(brain: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+    """Intensities `(4, D, H, W)`: every tissue and every label has its own brightness in each modality."""
+    size = len(brain)
+    folds = _smooth_fields(1, size, 16, generator)[0] + 0.5 * _smooth_fields(1, size, 32, generator)[0]
+    tissue = (folds > -0.3).long() + (folds > 0.5).long()  # fluid, grey and white matter
+    brightness = _between(-1, 1, (MODALITIES, 3 + ENHANCING), generator)
+    image = 3 + brightness[:, torch.where(labels > 0, 2 + labels, tissue)]
+    # Coils receive unevenly: a bias over the whole head.
+    image = (image + 0.3 * _smooth_fields(MODALITIES, size, 6, generator)) * brain
+    std, mean = torch.std_mean(image[:, brain], dim=1)
+    return (image - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1)
+
+
+def _distance(grid: Tensor, centre: Tensor, radii: Tensor) -> Tensor:
+    """Of every grid point from a centre, in units of an ellipsoid's radii."""
+    offset: Tensor = (grid - centre.view(3, 1, 1, 1)) / radii.view(3, 1, 1, 1)
+    return offset.square().sum(dim=0).sqrt()
+
+
+def _smooth_fields(count: int, size: int, knots: int, generator: Generator) -> Tensor:
+    """Fields `(count, size, size, size)` that interpolate normal values at `knots` points a side."""
+    values = torch.randn(1, count, knots, knots, knots, generator=generator)
+    return F.interpolate(values, size=(size, size, size), mode="trilinear", align_corners=True)[0]
+
+
+def _between(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)

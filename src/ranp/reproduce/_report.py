@@ -1,0 +1,68 @@
+"""What `ranp reproduce resources` shows and writes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+from rich.table import Table
+
+from ranp.cost._published import PublishedResources
+from ranp.errors import ArtifactError
+from ranp.files import write_json
+from ranp.reproduce._resources import Row
+
+NOTE = """\
+Parameters, multiply-adds and memory as the published tables count them: batch 1, full input size; in \
+brackets the reductions in percent. Neurons were scored on synthetic inputs, for brats in crops of 96 \
+voxels a side, as in the source. A method that leaves a layer without neurons at its published sparsity \
+is not feasible: the last column names the highest sparsity that is, and the figures are those with a \
+guard, by which every such layer keeps its best neuron."""
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """One table per network, with the published figures under ours."""
+    found = []
+    for name, group in groupby(rows, key=lambda row: row.network):
+        table = Table("Method", "", "Params MB", "GFLOPs", "Memory MB", "Feasible", title=name)
+        full, *_ = members = list(group)
+        for row in members:
+            table.add_row(row.method, "ours", *_figures(row, full), _feasible(row))
+            if row.published and full.published:
+                figures = _figures(row.published, full.published)
+                table.add_row("", "published", *figures, style="dim", end_section=True)
+        found.append(table)
+    return found
+
+
+def _figures(row: Row | PublishedResources, full: Row | PublishedResources) -> list[str]:
+    """Three figures, each with its reduction in percent."""
+    cells = []
+    for name in ("params_mb", "gflops", "memory_mb"):
+        value, whole = getattr(row, name), getattr(full, name)
+        reduction = f" ({100 * (1 - value / whole):.1f}↓)" if row is not full else ""
+        cells.append(f"{value:.2f}{reduction}")
+    return cells
+
+
+def _feasible(row: Row) -> str:
+    if row.max_sparsity is None:
+        return "yes"
+    return f"no, up to {100 * row.max_sparsity:.2f}%"
+
+
+def check_writable(path: Path, *, force: bool) -> None:
+    """Refuse, before anything is computed, a file that could not be written or would be replaced.
+
+    Raises:
+        ArtifactError: the file exists and `force` is false, or its folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise ArtifactError("--json", got=str(path), expected="a file in a folder that exists")
+    if path.exists() and not force:
+        raise ArtifactError("--json", got=f"{path}, which exists", expected="a new file", hint="or add --force")
+
+
+def write(rows: Sequence[Row], path: Path) -> None:
+    """Write the rows as JSON, whole or not at all."""
+    write_json(path, [asdict(row) for row in rows])

@@ -1,0 +1,9 @@
+"""Small networks, one for each way in which channels are tied, with their groups derived by hand.
+
+Widths differ wherever they may, so that a group cannot be mistaken for another, and spatial sizes are odd.
+"""
+
+from networks import chains, convolutions, joins, limits, sharing, views
+from networks._case import CASES, Case, Net, image
+
+__all__ = ["CASES", "Case", "Net", "chains", "convolutions", "image", "joins", "limits", "sharing", "views"]

@@ -1,0 +1,86 @@
+"""What stays whole."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from networks._case import Net, case
+
+
+@case(after=5, frozen={"sort": "has no rule"})
+def operator_without_a_rule() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(net.after(net.before(x).sort(dim=1).values).relu())
+
+    return Net(run, before=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, frozen={"mean": "reduces over channels"})
+def mean_over_channels() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        return net.head(net.after(y * y.mean(1, keepdim=True).sigmoid()).relu())
+
+    return Net(run, before=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, frozen={"_softmax": "mixes channels"})
+def softmax_over_channels() -> nn.Module:
+    return Net(
+        lambda net, x: net.head(net.after(net.before(x).softmax(1)).relu()),
+        before=nn.Conv2d(3, 4, 1),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(after=5, frozen={"linalg_vector_norm": "reduces over channels"})
+def norm_over_channels() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        return net.head(net.after(y / (1 + torch.linalg.vector_norm(y, 2, dim=1, keepdim=True))).relu())
+
+    return Net(run, before=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, odd=2, frozen={"slice": ""})
+def every_other_channel() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x).relu()
+        return net.head(torch.cat([net.after(y[:, ::2]).relu(), net.odd(y[:, 1::2])], 1))
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 8, 1),
+        after=nn.Conv2d(4, 5, 1),
+        odd=nn.Conv2d(4, 2, 1),
+        head=nn.Conv2d(7, 2, 1),
+    )
+
+
+@case(after=5, frozen={"bmm": "attention"})
+def attention() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        q, k, v = net.qkv(x).flatten(2).chunk(3, dim=1)
+        y = (v @ (q.transpose(1, 2) @ k).softmax(-1)).view(2, 4, 7, 7)
+        return net.head(net.after(y).relu())
+
+    return Net(run, qkv=nn.Conv2d(3, 12, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, frozen={"convolution": ""})
+def fixed_blur_of_unlabelled_kernel() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        y = F.conv2d(y, net.kernel.expand(y.shape[1], 1, 3, 3), groups=y.shape[1])
+        return net.head(net.after(y).relu())
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 4, 1),
+        kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )

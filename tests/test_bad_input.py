@@ -1,0 +1,161 @@
+"""Bad input is refused with the place, what came, what was expected and what to do; nothing has changed."""
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ranp
+from ranp.errors import BudgetError, InputError, RanpError, TraceError
+from unchanged import assert_unchanged
+
+
+def nan_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs.sum() * math.nan
+
+
+X, Y = torch.zeros(2, 3, 9, 9), torch.zeros(2, 2, 5, 5)
+BAD: dict[str, tuple[dict[str, Any], type[RanpError], str]] = {
+    "an empty loader": (
+        {"batches": []},
+        InputError,
+        "^batches: got none; expected at least one batch; .*used only once",
+    ),
+    "a loader that is none": ({"batches": 5}, InputError, "^batches: got int; expected an iterable"),
+    "batches that are no pairs": (
+        {"batches": [X]},
+        InputError,
+        r"^batch: got a tensor of shape \(2, 3, 9, 9\); expected a pair \(inputs, targets\); .* give step=",
+    ),
+    "a batch with other channels": (
+        {"batches": [(X, Y), (torch.zeros(2, 4, 9, 9), Y)]},
+        InputError,
+        r"^batch 1: got RuntimeError: .*\(2, 4, 9, 9\).*; expected a batch that the model and the loss take; compare",
+    ),
+    "targets of another shape": (
+        {
+            "batches": [(X, torch.zeros(2, 2, 4, 4))],
+            "loss_fn": lambda outputs, targets: (outputs - targets).abs().mean(),
+        },
+        InputError,
+        r"^batch 0: got RuntimeError.*\(2, 2, 4, 4\).*; compare its shapes with example_inputs",
+    ),
+    "no targets": (
+        {"batches": [(X, None)]},
+        InputError,
+        "^batch 0: got AttributeError.*NoneType.*; compare its shapes",
+    ),
+    "a loss per element": (
+        {"loss_fn": lambda outputs, targets: (outputs - targets) ** 2},
+        InputError,
+        r"^loss of batch 0: got a tensor of shape \(2, 2, 5, 5\); expected a tensor with one element; reduce it",
+    ),
+    "a loss that is a number": (
+        {"loss_fn": lambda outputs, targets: float(outputs.detach().sum())},
+        InputError,
+        "^loss of batch 0: got float; expected a tensor with one element",
+    ),
+    "a loss that is NaN": (
+        {"loss_fn": nan_loss},
+        InputError,
+        "^loss of batch 0: got nan; expected a finite number; check",
+    ),
+    "a loss that is infinite": (
+        {"loss_fn": lambda outputs, targets: outputs.sum() - math.inf},
+        InputError,
+        "^loss of batch 0: got -inf; expected a finite number; check the data",
+    ),
+    "a loss that needs no gradient": (
+        {"loss_fn": lambda outputs, targets: outputs.detach().sum()},
+        InputError,
+        "^loss of batch 0: got a loss that needs no gradient; expected a loss that depends on .*; compute it without",
+    ),
+    "no loss": ({"loss_fn": None}, InputError, "^loss_fn: got None; expected a function of .*; or give step="),
+    "a budget below the minimum": (
+        {"budget": ranp.Budget(macs=0.001)},
+        BudgetError,
+        r"^allocate: got macs=0.001; expected a feasible budget: macs >= 0\.\d+; raise the budget or lower min_width",
+    ),
+    "an unknown criterion": (
+        {"criterion": "rapn-f"},
+        InputError,
+        "^criterion: got 'rapn-f'; expected a known criterion; did you mean 'ranp-f'.*known: layerwise",
+    ),
+    "an unknown reading": (
+        {"importance": "neurons"},
+        InputError,
+        "^importance: got 'neurons'; expected a known reading; did you mean 'neuron'",
+    ),
+    "an unknown way to draw weights": (
+        {"weights": "orthogonl"},
+        InputError,
+        "^weights: got 'orthogonl'; expected a known way; did you mean 'orthogonal'",
+    ),
+    "a minimum width of 0": ({"min_width": 0}, InputError, "^min_width: got 0; expected an integer of at least 1"),
+    "example inputs of the wrong shape": (
+        {"example_inputs": torch.zeros(2, 4, 9, 9)},
+        TraceError,
+        "^forward of 0: got RuntimeError: .*channels.*; expected a forward pass that runs.*; check the shape",
+    ),
+    "example inputs of the wrong kind": (
+        {"example_inputs": "image"},
+        InputError,
+        r"^inputs: got str; expected a tensor, a tuple \(positional arguments\) or a dict",
+    ),
+    "a model without layers to prune": (
+        {"model": nn.Sequential(nn.Conv2d(3, 2, 5))},
+        TraceError,
+        "^model: got no channel that may be removed .*output.*; expected a network with at least one layer between",
+    ),
+    "a model without layers": (
+        {"model": nn.ReLU()},
+        TraceError,
+        "^model: got no channel.*no convolution or linear layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_explained_and_changes_nothing(what: str, importance: str) -> None:
+    changes, kind, message = BAD[what]
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 3))
+    arguments: dict[str, Any] = {
+        "model": model,
+        "example_inputs": X,
+        "batches": [(X, Y)],
+        "loss_fn": F.mse_loss,
+        "budget": ranp.Budget(macs=0.5),
+        "importance": importance,
+        **changes,
+    }
+    model = arguments["model"]
+
+    def act() -> None:
+        with pytest.raises(kind, match=message):
+            ranp.prune(**arguments)
+
+    assert_unchanged(copy.deepcopy(model), act)
+    assert_unchanged(model, act)
+
+
+def test_an_impossible_budget_is_refused_before_any_batch_is_read() -> None:
+    def untouched() -> Iterator[Any]:
+        raise AssertionError("a batch was read")
+        yield
+
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 3))
+    with pytest.raises(BudgetError):
+        ranp.prune(model, X, untouched(), F.mse_loss, budget=ranp.Budget(macs=0.001))
+
+
+def test_only_so_many_errors_are_raised_as_they_are() -> None:
+    """Every error of ranp is one that callers can catch as RanpError and as its builtin kind."""
+    for kind, builtin in ((InputError, ValueError), (BudgetError, ValueError), (TraceError, RuntimeError)):
+        assert issubclass(kind, RanpError)
+        assert issubclass(kind, builtin)
