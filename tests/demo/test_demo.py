@@ -140,7 +140,7 @@ def test_the_page_says_what_the_data_say(out: Path, report: dict[str, Any]) -> N
 
 def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ranp.demo._pipeline.run", lambda *_, **__: pytest.fail("work was done"))
-    with pytest.raises(ranp.RanpError, match="which exists"):
+    with pytest.raises(ranp.RanpError, match="a path that exists"):
         demo(out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +157,7 @@ def test_without_out_the_first_free_name_is_taken(tmp_path: Path, monkeypatch: p
     (tmp_path / "ranp-demo").mkdir()
     with pytest.raises(KeyboardInterrupt):
         demo()
-    assert seen[0].name.startswith(".ranp-demo-2.")
+    assert seen[0].name.startswith(".ranp-demo-2-")
     assert [path.name for path in tmp_path.iterdir()] == ["ranp-demo"]
 
 

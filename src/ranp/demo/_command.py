@@ -1,5 +1,7 @@
 """`ranp demo`."""
 
+import os
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ranp.demo._folder import check_free, first_free, new_folder
 from ranp.demo._report import rows
 from ranp.demo._settings import DEFAULT, QUICK
+from ranp.demo._threads import quickest_threads
+from ranp.files import new_folder, refuse_existing
 
 
 def demo(
@@ -25,10 +28,10 @@ def demo(
     from ranp.demo._pipeline import find_device, run
 
     folder = out or first_free(Path(), "ranp-demo")
-    check_free(folder)
+    refuse_existing(folder)
     on = find_device(device)
     console = Console()
-    with new_folder(folder) as partial, _bars(console) as bars:
+    with new_folder(folder) as partial, quickest_threads(), _bars(console) as bars:
         report = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, tell=_Teller(bars))
     table = Table("", "full", "pruned", "change", title="A 3D U-Net, full and pruned before training")
     for column in table.columns[1:]:
@@ -37,6 +40,12 @@ def demo(
         table.add_row(*row)
     console.print(table)
     console.print(f"Report, pictures, plan and weights are in {folder}/; start with report.md.", highlight=False)
+
+
+def first_free(parent: Path, name: str) -> Path:
+    """The first of `name`, `name-2`, `name-3`, ... that does not exist in the parent folder."""
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(parent / each for each in names if not os.path.lexists(parent / each))
 
 
 def _bars(console: Console) -> Progress:

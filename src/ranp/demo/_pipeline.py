@@ -132,7 +132,14 @@ def measure(
     batch = next(batches(task.training, patch=settings.patch, batch=settings.batch, seed=seed))
     optimizer = partial(torch.optim.AdamW, lr=1e-3)
     tell("measure time and memory of a step", 0, 2)
-    seconds = step_seconds(models, batch, task.loss_fn, optimizer, repeats=settings.timed_steps)
+    seconds = step_seconds(
+        models,
+        batch,
+        task.loss_fn,
+        optimizer,
+        repeats=settings.timed_steps,
+        limit_seconds=settings.timing_seconds,
+    )
     tell("measure time and memory of a step", 1, 2)
     peaks = peak_step_bytes(models, batch, task.loss_fn, optimizer)
     tell("measure time and memory of a step", 2, 2)

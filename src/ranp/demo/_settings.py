@@ -20,7 +20,8 @@ class Settings:
         least_seconds: Training time per network, however slow the machine.
         checks: Evaluations during each training.
         validation_patches: Patches that each evaluation segments.
-        timed_steps: Steps per network that the step time is the median of.
+        timed_steps: Steps per network that the step time is the median of; fewer where that takes too long.
+        timing_seconds: How long is too long.
     """
 
     width: int = 32
@@ -36,6 +37,7 @@ class Settings:
     checks: int = 10
     validation_patches: int = 48
     timed_steps: int = 7
+    timing_seconds: float = 15.0
 
     def training_seconds(self, *, elapsed: float, evaluation: float) -> float:
         """Wall time that each of the two trainings gets.
@@ -54,4 +56,4 @@ class Settings:
 
 
 DEFAULT = Settings()
-QUICK = Settings(scoring_batches=4, total_seconds=62.0, checks=6, timed_steps=3)
+QUICK = Settings(scoring_batches=4, total_seconds=62.0, checks=5, timed_steps=3, timing_seconds=4.0)

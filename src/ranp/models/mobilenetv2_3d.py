@@ -21,6 +21,7 @@ class MobileNetV2(nn.Module):
         dropout: Probability of dropout before the linear layer.
 
     Example:
+        >>> import torch
         >>> MobileNetV2(num_classes=5)(torch.zeros(2, 3, 8, 32, 32)).shape
         torch.Size([2, 5])
     """

@@ -3,11 +3,13 @@
 import copy
 import gc
 import itertools
+import math
 import pickle
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -28,6 +30,7 @@ def step_seconds(
     make_optimizer: MakeOptimizer,
     *,
     repeats: int = 5,
+    limit_seconds: float = math.inf,
 ) -> dict[str, float]:
     """Median time of a training step of each model, on copies.
 
@@ -39,6 +42,7 @@ def step_seconds(
         loss_fn: Scalar loss of outputs and targets.
         make_optimizer: Optimizer of a model's parameters.
         repeats: Timed steps per model, after an untimed one.
+        limit_seconds: Begin no further round after this time; one is timed in any case.
 
     Returns:
         Seconds per model.
@@ -49,7 +53,10 @@ def step_seconds(
         optimizer = make_optimizer(clone.parameters())
         loops[name] = train(clone, itertools.repeat(batch), loss_fn, optimizer, steps=repeats + 1)
     clocks: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(repeats + 1):
+    start = time.perf_counter()
+    for done in range(repeats + 1):
+        if done > 1 and time.perf_counter() - start > limit_seconds:
+            break
         for name, loop in loops.items():
             clocks[name].append(next(loop).seconds)
     return {

@@ -1,0 +1,1 @@
+"""Counting what a network costs: the published tables' convention. Exact formulas are methods of `ranp.graph`."""
