@@ -6,7 +6,6 @@ round by round, is what counts, so that a noisy machine slows both alike. Memory
 
 import multiprocessing
 import multiprocessing.connection
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from torch import nn
 
 import ranp
 from ranp.models import UNet3D
+from ranp.training._measure import forget_peak, resident_bytes
 
 ROUNDS = 7
 WIDTH, SIDE, CLASSES = 32, 48, 50
@@ -93,9 +93,10 @@ def _peak(kind: str, side: int, pipe: multiprocessing.connection.Connection) -> 
         action: Callable[[], object] = partial(ranp.trace, case.model, case.inputs)
     else:
         action = case.step if kind == "step" else case.scoring(kind)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    forget_peak()
+    before = resident_bytes(peak=True)
     action()
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    pipe.send((resident_bytes(peak=True) - before) / 2**20)
 
 
 def peak_mib(kind: str, side: int) -> float:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ranp._calling import call
 from ranp._state import untouched
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
@@ -32,7 +33,7 @@ def step_of(step: Step | None, loss_fn: Callable[[Any, Any], Any] | None) -> Ste
                 hint="for other batches give step=, a function of (model, batch) that returns the loss",
             )
         inputs, targets = batch
-        outputs = _call(model, inputs)
+        outputs = call(model, inputs)
         loss: Tensor = loss_fn(outputs, targets)
         return loss
 
@@ -93,12 +94,6 @@ def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int
                 parameter.grad = gradient
             for bias, value in kept:
                 bias.detach().copy_(value)
-
-
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
 def _move(value: Any, device: torch.device) -> Any:

@@ -1,13 +1,14 @@
 """The proof: pruned output equals the output of the original with the removed channels' consumers zeroed."""
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from ranp._calling import call, tensors_in
 from ranp.errors import RanpError, VerificationError
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
@@ -237,22 +238,4 @@ def _noise(value: Any, side: int | None, dtype: torch.dtype | None) -> Any:
 
 
 def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
-    if isinstance(inputs, Mapping):
-        out = model(**inputs)
-    else:
-        out = model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
-    return [tensor for tensor in _tensors(out) if tensor.is_floating_point()]
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for entry in fields(value):
-            yield from _tensors(getattr(value, entry.name))
+    return [tensor for tensor in tensors_in(call(model, inputs)) if tensor.is_floating_point()]

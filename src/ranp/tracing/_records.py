@@ -1,12 +1,13 @@
 """What the tracer writes down: plain data."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ranp._calling import tensors_in
 from ranp.tracing._labels import Labels
 
 
@@ -83,18 +84,3 @@ class Call:
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """An argument, given by position or by keyword."""
         return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All tensors within nested lists, tuples, mappings and dataclasses."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from tensors_in(item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for entry in fields(value):
-            yield from tensors_in(getattr(value, entry.name))

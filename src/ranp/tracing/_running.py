@@ -1,7 +1,7 @@
 """Running a model under fake tensors, which have shapes but no values."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,9 +14,9 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranp._calling import as_call, tensors_in
 from ranp._state import untouched
-from ranp.errors import InputError, TraceError
-from ranp.tracing._records import tensors_in
+from ranp.errors import TraceError
 
 
 class Observer(TorchDispatchMode):
@@ -77,21 +77,6 @@ class _DirectNorms(TorchDispatchMode):
                 raise RuntimeError(f"batch norm of {channels} channels with {tuple(parameter.shape)} parameters")
         statistics = [source.new_empty(channels if training else 0) for _ in range(2)]
         return torch.empty_like(source), *statistics
-
-
-def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Model inputs as positional and keyword arguments: a tensor, a tuple (positional) or a dict (keywords)."""
-    if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    raise InputError(
-        "inputs",
-        got=type(inputs).__name__,
-        expected="a tensor, a tuple (positional arguments) or a dict (keyword arguments)",
-    )
 
 
 def explain(error: Exception, path: str) -> TraceError:

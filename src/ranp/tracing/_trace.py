@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ranp._calling import tensors_in
 from ranp.errors import RanpError, TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, build
-from ranp.tracing._records import Note, tensors_in
+from ranp.tracing._records import Note
 from ranp.tracing._rules import RULES, unknown
 from ranp.tracing._running import Shapes, explain, fake_run
 from ranp.tracing._tracer import Tracer
