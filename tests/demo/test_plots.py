@@ -105,6 +105,7 @@ def test_channels_are_bars_with_their_numbers() -> None:
     grey, kept = axis.containers
     assert [bar.get_width() for bar in grey] == list(FULL.values())
     assert [bar.get_width() for bar in kept] == list(KEPT.values())
+    assert axis.get_xlim()[1] > max(FULL.values())
     assert [text.get_text() for text in axis.texts] == [f"{KEPT[name]} of {FULL[name]}" for name in LAYERS]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from ranp.demo._report import rows
 from ranp.demo._settings import DEFAULT, QUICK
 from ranp.demo._threads import quickest_threads
-from ranp.files import new_folder, refuse_existing
+from ranp.files import new_folder
 
 
 def demo(
@@ -28,7 +28,6 @@ def demo(
     from ranp.demo._pipeline import find_device, run
 
     folder = out or first_free(Path(), "ranp-demo")
-    refuse_existing(folder)
     on = find_device(device)
     console = Console()
     with new_folder(folder) as partial, quickest_threads(), _bars(console) as bars:

@@ -69,8 +69,9 @@ def race(runners: list[Runner], validation: tuple[Tensor, Tensor], *, seconds: f
     """
     for check in range(1, checks + 1):
         for runner in runners:
-            until = seconds if check == checks else seconds * check / checks
-            runner.run_until(until, partial(_tell_clock, tell, f"train the {runner.name} network", seconds))
+            runner.run_until(
+                seconds * check / checks, partial(_tell_clock, tell, f"train the {runner.name} network", seconds)
+            )
             runner.evaluate(*validation)
 
 
