@@ -21,6 +21,7 @@ from networks import CASES
 from oracles import random_plan, run
 from ranp import storage
 from ranp.errors import ArtifactError, PlanError, RanpError
+from ranp.files import new_folder
 from ranp.plan import Plan
 
 FILES = ("artifact.json", "plan.json", "weights.safetensors")
@@ -350,3 +351,11 @@ def test_an_artifact_of_another_model(artifact: Path) -> None:
     for name in ("residual", "one_dimension"):
         with pytest.raises(PlanError, match=r"got a model with.*build the model as it was built"):
             ranp.load(artifact, CASES[name].build())
+
+
+def test_an_artifact_can_be_read_by_others(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "inner").mkdir()
+        (partial / "inner" / "file").touch(mode=0o600)
+    assert (tmp_path / "out" / "inner" / "file").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755

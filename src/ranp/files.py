@@ -28,13 +28,19 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
     try:
         yield partial
-        partial.chmod(0o755)
+        _open_to_readers(partial)
         refuse_existing(target)
         partial.rename(target)
     except OSError as error:
         raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give a folder and its files ordinary permissions: temporary ones are their owner's alone."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def refuse_existing(folder: Path) -> None:

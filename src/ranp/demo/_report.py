@@ -176,6 +176,6 @@ LIMITS = """\
 - Minutes of training: neither network has converged, and longer training narrows the gap or turns it round.
 - One seed. Training stops by the clock, so steps and Dice change from run to run and from machine to machine;
   from one evaluation to the next the Dice moves by several hundredths. A smaller difference means nothing.
-- Learning rates were chosen on the same validation patches, for both networks alike.
+- Learning rates were chosen on the same validation patches, in a few short trials of each network.
 - On a CPU the peak memory is that of the process, and contains working memory of the libraries besides the
   activations; the activation memory is that of one forward pass of one patch."""
