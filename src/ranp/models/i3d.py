@@ -114,6 +114,3 @@ def _pad(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
         total = max((-(-size // step) - 1) * step + window - size, 0)
         amounts += [total // 2, total - total // 2]
     return F.pad(x, amounts)
-
-
-__all__ = ["I3D"]

@@ -82,6 +82,3 @@ class _InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.project(self.depthwise(x if self.expand is None else self.expand(x)))
         return x + out if self.residual else out
-
-
-__all__ = ["MobileNetV2"]
