@@ -1,11 +1,16 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import ranp
 from ranp.cost._published import PublishedResources, published_resources
 from ranp.errors import InputError
-from ranp.models import UNet3D
+from ranp.graph import ChannelGraph, Layer
+from ranp.models import MobileNetV2, UNet3D
+from ranp.reproduce._methods import Evidence, coupled, select
 from ranp.reproduce._networks import NETWORKS
+from ranp.reproduce._resources import _pruned
 
 
 def printed(resources: PublishedResources) -> tuple[str, str, str]:
@@ -14,13 +19,54 @@ def printed(resources: PublishedResources) -> tuple[str, str, str]:
 
 @pytest.mark.parametrize(
     ("name", "full"),
-    [("shapenet", ("62.26", "237.85", "997.00")), ("brats", ("15.57", "478.13", "3628.00"))],
+    [
+        ("shapenet", ("62.26", "237.85", "997.00")),
+        ("brats", ("15.57", "478.13", "3628.00")),
+        ("mobilenetv2", ("9.47", "0.58", "157.47")),
+        ("i3d", ("47.27", "27.88", "201.28")),
+    ],
 )
 def test_full_networks_read_the_printed_digits(name: str, full: tuple[str, str, str]) -> None:
     with torch.device("meta"):
         model = NETWORKS[name].build()
     assert printed(NETWORKS[name].resources(model)) == full
     assert printed(NETWORKS[name].published["full"]) == full
+
+
+LAYERWISE = {
+    "shapenet": ("2.99", "11.63", "296.22"),
+    "brats": ("0.75", "24.09", "836.88"),
+    "i3d": ("26.67", "16.93", "150.95"),
+}
+
+
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_layerwise_pruning_reads_the_printed_digits(name: str) -> None:
+    """It depends on no data: any importance keeps the same widths."""
+    spec = NETWORKS[name]
+    model = spec.build()
+    graph = ranp.trace(model, torch.zeros(1).expand(spec.input_shape))
+    importance = {layer.name: np.arange(1.0, 1 + layer.width) for layer in graph.layers}
+    saliency = {layer.name: np.ones((layer.width, _inputs(graph, layer), 1), np.float32) for layer in graph.layers}
+    evidence = Evidence(graph, importance, saliency, spec.lam, seed=0)
+    selection = select("layerwise", evidence, spec.sparsity)
+    assert not selection.emptied
+    assert printed(spec.resources(_pruned(model, selection.kept, evidence, spec.sparsity))) == LAYERWISE[name]
+    assert printed(spec.published["layerwise"]) == LAYERWISE[name]
+
+
+def test_coupled_neurons_share_one_score() -> None:
+    graph = ranp.trace(MobileNetV2(num_classes=3), torch.zeros(1, 3, 4, 32, 32))
+    scores = {layer.name: np.arange(1.0, 1 + layer.width) for layer in graph.layers}
+    found = coupled(graph, scores)
+    expected = 2 * np.arange(1.0, 97)  # the expansion and its depthwise layer
+    assert found["blocks.1.expand.conv"].tolist() == found["blocks.1.depthwise.conv"].tolist() == expected.tolist()
+    assert found["head"].tolist() == scores["head"].tolist()
+    assert found["last.conv"].tolist() == scores["last.conv"].tolist()
+
+
+def _inputs(graph: ChannelGraph, layer: Layer) -> int:
+    return graph.shapes[layer.weight][1 - layer.out_dim]
 
 
 def count(module: nn.Module, *shape: int) -> tuple[int, int, int]:

@@ -1,7 +1,7 @@
 """Inputs shaped like the source paper's data sets, drawn from a seed: nothing to download.
 
 Sparse voxel shapes stand for ShapeNet's part segmentation, smooth volumes with nested tumour regions for
-BraTS'18. Every draw comes from the generator given; torch's global random state is left alone.
+BraTS'18, moving discs for UCF101. Every draw comes from the generator given; torch's global random state is left alone.
 """
 
 from collections.abc import Callable
@@ -137,6 +137,41 @@ def brain_tumour(generator: Generator, size: int = 128, crop: int | None = None)
     corner = torch.randint(size - (crop or size) + 1, (3,), generator=generator).tolist()
     z, y, x = (slice(start, start + (crop or size)) for start in corner)
     return image[:, z, y, x].contiguous(), labels[z, y, x].contiguous()
+
+
+def moving_shapes(generator: Generator, size: int = 112, frames: int = 16, classes: int = 101) -> tuple[Tensor, Tensor]:
+    """One clip of coloured discs that move in front of a smooth background, and a class.
+
+    Every channel has mean 0 and deviation 1 over the clip, as is usual for video networks. The class says nothing of
+    the clip: before training, scores depend on inputs and labels being there, not on what connects them.
+
+    Args:
+        generator: the source of randomness; it moves on.
+        size: pixels a side.
+        frames: frames of the clip.
+        classes: number of classes.
+
+    Returns:
+        The clip `(3, frames, size, size)` and the class, without dimensions.
+
+    Example:
+        >>> clip, label = moving_shapes(torch.Generator().manual_seed(0), size=32, frames=8)
+        >>> clip.shape, label.shape
+        (torch.Size([3, 8, 32, 32]), torch.Size([]))
+    """
+    coarse = torch.randn(1, 3, 6, 6, generator=generator)
+    background = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
+    clip = background[:, None].repeat(1, frames, 1, 1)
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    time = torch.linspace(-1, 1, frames).view(-1, 1, 1)
+    for _ in range(5):
+        (y0, x0), (vy, vx) = _between(-0.8, 0.8, (2, 2), generator)
+        radius, colour = _between(0.1, 0.4, (), generator), _between(-3, 3, (3,), generator)
+        inside = (y - y0 - vy * time) ** 2 + (x - x0 - vx * time) ** 2 < radius**2
+        clip = torch.where(inside, colour.view(3, 1, 1, 1), clip)
+    std, mean = torch.std_mean(clip, dim=(1, 2, 3), keepdim=True)
+    return (clip - mean) / std, torch.randint(classes, (), generator=generator)
 
 
 def _modalities(brain: Tensor, labels: Tensor, generator: Generator) -> Tensor:

@@ -47,8 +47,12 @@ class Selection:
 
 
 def select(method: Method, evidence: Evidence, sparsity: float) -> Selection:
-    """What a method keeps at a sparsity: of parameters for `snip`, of neurons for all others."""
-    scores = _scores(method, evidence)
+    """What a method keeps at a sparsity: of parameters for `snip`, of neurons for all others.
+
+    Neurons of coupled channels (which a residual sum or a depthwise layer ties) share one score, so they stay or go
+    together; the published experiments treated them apart.
+    """
+    scores = coupled(evidence.graph, _scores(method, evidence))
     links = _links(method, evidence, scores)
     reads, makes = wiring(evidence.graph)
 
@@ -76,6 +80,17 @@ def _scores(method: Method, evidence: Evidence) -> selection.Scores:
         macs = {layer.name: float(layer.macs) for layer in layers}
         return favour_cheap(equalise(importance), macs, evidence.lam)
     return importance
+
+
+def coupled(graph: ChannelGraph, scores: selection.Scores) -> selection.Scores:
+    """Scores in which every neuron has the sum over all neurons of its channel."""
+    channels = np.zeros(graph.offsets[-1] + 1)
+    for layer in graph.layers:
+        np.add.at(channels, layer.channels, scores[layer.name])
+    return {
+        layer.name: np.where(layer.channels >= 0, channels[layer.channels], scores[layer.name])
+        for layer in graph.layers
+    }
 
 
 def _links(method: Method, evidence: Evidence, scores: selection.Scores) -> Callable[[float], selection.Connections]:

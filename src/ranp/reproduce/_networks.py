@@ -12,9 +12,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from ranp.cost._published import PublishedResources, published_resources
-from ranp.data.synthetic import brain_tumour, sparse_shape
+from ranp.data.synthetic import brain_tumour, moving_shapes, sparse_shape
 from ranp.errors import InputError, nearest
-from ranp.models import UNet3D
+from ranp.models import I3D, MobileNetV2, UNet3D
 
 Method = Literal["full", "layerwise", "random", "vanilla", "weighted", "ranp-m", "ranp-f", "snip"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -127,6 +127,48 @@ NETWORKS = {
             ranp_m=(0.87, 13.47, 506.97),
             ranp_f=(0.76, 16.97, 729.11),
             snip=(1.09, 233.11, 2999.64),
+        ),
+    ),
+    "mobilenetv2": Network(
+        name="mobilenetv2",
+        build=MobileNetV2,
+        input_shape=(1, 3, 16, 112, 112),
+        draw=partial(moving_shapes, size=112),
+        loss=F.cross_entropy,
+        sparsity=0.3315,
+        snip_sparsity=0.8626,
+        lam=80,
+        softmax=False,
+        published=_table(
+            full=(9.47, 0.58, 157.47),
+            layerwise=(4.56, 0.33, 106.92),
+            random=(4.58, 0.34, 106.68),
+            vanilla=(6.35, 0.55, 155.17),
+            weighted=(4.82, 0.30, 100.33),
+            ranp_m=(4.87, 0.27, 84.51),
+            ranp_f=(4.83, 0.26, 88.01),
+            snip=(3.67, 0.54, 155.35),
+        ),
+    ),
+    "i3d": Network(
+        name="i3d",
+        build=I3D,
+        input_shape=(1, 3, 16, 224, 224),
+        draw=partial(moving_shapes, size=224),
+        loss=F.cross_entropy,
+        sparsity=0.2532,
+        snip_sparsity=0.8109,
+        lam=80,
+        softmax=False,
+        published=_table(
+            full=(47.27, 27.88, 201.28),
+            layerwise=(26.67, 16.93, 150.95),
+            random=(26.36, 16.45, 145.07),
+            vanilla=(29.93, 25.76, 192.42),
+            weighted=(26.57, 15.56, 142.57),
+            ranp_m=(26.75, 14.08, 130.44),
+            ranp_f=(26.69, 13.98, 130.22),
+            snip=(30.06, 26.31, 195.62),
         ),
     ),
 }

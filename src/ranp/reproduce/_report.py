@@ -15,7 +15,8 @@ from ranp.reproduce._resources import Row
 NOTE = """\
 Parameters, multiply-adds and memory as the published tables count them: batch 1, full input size; in \
 brackets the reductions in percent. Neurons were scored on synthetic inputs, for brats in crops of 96 \
-voxels a side, as in the source. A method that leaves a layer without neurons at its published sparsity \
+voxels a side, as in the source. In mobilenetv2, channels that residual sums and depthwise layers tie are \
+coupled, which the published rows did not do. A method that leaves a layer without neurons at its published sparsity \
 is not feasible: the last column names the highest sparsity that is, and the figures are those with a \
 guard, by which every such layer keeps its best neuron."""
 

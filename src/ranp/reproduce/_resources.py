@@ -28,7 +28,7 @@ class Row:
     the guard, by which every emptied layer keeps its best neuron.
 
     Attributes:
-        network: `shapenet` or `brats`.
+        network: `shapenet`, `brats`, `mobilenetv2` or `i3d`.
         method: one of `METHODS`.
         params_mb: see `PublishedResources`.
         gflops: see `PublishedResources`.
