@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"storage", "_probing"},
     {"_pipeline"},
     {"__init__"},
-    {"training", "data", "plots"},
+    {"training", "data", "plots", "check"},
     {"demo", "reproduce"},
     {"cli"},
 ]

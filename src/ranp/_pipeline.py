@@ -97,8 +97,7 @@ def prune(
     clock = _Clock(progress)
     with clock("tracing"):
         graph = trace(model, example_inputs)
-        if not graph.groups:
-            raise _nothing_to_prune(graph)
+        require_channels(graph)
         # A budget that no plan can meet is refused before any batch is scored.
         _dry_run(graph, budget, min_width, round_to)
     with clock("scoring"):
@@ -130,9 +129,16 @@ def _dry_run(graph: ChannelGraph, budget: Budget, min_width: int, round_to: int)
     allocate(graph, flat, budget, min_width=min_width, round_to=round_to)
 
 
-def _nothing_to_prune(graph: ChannelGraph) -> TraceError:
+def require_channels(graph: ChannelGraph) -> None:
+    """Refuse a model in which nothing can be pruned.
+
+    Raises:
+        TraceError: It is one; the message says what keeps its channels.
+    """
+    if graph.groups:
+        return
     reasons = "; ".join(f"{entry.operator} in {entry.path or 'the model'} {entry.reason}" for entry in graph.frozen[:3])
-    return TraceError(
+    raise TraceError(
         "model",
         got=f"no channel that may be removed ({reasons or 'no convolution or linear layer ran'})",
         expected="a network with at least one layer between its input and its output",
