@@ -1,12 +1,27 @@
-"""Leaving a caller's model as it was."""
+"""What a model is made of, and leaving a caller's model as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _TABLES = ("_parameters", "_buffers", "_modules")
+
+
+def every_tensor(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers, under each of their names."""
+    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    found.update(model.named_buffers(remove_duplicate=False))
+    return found
+
+
+@contextmanager
+def forked_random(model: nn.Module) -> Iterator[None]:
+    """Put the random number generators of the CPU and of the model's devices back at the end."""
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        yield
 
 
 @contextmanager

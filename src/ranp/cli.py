@@ -74,11 +74,6 @@ def _show_check(found: Check, budget: Budget) -> None:
     console.print(f"Pruned to {asked} in {found.seconds:.2f} s. Verification: {verdict}.", markup=False)
 
 
-@app.callback()
-def options() -> None:
-    """Keeps commands under their names, however few there are."""
-
-
 @reproduce.callback()
 def reproduce_options() -> None:
     """Keeps `resources` under its name while it is alone."""

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ranp.errors import ArtifactError, PlanError
+from ranp.errors import ArtifactError, PlanError, RanpError
 from ranp.files import new_folder
 from ranp.plan import Plan
 from ranp.surgery import apply
@@ -118,9 +118,9 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
                     hint="it is damaged or was changed: copy it again",
                 )
         return Plan.from_json((root / "plan.json").read_text(encoding="utf-8"))
+    except RanpError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, (ArtifactError, PlanError)):
-            raise
         raise ArtifactError(
             str(root),
             got=f"{type(error).__name__}: {error}",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp._calling import call
-from ranp._state import untouched
+from ranp._state import forked_random, untouched
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
 
@@ -74,10 +74,9 @@ def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters.values()]
     biases = [parameters[layer.bias] for layer in graph.layers if layer.bias in parameters]
     kept = [(bias, bias.detach().clone()) for bias in biases]
-    devices = sorted({p.device.index or 0 for p in parameters.values() if p.device.type == "cuda"})
     with ExitStack() as stack:
         stack.enter_context(untouched(model))
-        stack.enter_context(torch.random.fork_rng(devices=devices))
+        stack.enter_context(forked_random(model))
         stack.enter_context(torch.enable_grad())
         torch.manual_seed(seed)
         try:

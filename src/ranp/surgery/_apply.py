@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ranp._state import every_tensor
 from ranp.errors import PlanError
 from ranp.plan import Plan, Setting, Slice
 from ranp.surgery._initialise import Weights, redraw
@@ -45,7 +46,7 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     Raises:
         PlanError: The plan was made for another model; nothing has been changed.
     """
-    tensors = _named_tensors(model)
+    tensors = every_tensor(model)
     _check_fingerprint(plan, tensors)
     # Deep-copying with the sliced tensors already in the memo never copies a full weight, and keeps every alias.
     memo: dict[int, Any] = {}
@@ -68,12 +69,6 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     if weights != "keep":
         redraw(small, weights, seed)
     return small
-
-
-def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    found.update(model.named_buffers(remove_duplicate=False))
-    return found
 
 
 def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp._calling import call, tensors_in
+from ranp._state import every_tensor, forked_random
 from ranp.errors import RanpError, VerificationError
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
@@ -55,8 +56,7 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
         VerificationError: The outputs differ, or are not finite.
         PlanError: The plan was made for another model.
     """
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
+    with forked_random(model):
         _refuse_nan(model)
         masked, small, inputs, expected = _prepare(model, plan, example_inputs)
         if not all(torch.isfinite(tensor).all() for tensor in expected):
@@ -72,8 +72,8 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
             return Verification("structural", float("nan"), _check_structure(small, inputs, expected), note)
         with torch.no_grad():
             found = _outputs(small, inputs)
+        shapes = _check_shapes(expected, found)
         error = _compare(expected, found, TOLERANCE if double else COARSE_TOLERANCE)
-        shapes = tuple(tuple(tensor.shape) for tensor in expected)
         if double:
             return Verification("exact", error, shapes)
         _check_structure(small, inputs, expected)
@@ -82,22 +82,18 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
 
 def _prepare(model: nn.Module, plan: Plan, example_inputs: Any) -> tuple[nn.Module, nn.Module, Any, list[Tensor]]:
     """Masked and pruned copies in float64, or in the model's own precision where its forward insists on that."""
-    try:
-        return _prepare_in(torch.float64, model, plan, example_inputs)
-    except RanpError:
-        raise
-    except Exception:
-        pass
-    try:
-        return _prepare_in(None, model, plan, example_inputs)
-    except RanpError:
-        raise
-    except Exception as error:
-        raise VerificationError(
-            "verify",
-            got=f"a forward that fails with {type(error).__name__}: {error}",
-            expected="a forward that runs on inputs like example_inputs",
-        ) from error
+    for dtype in (torch.float64, None):
+        try:
+            return _prepare_in(dtype, model, plan, example_inputs)
+        except RanpError:
+            raise
+        except Exception as error:
+            failure = error
+    raise VerificationError(
+        "verify",
+        got=f"a forward that fails with {type(failure).__name__}: {failure}",
+        expected="a forward that runs on inputs like example_inputs",
+    ) from failure
 
 
 def _prepare_in(
@@ -113,7 +109,7 @@ def _prepare_in(
 
 def mask(model: nn.Module, plan: Plan) -> None:
     """Set every weight that reads a removed channel to zero there, in place."""
-    tensors = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    tensors = every_tensor(model)
     for entry in plan.slices:
         if entry.reads:
             gone = sorted(set(range(entry.size)) - set(entry.keep))
@@ -121,10 +117,14 @@ def mask(model: nn.Module, plan: Plan) -> None:
             tensors[entry.tensor].data.index_fill_(entry.dim, index, 0.0)
 
 
+def _check_shapes(expected: list[Tensor], found: list[Tensor]) -> tuple[tuple[int, ...], ...]:
+    wanted, got = (tuple(tuple(tensor.shape) for tensor in tensors) for tensors in (expected, found))
+    if got != wanted:
+        raise VerificationError("verify", got=f"output shapes {list(got)}", expected=f"{list(wanted)}")
+    return wanted
+
+
 def _compare(expected: list[Tensor], found: list[Tensor], tolerance: float) -> float:
-    shapes = [tuple(tensor.shape) for tensor in expected]
-    if [tuple(tensor.shape) for tensor in found] != shapes:
-        raise VerificationError("verify", got=f"output shapes {[tuple(t.shape) for t in found]}", expected=f"{shapes}")
     scale = max((float(tensor.abs().max()) for tensor in expected if tensor.numel()), default=1.0)
     gaps = [float((a - b).abs().max()) for a, b in zip(expected, found, strict=True) if a.numel()]
     error = max(gaps, default=0.0) / (scale or 1.0)
@@ -144,11 +144,7 @@ def _check_structure(small: nn.Module, inputs: Any, wanted: list[Tensor]) -> tup
         for parameter in small.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         found = _outputs(small, inputs)
-        shapes = tuple(tuple(tensor.shape) for tensor in wanted)
-        if tuple(tuple(tensor.shape) for tensor in found) != shapes:
-            raise VerificationError(
-                "verify", got=f"output shapes {[tuple(t.shape) for t in found]}", expected=f"{list(shapes)}"
-            )
+        shapes = _check_shapes(wanted, found)
         total = torch.stack([tensor.abs().sum() for tensor in found if tensor.requires_grad]).sum()
         gradients = torch.autograd.grad(total, list(small.parameters()), allow_unused=True)
     checked = [total, *(gradient for gradient in gradients if gradient is not None)]

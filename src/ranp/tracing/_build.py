@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
+from ranp._state import every_tensor
 from ranp.graph import Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
 from ranp.tracing._labels import Labels, support
 from ranp.tracing._records import Axis, LayerCall
@@ -67,7 +68,7 @@ class Builder:
 
     def _occurrences(self) -> Iterable[Labels]:
         for source in self.tracer.sources:
-            yield np.arange(source.first, source.first + source.size)
+            yield source.labels
         seen: set[bytes] = set()
         for _, axes in (*self.tracer.macs, *self.tracer.activations):
             for axis in axes:
@@ -115,8 +116,7 @@ class Builder:
         """Multiply-adds, parameters and activation bytes."""
         by_tensor = defaultdict(list)
         for source in self.tracer.sources:
-            labels = np.arange(source.first, source.first + source.size)
-            by_tensor[source.tensor].append(Axis(labels, source.size))
+            by_tensor[source.tensor].append(Axis(source.labels, source.size))
         params = [
             (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
             for name, parameter in self.model.named_parameters()
@@ -139,7 +139,7 @@ class Builder:
         reading = {source for labels in self.tracer.reads if (source := self.tracer.source(labels))}
         members: dict[int, list[Member]] = defaultdict(list)
         for source in self.tracer.sources:
-            component = self.component[source.first : source.first + source.size]
+            component = self.component[source.labels]
             found = self.group[component]
             for group in np.unique(found[found >= 0]).tolist():
                 inside = np.flatnonzero(found == group)
@@ -243,8 +243,7 @@ def build(
     names = _group_names(layers, builder)
     macs, params, activations = builder.formulas()
     attributes, predictions = tuple(builder.attributes()), builder.predictions()
-    tensors = (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
-    shapes = {name: tuple(tensor.shape) for found in tensors for name, tensor in found}
+    shapes = {name: tuple(tensor.shape) for name, tensor in every_tensor(model).items()}
     graph = ChannelGraph(
         groups=builder.groups(names),
         layers=layers,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,11 @@ class Source:
     dim: int
     size: int
     first: int
+
+    @property
+    def labels(self) -> Labels:
+        """Its labels, of shape (size,)."""
+        return np.arange(self.first, self.first + self.size)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ without a row is elementwise if torch says so (its `pointwise` tag); otherwise `
 import re
 from collections.abc import Sequence
 
-import numpy as np
 from torch import Tensor
 
 from ranp.tracing import _rules_layers as layers
@@ -161,7 +160,7 @@ def _dims(call: Call) -> set[int]:
     if isinstance(given, (bool, float, Tensor)) or given is None:
         return set(range(rank))
     dims = [given] if isinstance(given, int) else list(given)
-    return {int(np.int64(dim)) % rank for dim in dims} if dims else set(range(rank))
+    return {dim % rank for dim in dims} if dims else set(range(rank))
 
 
 def _table(rules: dict[Rule, str]) -> dict[str, Rule]:
