@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
 def in_double(inputs: Any) -> Any:
     """The same inputs in float64."""
     if isinstance(inputs, Tensor):
-        return inputs.double()
+        return inputs.double() if inputs.is_floating_point() else inputs
     if isinstance(inputs, Mapping):
         return {name: in_double(value) for name, value in inputs.items()}
     return tuple(in_double(value) for value in inputs)
@@ -49,9 +51,7 @@ def run(model: nn.Module, inputs: Any) -> list[Tensor]:
             out = model(**inputs)
         else:
             out = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-    if isinstance(out, Mapping):
-        out = list(out.values())
-    return [out] if isinstance(out, Tensor) else list(out)
+    return list(_tensors(vars(out) if is_dataclass(out) else out))
 
 
 def scores_of(graph: ChannelGraph, channels: Any, seed: int = 0) -> Scores:
@@ -126,9 +126,19 @@ def assert_masked_is_pruned(full: nn.Module, small: nn.Module, inputs: Any, tole
 
 def counted_macs(model: nn.Module, inputs: Any) -> int:
     """Multiply-adds of one forward pass, by torch's own counter of floating-point operations."""
-    with FlopCounterMode(display=False) as counter:
+    with slow_attention(), FlopCounterMode(display=False) as counter:
         run(model, inputs)
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def slow_attention() -> Iterator[None]:
+    """Attention as ordinary operators: torch's counter knows nothing of its fused inference path."""
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
 
 
 def counted_params(model: nn.Module) -> int:
@@ -154,7 +164,7 @@ class _Allocations(TorchDispatchMode):
 
 def counted_activation_bytes(model: nn.Module, inputs: Any) -> int:
     """Bytes that the operators of one real forward pass allocate for their outputs."""
-    with _Allocations() as counter:
+    with slow_attention(), _Allocations() as counter:
         run(model, inputs)
     return counter.bytes
 
@@ -192,7 +202,7 @@ def assert_attributes_fit(model: nn.Module) -> None:
 
 def _sizes(module: nn.Module) -> dict[str, Any]:
     weight = getattr(module, "weight", None)
-    if weight is None:
+    if not isinstance(weight, Tensor):
         return {}
     shape = tuple(weight.shape)
     if isinstance(module, nn.Linear):

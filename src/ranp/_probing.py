@@ -1,16 +1,21 @@
 """Tracing that trusts nothing: what the labels say is tried out by running pruned models under fake tensors."""
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ranp.budget import Budget
+from ranp.errors import TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.plan import make_plan
 from ranp.surgery import apply
-from ranp.tracing import Note, Traced, trace_once
+from ranp.tracing import Failure, Note, Traced, trace_once
 
 # The fields of a plan that only serves to try a model out.
 _UNDECIDED: dict[str, Any] = {
@@ -47,37 +52,93 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
         >>> graph.cost([4]).macs
         22736
     """
+    _refuse_unready(model)
     frozen: dict[str, Note] = {}
     whole_blocks: set[int] = set()
+    traced = trace_once(model, example_inputs)
     while True:
-        traced = trace_once(model, example_inputs, frozen, whole_blocks)
-        complaints = _complaints(model, example_inputs, traced)
+        complaints = _complaints(traced)
         # A view that cannot split channels into a fixed number of blocks may split them into blocks of a fixed size.
         doubtful = complaints.keys() | set(np.flatnonzero(traced.graph.widths == 1).tolist())
         turned = {index for index, groups in enumerate(traced.splits) if groups & doubtful} - whole_blocks
         if turned:
             whole_blocks |= turned
+            traced = trace_once(model, example_inputs, whole_blocks).freeze(frozen)
         elif complaints:
-            frozen |= _weights(traced.graph, complaints)
+            weights = _weights(traced.graph, complaints)
+            frozen |= weights
+            traced = traced.freeze(weights)
         else:
             return traced.graph
 
 
-def _complaints(model: nn.Module, example_inputs: Any, traced: Traced) -> dict[int, Note]:
+def _refuse_unready(model: nn.Module) -> None:
+    """Refuse what is no eager module with parameters of known shape.
+
+    Raises:
+        TraceError: It is scripted, exported, lazy or no module at all.
+    """
+    if isinstance(model, torch.jit.ScriptModule) or not isinstance(model, nn.Module):
+        raise TraceError(
+            "model",
+            got=type(model).__name__,
+            expected="an eager nn.Module",
+            hint="prune the module before scripting or exporting it",
+        )
+    for path, module in model.named_modules():
+        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
+            raise TraceError(
+                path or "model",
+                got=f"{type(module).__name__}, whose parameters have no shape yet",
+                expected="a model that has been initialised",
+                hint="run the model on one batch first",
+            )
+
+
+def _complaints(traced: Traced) -> dict[int, Note]:
     """Groups that cannot be narrowed because the forward counts on their widths, each with what goes wrong."""
     graph = traced.graph
 
-    def complain(groups: list[int]) -> Note | None:
-        keep = _narrow(graph, set(groups))
+    @cache
+    def attempt(groups: frozenset[int]) -> Failure | None:
+        keep = _narrow(graph, groups)
         widths = np.array([len(kept) for kept in keep.values()], dtype=np.int64)
-        return traced.mismatch(apply(model, make_plan(graph, keep, **_UNDECIDED)), example_inputs, widths)
+        return traced.failure(apply(traced.stage.model, make_plan(graph, keep, **_UNDECIDED)), widths)
 
-    failing = _failing(list(range(len(graph.groups))), complain)
-    together = Note("", "forward", "works only together with other channels")
-    return {group: complain([group]) or together for group in failing}
+    found: dict[int, Note] = {}
+    groups = frozenset(range(len(graph.groups)))
+    while groups and (failure := attempt(groups)):
+        suspects = [group for group in traced.latest(failure.position) if group in groups]
+        culprits = _culprits(groups, suspects or sorted(groups), failure, attempt)
+        found |= dict.fromkeys(culprits, failure.note)
+        groups = groups.difference(found)
+    return found
 
 
-def _narrow(graph: ChannelGraph, groups: set[int]) -> dict[str, Ints]:
+def _culprits(
+    groups: frozenset[int],
+    suspects: list[int],
+    failure: Failure,
+    attempt: Callable[[frozenset[int]], Failure | None],
+) -> list[int]:
+    """The groups to leave whole for the forward to get beyond a failure, sought among the suspects from the first on.
+
+    Most often it is the group met last. Where leaving one group whole does not do, it is all that were tried.
+    """
+
+    def helps(whole: list[int]) -> bool:
+        later = attempt(groups.difference(whole))
+        return later is None or later.position > failure.position
+
+    count = 1
+    while count < len(suspects) and not helps(suspects[:count]):
+        count *= 2
+    enough = bisect_left(range(count // 2 + 1, count), True, key=lambda tried: helps(suspects[:tried])) + count // 2 + 1
+    last = suspects[min(enough, len(suspects)) - 1]
+    return [last] if helps([last]) else suspects[:enough]
+
+
+def _narrow(graph: ChannelGraph, groups: Collection[int]) -> dict[str, Ints]:
     """Keep the first quarter, half or three quarters of some groups, in turn, and all of the others."""
 
     def width(index: int, full: int) -> int:
@@ -86,18 +147,6 @@ def _narrow(graph: ChannelGraph, groups: set[int]) -> dict[str, Ints]:
         return max(1, min(full - 1, -(-full * (index % 3 + 1) // 4)))
 
     return {group.name: np.arange(width(index, group.width)) for index, group in enumerate(graph.groups)}
-
-
-def _failing(groups: list[int], complain: Callable[[list[int]], Note | None]) -> list[int]:
-    """The groups that cannot be narrowed, by halving the candidates."""
-    if not groups or not complain(groups):
-        return []
-    if len(groups) == 1:
-        return groups
-    middle = len(groups) // 2
-    found = _failing(groups[:middle], complain) + _failing(groups[middle:], complain)
-    # Halves that work alone but not together depend on each other: one of them has to stay whole.
-    return found or groups[middle:]
 
 
 def _weights(graph: ChannelGraph, complaints: dict[int, Note]) -> dict[str, Note]:

@@ -1,11 +1,16 @@
-"""What a model is made of, and leaving a caller's model as it was."""
+"""What a model is made of, copying it, and leaving a caller's model as it was."""
 
-from collections.abc import Iterator
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from ranp.errors import TraceError
+
+_DICTS = (dict, OrderedDict)
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
@@ -14,6 +19,37 @@ def every_tensor(model: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     found.update(model.named_buffers(remove_duplicate=False))
     return found
+
+
+def copied(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A deep copy in which each parameter and buffer is what `convert` makes of it.
+
+    No value is copied on the way, and what the model holds under several names the copy holds under the same ones.
+
+    Raises:
+        TraceError: The model holds something that cannot be copied.
+    """
+    memo: dict[int, object] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = nn.Parameter(convert(parameter).detach(), requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = convert(buffer).detach()
+    for module in model.modules():
+        for value in vars(module).values():
+            if type(value) in _DICTS and not value:
+                # A module holds a dozen empty dicts of hooks; copying them takes most of the time.
+                memo[id(value)] = type(value)()
+            elif isinstance(value, Tensor) and not value.is_leaf:
+                # Computed, by weight norm say, and refused by deepcopy.
+                memo[id(value)] = value.detach().clone()
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise TraceError(
+            "model",
+            got=f"something that cannot be copied ({type(error).__name__}: {error})",
+            expected="a model that copy.deepcopy takes",
+        ) from error
 
 
 @contextmanager

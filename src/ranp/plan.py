@@ -148,20 +148,22 @@ def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **h
 
 
 def _slices(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]]) -> tuple[Slice, ...]:
-    removed: dict[tuple[str, int], list[np.ndarray[Any, Any]]] = {}
+    stays: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
     reads: set[tuple[str, int]] = set()
     for group in graph.groups:
-        gone = np.setdiff1d(np.arange(group.width), keep[group.name])
-        for member in group.members if len(gone) else ():
-            removed.setdefault((member.parameter, member.dim), []).append(member.positions[gone].reshape(-1))
+        gone = np.ones(group.width, dtype=bool)
+        gone[keep[group.name]] = False
+        for member in group.members if gone.any() else ():
+            place = (member.parameter, member.dim)
+            if place not in stays:
+                stays[place] = np.ones(graph.shapes[member.parameter][member.dim], dtype=bool)
+            stays[place][member.positions[gone]] = False
             if member.reads:
-                reads.add((member.parameter, member.dim))
-    found = []
-    for (name, dim), positions in removed.items():
-        size = graph.shapes[name][dim]
-        kept = np.setdiff1d(np.arange(size), np.concatenate(positions))
-        found.append(Slice(name, dim, size, tuple(kept.tolist()), (name, dim) in reads))
-    return tuple(found)
+                reads.add(place)
+    return tuple(
+        Slice(name, dim, len(kept), tuple(np.flatnonzero(kept).tolist()), (name, dim) in reads)
+        for (name, dim), kept in stays.items()
+    )
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------

@@ -165,3 +165,25 @@ def in_place_before_concatenation() -> nn.Module:
         act=nn.LeakyReLU(0.1, inplace=True),
         head=nn.Conv2d(8, 2, 1),
     )
+
+
+@case(body=4, inner=5)
+def learned_positions() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(net.inner(net.body(x) + net.positions).relu())
+
+    return Net(
+        run,
+        body=nn.Conv2d(3, 4, 3),
+        positions=nn.Parameter(torch.randn(1, 4, 5, 5)),
+        inner=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(lambda: (image(2, 3, 5, 5)(), torch.tensor([1, 4])), body=4)
+def embedding_added_to_features() -> nn.Module:
+    def run(net: Any, x: Tensor, kind: Tensor) -> Tensor:
+        return net.head((net.body(x) + net.table(kind)[:, :, None, None]).relu())
+
+    return Net(run, body=nn.Conv2d(3, 4, 3), table=nn.Embedding(6, 4), head=nn.Conv2d(4, 2, 1))

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
-from networks._case import Net, case
+from networks._case import Net, case, image
 
 
 @case(after=5, frozen={"sort": "has no rule"})
@@ -81,6 +82,45 @@ def fixed_blur_of_unlabelled_kernel() -> nn.Module:
         run,
         before=nn.Conv2d(3, 4, 1),
         kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(image(2, 5, 8), up=12, frozen={"select": "channel by channel", "forward": "embedding dimension"})
+def multihead_attention() -> nn.Module:
+    # The heads and the width that runs past them stay; the two layers between are pruned.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.stem(x)
+        y = y + net.heads(y, y, y)[0]
+        return net.head(y + net.down(F.gelu(net.up(y))))
+
+    return Net(
+        run,
+        stem=nn.Linear(8, 8),
+        heads=nn.MultiheadAttention(8, 2, batch_first=True),
+        up=nn.Linear(8, 12),
+        down=nn.Linear(12, 8),
+        head=nn.Linear(8, 2),
+    )
+
+
+@case(after=5, frozen={"mv": "has no rule"})
+def spectral_norm() -> nn.Module:
+    # It divides by the largest singular value of the whole weight.
+    return Net(
+        lambda net, x: net.head(net.after(net.before(x).relu()).relu()),
+        before=parametrizations.spectral_norm(nn.Conv2d(3, 4, 1)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(after=5, frozen={"convolution": "an operator without a rule computed"})
+def weight_from_an_operator_without_a_rule() -> nn.Module:
+    return Net(
+        lambda net, x: net.head(net.after(F.conv2d(x, net.kernel.sort(0).values).relu()).relu()),
+        kernel=nn.Parameter(torch.randn(4, 3, 1, 1)),
         after=nn.Conv2d(4, 5, 1),
         head=nn.Conv2d(5, 2, 1),
     )

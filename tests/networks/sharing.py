@@ -1,10 +1,12 @@
 """Modules that occur several times; several inputs and outputs."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from networks._case import Net, case, image
 
@@ -90,3 +92,37 @@ def inputs_by_position() -> nn.Module:
         return net.head(torch.cat([up.relu(), net.fine(fine).relu()], 1))
 
     return Net(run, coarse=nn.Conv2d(4, 5, 1), fine=nn.Conv2d(3, 5, 3, padding=1), head=nn.Conv2d(10, 2, 1))
+
+
+@dataclass
+class Outputs:
+    """What a model may return."""
+
+    mask: Tensor
+    others: list[Tensor]
+
+
+@case(body=4)
+def outputs_in_a_dataclass() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Outputs:
+        y = net.body(x).relu()
+        return Outputs(net.head(y), [net.side(y)])
+
+    return Net(run, body=nn.Conv2d(3, 4, 3), head=nn.Conv2d(4, 2, 1), side=nn.Conv2d(4, 3, 1))
+
+
+@case(stem=4, inner=6, outer=5)
+def checkpoint_inside() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        def block(y: Tensor) -> Tensor:
+            return net.outer(net.inner(y).relu()).relu()
+
+        return net.head(checkpoint(block, net.stem(x).relu(), use_reentrant=False))
+
+    return Net(
+        run,
+        stem=nn.Conv2d(3, 4, 1),
+        inner=nn.Conv2d(4, 6, 3),
+        outer=nn.Conv2d(6, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )

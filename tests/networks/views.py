@@ -62,7 +62,7 @@ def split_halves() -> nn.Module:
     return Net(run, body=nn.Conv2d(3, 8, 3), left=nn.Conv2d(4, 3, 1), head=nn.Conv2d(7, 2, 1))
 
 
-@case(left=4, right=4, frozen={"forward": "with fewer channels"})
+@case(left=4, right=4, frozen={"slice": "with fewer channels"})
 def split_at_a_number() -> nn.Module:
     # The forward counts on three channels before the cut.
     def run(net: Any, x: Tensor) -> Tensor:

@@ -46,6 +46,11 @@ READERS["grouped_in_few_blocks"] = {
 }
 READERS["transposed_in_few_blocks"] = {"up": channels("down", 4) * 2, "head": channels("up", 3) * 2}
 READERS["shared_layer"] = {"shared": channels("stem", 4), "head": channels("stem", 4)}
+READERS["checkpoint_inside"] = {
+    "inner": channels("stem", 4),
+    "outer": channels("inner", 6),
+    "head": channels("outer", 5),
+}
 READERS["squeeze_and_excite"] = {
     # The squeeze reads the channels' means, the head the gated channels: both go with the body.
     "squeeze": channels("body", 6),

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 import ranp
 from networks import CASES, image
 from oracles import assert_masked_is_pruned, in_double, random_plan, randomise
-from ranp.errors import InputError, PlanError
+from ranp.errors import InputError, PlanError, TraceError
 from ranp.models import UNet3D
 from ranp.plan import Plan
 
@@ -142,8 +143,8 @@ def test_a_plan_is_not_applied_twice() -> None:
 
 def test_a_model_that_cannot_be_copied_is_refused() -> None:
     model, plan = halved("plain")
-    model.kept = model.first.weight * 2  # not a leaf: deepcopy refuses it
-    with pytest.raises(PlanError, match="got a model that cannot be copied"):
+    model.kept = threading.Lock()
+    with pytest.raises(TraceError, match=r"^model: got something that cannot be copied"):
         ranp.apply(model, plan)
 
 

@@ -50,18 +50,26 @@ def neuron_importance(
         For each layer an array of shape (neurons,), and the number of batches.
     """
     gates = _Gates(model, graph)
-    totals: dict[str, Tensor] = {}
     seen = 0
     with prepared(model, graph, set(), seed), gates:
         for loss in losses(model, batches, gates.checked(step), progress):
-            found = torch.autograd.grad(loss, list(gates.ones.values()), allow_unused=True)
-            for name, gradient in zip(gates.ones, found, strict=True):
-                if gradient is not None:
-                    totals[name] = totals.get(name, torch.zeros_like(gradient)) + gradient
+            _backward(loss)
             seen += 1
-    signed = {name: total.double().cpu().numpy() / seen for name, total in totals.items()}
+    gradients = {name: ones.grad for name, ones in gates.ones.items() if ones.grad is not None}
+    signed = {name: gradient.double().cpu().numpy() / seen for name, gradient in gradients.items()}
     channels = _by_channel(graph, signed)
     return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}, seen
+
+
+def _backward(loss: Tensor) -> None:
+    """`loss.backward()`, but with the gates still in place: a checkpoint inside the model runs its forward once more.
+
+    `loss.backward()` is itself a function that a mode may override, and so runs without the mode.
+    """
+    engine = torch.autograd.Variable._execution_engine
+    engine.run_backward(
+        (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True
+    )
 
 
 class _Gate(torch.autograd.Function):

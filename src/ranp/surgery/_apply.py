@@ -1,14 +1,12 @@
 """From a model and a plan to a smaller model."""
 
-import copy
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ranp._state import every_tensor
+from ranp._state import copied, every_tensor
 from ranp.errors import PlanError
 from ranp.plan import Plan, Setting, Slice
 from ranp.surgery._initialise import Weights, redraw
@@ -45,24 +43,14 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
 
     Raises:
         PlanError: The plan was made for another model; nothing has been changed.
+        TraceError: The model holds something that cannot be copied.
     """
     tensors = every_tensor(model)
     _check_fingerprint(plan, tensors)
-    # Deep-copying with the sliced tensors already in the memo never copies a full weight, and keeps every alias.
-    memo: dict[int, Any] = {}
-    sliced: dict[str, list[Slice]] = {}
+    cuts: dict[int, list[Slice]] = {}
     for entry in plan.slices:
-        sliced.setdefault(entry.tensor, []).append(entry)
-    for name, entries in sliced.items():
-        memo[id(tensors[name])] = _cut(tensors[name], entries)
-    try:
-        small = copy.deepcopy(model, memo)
-    except RuntimeError as error:
-        raise PlanError(
-            "apply",
-            got=f"a model that cannot be copied: {error}",
-            expected="a model that copy.deepcopy takes",
-        ) from error
+        cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
+    small = copied(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), [])))
     modules = dict(small.named_modules(remove_duplicate=False))
     for setting in plan.settings:
         _set(modules, setting)
@@ -92,12 +80,10 @@ def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _cut(tensor: Tensor, entries: list[Slice]) -> Tensor:
-    found = tensor.detach()
+    found = tensor.detach() if entries else tensor.detach().clone()
     for entry in entries:
         index = torch.tensor(entry.keep, device=tensor.device)
         found = found.index_select(entry.dim, index)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(found, requires_grad=tensor.requires_grad)
     return found
 
 

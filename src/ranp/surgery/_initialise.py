@@ -3,7 +3,8 @@
 from typing import Literal, TypeAlias, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from ranp.errors import InputError, nearest
 
@@ -41,13 +42,27 @@ def redraw(model: nn.Module, weights: Weights, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     draw = nn.init.xavier_normal_ if weights == "glorot" else nn.init.orthogonal_
     with torch.no_grad():
-        for module in model.modules():
+        for path, module in model.named_modules():
             if isinstance(module, _LAYERS):
-                fresh = torch.empty(module.weight.shape)
-                module.weight.copy_(draw(fresh, generator=generator))
+                _assign(path, module, draw(torch.empty(module.weight.shape), generator=generator))
                 if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, _NORMS) and module.weight is not None:
                 module.weight.copy_(torch.normal(1.0, 0.02, module.weight.shape, generator=generator))
                 if module.bias is not None:
                     module.bias.zero_()
+
+
+def _assign(path: str, layer: nn.Module, weight: Tensor) -> None:
+    """Give a layer its weight, through its parametrisation if it has one."""
+    if is_parametrized(layer, "weight"):
+        layer.weight = weight.to(layer.weight)  # type: ignore[arg-type]
+    elif "weight" in layer._parameters:
+        layer.weight.copy_(weight)  # type: ignore[operator]
+    else:
+        raise InputError(
+            f"weights at {path}",
+            got="a weight that is computed before each forward pass",
+            expected="a parameter",
+            hint="use torch.nn.utils.parametrizations, or weights='keep'",
+        )

@@ -1,6 +1,5 @@
 """The proof: pruned output equals the output of the original with the removed channels' consumers zeroed."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp._calling import call, tensors_in
-from ranp._state import every_tensor, forked_random
+from ranp._state import copied, every_tensor, forked_random
 from ranp.errors import RanpError, VerificationError
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
@@ -102,7 +101,8 @@ def _prepare_in(
     masked = _copy(model, dtype)
     _enliven(masked)
     small = apply(masked, plan)
-    mask(masked, plan)
+    if not plan.mixes:
+        mask(masked, plan)
     inputs, expected = _run_small(masked, example_inputs, dtype)
     return masked, small, inputs, expected
 
@@ -186,15 +186,12 @@ def _enliven(model: nn.Module) -> None:
 
 
 def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    """A copy in eval mode and in a given precision, without one in the model's own on the way."""
+    """A copy in eval mode and in a given precision."""
 
     def cast(tensor: Tensor) -> Tensor:
         return tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
 
-    memo: dict[int, Any] = {id(buffer): cast(buffer) for buffer in model.buffers()}
-    for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(cast(parameter), requires_grad=parameter.requires_grad)
-    return copy.deepcopy(model, memo).eval()
+    return copied(model, cast).eval()
 
 
 def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None) -> tuple[Any, list[Tensor]]:

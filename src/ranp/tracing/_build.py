@@ -1,5 +1,6 @@
 """From the tracer's records to a ChannelGraph: coupled channels, groups, layers and cost formulas."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +22,12 @@ class Builder:
         self.model, self.tracer = model, tracer
         self.component = tracer.component_of()
         self.calls = _by_weight(tracer.layers)
-        self.axes: dict[bytes, int] = {}
+        self.axes: dict[bytes, int] = {}  # by labels
+        self.numbers: dict[bytes, int] = {}  # by row
         self.rows: list[Ints] = []
         self._number_channels()
         one = np.append(np.zeros(len(self.widths)), 1).astype(np.int64)  # row 0: the constant 1
-        self.axes[one.tobytes()] = 0
+        self.numbers[one.tobytes()] = 0
         self.rows.append(one)
 
     def _number_channels(self) -> None:
@@ -86,12 +88,14 @@ class Builder:
 
     def axis(self, labels: Labels) -> int:
         """Number of the axis with these labels."""
-        row = self._row(labels)
-        key = row.tobytes()
-        if key not in self.axes:
-            self.axes[key] = len(self.rows)
-            self.rows.append(row)
-        return self.axes[key]
+        given = labels.tobytes()
+        if given not in self.axes:
+            row = self._row(labels)
+            if row.tobytes() not in self.numbers:
+                self.numbers[row.tobytes()] = len(self.rows)
+                self.rows.append(row)
+            self.axes[given] = self.numbers[row.tobytes()]
+        return self.axes[given]
 
     def terms(self, products: Iterable[tuple[int, Sequence[Axis]]]) -> Terms:
         """Products of axes, like ones added up; axes of constant size go into the factor."""
@@ -141,18 +145,20 @@ class Builder:
         for source in self.tracer.sources:
             component = self.component[source.labels]
             found = self.group[component]
-            for group in np.unique(found[found >= 0]).tolist():
-                inside = np.flatnonzero(found == group)
-                order = np.argsort(self.channel[component[inside]], kind="stable")
-                positions = inside[order].reshape(self.widths[group], -1)
-                members[group].append(Member(source.tensor, source.dim, positions, source in reading))
+            order = np.lexsort((self.channel[component], found))
+            for inside in np.split(order, np.flatnonzero(np.diff(found[order])) + 1):
+                group = int(found[inside[0]])
+                if group >= 0:
+                    positions = inside.reshape(self.widths[group], -1)
+                    members[group].append(Member(source.tensor, source.dim, positions, source in reading))
         return tuple(
             Group(name, int(width), tuple(members[index]))
             for index, (name, width) in enumerate(zip(names, self.widths, strict=True))
         )
 
-    def layers(self, final: set[int]) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[Layer, ...]:
         """All layers, named by their weights."""
+        final = set(self._components(self.tracer.outermost).tolist())
         return tuple(
             Layer(
                 name=layer_name(weight),
@@ -234,12 +240,10 @@ class Prediction:
         return [tuple(factor * int(sizes[axis]) for factor, axis in shape) for shape in self.shapes]
 
 
-def build(
-    model: nn.Module, tracer: Tracer, final: set[int]
-) -> tuple[ChannelGraph, tuple[Prediction, ...], tuple[frozenset[int], ...]]:
-    """Assemble the graph, predictions and splits; `final` holds the labels of the model's outputs."""
+def build(model: nn.Module, tracer: Tracer) -> tuple[ChannelGraph, tuple[Prediction, ...], tuple[frozenset[int], ...]]:
+    """Assemble the graph, predictions and splits."""
     builder = Builder(model, tracer)
-    layers = builder.layers({int(builder.component[label]) for label in final})
+    layers = builder.layers()
     names = _group_names(layers, builder)
     macs, params, activations = builder.formulas()
     attributes, predictions = tuple(builder.attributes()), builder.predictions()
@@ -257,8 +261,13 @@ def build(
 
 
 def layer_name(weight: str) -> str:
-    """A layer's name: the path of its module, or of its weight where that is not called `weight`."""
-    return weight.removesuffix(".weight")
+    """A layer's name: the path of its module, or of its weight where that is not called `weight`.
+
+    Example:
+        >>> layer_name("down.conv.weight"), layer_name("conv.parametrizations.weight.original1"), layer_name("kernel")
+        ('down.conv', 'conv', 'kernel')
+    """
+    return re.sub(r"(\.parametrizations)?\.weight(_v|_orig|\.original\d?)?$", "", weight)
 
 
 def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:

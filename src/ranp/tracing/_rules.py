@@ -58,9 +58,12 @@ def pool(tracer: Tracer, call: Call) -> None:
 
 
 def reduce(tracer: Tracer, call: Call) -> None:
-    """Mean, sum, maximum, ... over dimensions; those over channels stay whole."""
+    """Mean, sum, maximum, ... over dimensions; activations' channels stay whole, those of weights are mixed."""
     source, dims = call.tensors[0], _dims(call)
-    kept = _freeze_along(tracer, tracer.labels(source), dims, "reduces over channels")
+    if tracer.is_weight(source):
+        kept = _mix_along(tracer, tracer.labels(source), dims)
+    else:
+        kept = _freeze_along(tracer, tracer.labels(source), dims, "reduces over channels")
     for out in call.outputs:
         if out.ndim == source.ndim:
             tracer.set(out, kept)
@@ -90,6 +93,7 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
         # An instance norm's view repeats the channels once per sample; the module counts them once.
         held = getattr(tracer.module[-1], "num_features", channels.size)
         tracer.attribute("num_features", channels[:held])
+    _mix_along(tracer, tracer.labels(source), set(range(source.ndim)) - {1})
     tracer.set(call.outputs[0], tracer.labels(source))
     for statistic in call.outputs[1:]:
         if statistic.ndim == 1 and channels is not None and statistic.numel() == channels.size:
@@ -153,6 +157,26 @@ def _freeze_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reaso
     return kept
 
 
+def _mix_along(tracer: Tracer, found: Sequence[Labels], dims: set[int]) -> list[Labels]:
+    """Note the labels that vary along some dimensions as mixed; the others are returned."""
+    kept = []
+    for labels in found:
+        if support(labels) & dims:
+            tracer.mixed.append(labels.reshape(-1))
+        else:
+            kept.append(labels)
+    return kept
+
+
+def weight_norm(tracer: Tracer, call: Call) -> None:
+    """Weight norm: the norm of each output channel's weights is a parameter of its own and counts all their inputs."""
+    direction, magnitude, dim = call.args[0], call.args[1], call.arg(2, "dim", 0) % call.args[0].ndim
+    tracer.meet(tracer.vector(direction, dim), tracer.vector(magnitude, dim))
+    _mix_along(tracer, tracer.labels(direction), set(range(direction.ndim)) - {dim})
+    tracer.set(call.outputs[0], tracer.labels(direction))
+    tracer.set(call.outputs[1], tracer.labels(magnitude))
+
+
 def _dims(call: Call) -> set[int]:
     """Dimensions that a reduction acts on: all of them where none are given."""
     rank = call.tensors[0].ndim
@@ -186,6 +210,7 @@ RULES: dict[str, Rule] = {"pointwise": pointwise} | _table(
         " _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update",
         group_norm: "native_group_norm",
         layer_norm: "native_layer_norm",
+        weight_norm: "_weight_norm_interface",
         embedding: "embedding",
         views.reshape: "view _unsafe_view reshape _reshape_alias unsqueeze squeeze",
         views.permute: "permute transpose t",

@@ -27,6 +27,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
         _read(tracer, reading)
     else:
         made = _grouped(tracer, call, channels, first, second)
+    if made is None:
+        made = _fixed(tracer, out.shape[1])
     if bias is not None and made is not None:
         tracer.meet(made, tracer.vector(bias, 0))
     if made is not None:
@@ -91,6 +93,8 @@ def multiply(tracer: Tracer, call: Call) -> None:
     for labels in tracer.labels(b):
         if b.ndim == 3 and along(labels, 0):
             tracer.freeze(labels, "is a batch of matrices")
+    if made is None and weight is b:
+        made = _fixed(tracer, b.shape[outer])
     if bias is not None and bias.numel() > 1:
         tracer.meet(made, tracer.vector(bias, -1))
     columns = [] if made is None else [made.reshape([1] * (out.ndim - 1) + [-1])]
@@ -122,6 +126,15 @@ def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: 
     tracer.macs.append((rest, [inner, *axes, columns]))
 
 
+def _fixed(tracer: Tracer, width: int) -> Labels | None:
+    """Labels for the outputs of a layer whose weight carries none; they stay whole."""
+    if width == 1:
+        return None
+    made = tracer.fresh(width)
+    tracer.freeze(made, "has a weight that an operator without a rule computed")
+    return made
+
+
 def _read(tracer: Tracer, labels: Labels | None) -> None:
     if labels is not None:
         tracer.reads.append(labels)
@@ -139,9 +152,8 @@ def _record(
     macs: int,
 ) -> None:
     """Note the run of a layer whose weight is a parameter, or computed from one."""
-    found = tracer.source(made if made is not None else next(iter(tracer.labels(weight)), None))
-    held = tracer.names.get(id(weight)) or (found.tensor if found else "")
-    if not tracer.is_weight(weight) or held not in tracer.parameters:
+    held = tracer.origin(weight) if tracer.is_weight(weight) else None
+    if held not in tracer.parameters:
         return
     out = call.outputs[0]
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]

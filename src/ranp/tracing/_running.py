@@ -1,8 +1,9 @@
-"""Running a model under fake tensors, which have shapes but no values."""
+"""Running a model whose tensors have shapes but no values."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp._calling import as_call, tensors_in
-from ranp._state import untouched
+from ranp._calling import as_call
+from ranp._state import copied, untouched
 from ranp.errors import TraceError
+from ranp.tracing._direct import DirectShapes
 
 
 class Observer(TorchDispatchMode):
@@ -28,55 +30,50 @@ class Observer(TorchDispatchMode):
         self.module: list[nn.Module] = []
 
 
-class Shapes(Observer):
-    """Notes the shapes of all that operators return."""
+@dataclass(frozen=True)
+class Stage:
+    """A copy of a model whose tensors have shapes but no values, and what it takes to run it.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, list[tuple[int, ...]]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if func.namespace != "prim":
-            self.found.append((func.overloadpacket.__name__, [tuple(tensor.shape) for tensor in tensors_in(out)]))
-        return out
-
-
-def fake_run(model: nn.Module, example_inputs: Any, observer: Observer) -> Any:
-    """Run a model in eval mode under fake tensors; returns its outputs as fake tensors.
-
-    The model is left as it was; its parameters and buffers are read, never written.
+    Attributes:
+        model: The copy; its parameters and buffers have the names of the original's.
+        inputs: Positional and keyword arguments, without values too.
+        modes: What to enter before running it.
     """
-    args, kwargs = as_call(example_inputs)
+
+    model: nn.Module
+    inputs: tuple[tuple[Any, ...], dict[str, Any]]
+    modes: tuple[AbstractContextManager[Any], ...]
+
+    def run(self, model: nn.Module, observer: Observer) -> Any:
+        """Run the copy, or a pruned copy of the copy, in eval mode; returns its outputs."""
+        args, kwargs = self.inputs
+        with ExitStack() as stack:
+            for context in (_quiet(), untouched(model), _paths(model, observer), _slow_attention()):
+                stack.enter_context(context)
+            for module in model.modules():
+                module.training = False
+            for mode in (torch.no_grad(), *self.modes, DirectShapes()):
+                stack.enter_context(mode)
+            with observer:
+                return model(*args, **kwargs)
+
+
+def on_meta(model: nn.Module, example_inputs: Any) -> Stage:
+    """A stage of meta tensors: the fastest, but for models whose forward does not care about devices."""
+    return _stage(model, example_inputs, lambda tensor: tensor.detach().to("meta"), torch.device("meta"))
+
+
+def with_fake_tensors(model: nn.Module, example_inputs: Any) -> Stage:
+    """A stage of fake tensors, which pretend to be where the real ones are; some four times slower."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with ExitStack() as stack:
-        for context in (_quiet(), untouched(model), _paths(model, observer), _slow_attention()):
-            stack.enter_context(context)
-        for module in model.modules():
-            module.training = False
-        for mode_ in (torch.no_grad(), mode, _DirectNorms()):
-            stack.enter_context(mode_)
-        args, kwargs = torch.utils._pytree.tree_map_only(Tensor, mode.from_tensor, (args, kwargs))
-        with observer:
-            return model(*args, **kwargs)
+    return _stage(model, example_inputs, mode.from_tensor, mode)
 
 
-class _DirectNorms(TorchDispatchMode):
-    """Gives the shapes of batch norms at once.
-
-    Fake tensors would work through their decomposition, which takes most of the time of tracing a typical network.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not torch.ops.aten.native_batch_norm.default:
-            return func(*args, **(kwargs or {}))
-        source, *parameters, training = args[:6]
-        channels = source.shape[1]
-        for parameter in parameters:
-            if parameter is not None and parameter.shape != (channels,):
-                raise RuntimeError(f"batch norm of {channels} channels with {tuple(parameter.shape)} parameters")
-        statistics = [source.new_empty(channels if training else 0) for _ in range(2)]
-        return torch.empty_like(source), *statistics
+def _stage(
+    model: nn.Module, example_inputs: Any, convert: Callable[[Tensor], Tensor], mode: AbstractContextManager[Any]
+) -> Stage:
+    inputs = torch.utils._pytree.tree_map_only(Tensor, convert, as_call(example_inputs))
+    return Stage(copied(model, convert), inputs, (mode,))
 
 
 def explain(error: Exception, path: str) -> TraceError:

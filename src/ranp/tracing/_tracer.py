@@ -29,7 +29,7 @@ class Tracer(Observer):
             self.names.setdefault(id(tensor), name)
         self.parameters = {name for name, _ in model.named_parameters()}
         self.flows: dict[int, tuple[Labels, ...]] = {}
-        self.weights: set[int] = set()
+        self.origins: dict[int, str] = {}
         self.alive: list[Any] = []
         self.count = 0
         self.operator = ""
@@ -44,6 +44,7 @@ class Tracer(Observer):
         self.activations: list[tuple[int, list[Axis]]] = []
         self.attributes: dict[tuple[str, str], Labels] = {}
         self.outputs: list[Output] = []
+        self.outermost: list[Labels] = []
 
     # -- dispatch ------------------------------------------------------------------------------------------------
 
@@ -61,7 +62,8 @@ class Tracer(Observer):
         self.alive += [call.tensors, call.outputs]
         tensors, outputs = call.tensors, call.outputs
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
-            self.weights.update(id(output) for output in outputs)
+            largest = max(tensors, key=Tensor.numel)
+            self.origins.update((id(output), self.origin(largest)) for output in outputs)
         if tensors and outputs and outputs[0].numel():
             self._rule(name, call)(self, call)
         self._count_activations(name, func, outputs)
@@ -108,8 +110,12 @@ class Tracer(Observer):
         self.flows[id(tensor)] = tuple(array for array in labels if array.size > 1)
 
     def is_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor depends on parameters alone."""
-        return id(tensor) in self.names or id(tensor) in self.weights
+        """Whether a tensor depends on parameters and buffers alone."""
+        return id(tensor) in self.names or id(tensor) in self.origins
+
+    def origin(self, weight: Tensor) -> str:
+        """Name of the largest parameter or buffer that a weight was computed from."""
+        return self.names.get(id(weight)) or self.origins[id(weight)]
 
     def fresh(self, count: int) -> Labels:
         """New labels."""

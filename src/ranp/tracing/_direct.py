@@ -1,0 +1,71 @@
+"""Shapes that are known at once.
+
+Tensors without values learn most shapes by working through an operator's decomposition, one small operator after the
+other. For the norms and activations here the result has the shape of the input, and skipping that work makes tracing a
+typical network several times faster.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATEN = torch.ops.aten
+
+
+def _batch_norm(source: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    *parameters, training, _, _ = rest
+    channels = source.shape[1]
+    for parameter in parameters:
+        _require(parameter, (channels,), "batch norm", channels)
+    statistics = [source.new_empty(channels if training else 0) for _ in range(2)]
+    return torch.empty_like(source), *statistics
+
+
+def _group_norm(source: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    weight, bias, batch, channels, _, groups, _ = rest
+    if channels % groups:
+        raise RuntimeError(f"group norm of {channels} channels in {groups} groups")
+    for parameter in (weight, bias):
+        _require(parameter, (channels,), "group norm", channels)
+    return torch.empty_like(source), *(source.new_empty(batch, groups) for _ in range(2))
+
+
+def _layer_norm(source: Tensor, shape: list[int], *rest: Any) -> tuple[Tensor, ...]:
+    normalised = tuple(source.shape[source.ndim - len(shape) :])
+    for size in (shape, *(parameter.shape for parameter in rest[:2] if parameter is not None)):
+        if tuple(size) != normalised:
+            raise RuntimeError(f"layer norm of {normalised} with {tuple(size)}")
+    statistic = source.new_empty([*source.shape[: source.ndim - len(shape)], *[1] * len(shape)])
+    return torch.empty_like(source), statistic, torch.empty_like(statistic)
+
+
+def _require(parameter: Tensor | None, shape: tuple[int, ...], what: str, channels: int) -> None:
+    if parameter is not None and tuple(parameter.shape) != shape:
+        raise RuntimeError(f"{what} of {channels} channels with {tuple(parameter.shape)} parameters")
+
+
+def _activation(source: Tensor, *_: Any, **__: Any) -> Tensor:
+    return torch.empty_like(source)
+
+
+def _in_place(source: Tensor, *_: Any, **__: Any) -> Tensor:
+    return source
+
+
+_DIRECT: dict[Any, Callable[..., Any]] = {
+    _ATEN.native_batch_norm.default: _batch_norm,
+    _ATEN.native_group_norm.default: _group_norm,
+    _ATEN.native_layer_norm.default: _layer_norm,
+    **dict.fromkeys([_ATEN.gelu.default, _ATEN.leaky_relu.default, _ATEN.silu.default, _ATEN.elu.default], _activation),
+    **dict.fromkeys([_ATEN.leaky_relu_.default, _ATEN.silu_.default, _ATEN.elu_.default], _in_place),
+}
+
+
+class DirectShapes(TorchDispatchMode):
+    """Answers the operators whose shapes are known at once, and passes all others on."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _DIRECT.get(func, func)(*args, **(kwargs or {}))

@@ -1,0 +1,119 @@
+"""Weights that are computed from parameters before each forward pass."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+import ranp
+from networks import Net, image
+from oracles import random_plan
+from ranp.errors import InputError, TraceError
+
+X = image(2, 3, 7, 7)()
+
+
+class StandardisedByBatchNorm(nn.Conv2d):
+    """Every filter is brought to mean 0 and variance 1, by a batch norm over (1, out, in * positions)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = F.batch_norm(self.weight.reshape(1, self.out_channels, -1), None, None, training=True)
+        return self._conv_forward(x, flat.reshape_as(self.weight), self.bias)
+
+
+class StandardisedByMoments(nn.Conv2d):
+    """The same, written out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight / (weight.std((1, 2, 3), keepdim=True) + 1e-5), self.bias)
+
+
+def chain(first: nn.Module, second: nn.Module) -> nn.Module:
+    return Net(
+        lambda net, x: net.head(net.second(net.first(x).relu()).relu()),
+        first=first,
+        second=second,
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+NORMED: dict[str, Callable[[], nn.Module]] = {
+    "weight norm": lambda: chain(
+        parametrizations.weight_norm(nn.Conv2d(3, 6, 3)), parametrizations.weight_norm(nn.Conv2d(6, 5, 1))
+    ),
+    "weight norm of inputs": lambda: chain(
+        nn.Conv2d(3, 6, 3), parametrizations.weight_norm(nn.ConvTranspose2d(6, 5, 1))
+    ),
+    "standardised by batch norm": lambda: chain(StandardisedByBatchNorm(3, 6, 3), StandardisedByBatchNorm(6, 5, 1)),
+    "standardised by moments": lambda: chain(StandardisedByMoments(3, 6, 3), StandardisedByMoments(6, 5, 1)),
+}
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_norms_of_weights_count_their_inputs(name: str) -> None:
+    """Both widths can be pruned, but a filter with fewer inputs has another norm."""
+    model = NORMED[name]()
+    graph = ranp.trace(model, X)
+    assert [(group.name, group.width) for group in graph.groups] == [("first", 6), ("second", 5)]
+    assert graph.mixes
+    plan = random_plan(graph, 0, 0.5)
+    assert ranp.verify(model, plan, X).status == "structural"
+    small = ranp.apply(model, plan)
+    loss = small(X).square().mean()
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in small.parameters())
+
+
+def test_a_norm_of_weights_that_read_no_removable_channel_is_exact() -> None:
+    model = chain(parametrizations.weight_norm(nn.Conv2d(3, 6, 3)), nn.Conv2d(6, 5, 1))
+    plan = random_plan(ranp.trace(model, X), 0, 0.5)
+    assert ranp.verify(model, plan, X).status == "exact"
+    small = ranp.apply(model, plan)
+    kept = list(plan.keep["first"])
+    assert torch.equal(small.first.weight, model.first.weight[kept])
+
+
+def test_weight_norm_of_the_old_kind_is_copied_and_pruned() -> None:
+    """It keeps a computed tensor in an attribute, which copy.deepcopy refuses."""
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        first = torch.nn.utils.weight_norm(nn.Conv2d(3, 6, 3))
+    model = chain(first, nn.Conv2d(6, 5, 1))
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(model)
+    plan = random_plan(ranp.trace(model, X), 0, 0.5)
+    assert ranp.verify(model, plan, X).status == "exact"
+    small = ranp.apply(model, plan)
+    small(X)
+    assert torch.equal(small.first.weight, model.first.weight[list(plan.keep["first"])])
+    with pytest.raises(InputError, match=r"weights at first: got a weight that is computed.*weights='keep'"):
+        ranp.apply(model, plan, weights="glorot")
+
+
+def test_weights_drawn_anew_go_through_their_parametrisation() -> None:
+    model = chain(parametrizations.weight_norm(nn.Conv2d(3, 6, 3)), nn.Conv2d(6, 5, 1))
+    plain = chain(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 1))
+    plans = [random_plan(ranp.trace(net, X), 0, 0.5) for net in (model, plain)]
+    assert plans[0].keep == plans[1].keep
+    drawn = [ranp.apply(net, plan, weights="glorot", seed=3) for net, plan in zip((model, plain), plans, strict=True)]
+    torch.testing.assert_close(drawn[0].first.weight, drawn[1].first.weight)
+
+
+def test_the_neuron_reading_names_a_weight_that_it_cannot_gate() -> None:
+    model = NORMED["weight norm"]()
+    batch: Any = (X, torch.randn_like(model(X)))
+    with pytest.raises(InputError, match=r"at second.*use importance='parameter'"):
+        ranp.score(model, ranp.trace(model, X), [batch], F.mse_loss, importance="neuron")
+
+
+def test_lazy_modules_are_refused_by_name() -> None:
+    model = chain(nn.Conv2d(3, 6, 3), nn.LazyConv2d(5, 1))
+    with pytest.raises(TraceError, match=r"second: got LazyConv2d, whose parameters have no shape yet.*run the model"):
+        ranp.trace(model, X)
+    model(X)
+    assert [group.width for group in ranp.trace(model, X).groups] == [6, 5]
