@@ -5,6 +5,7 @@ import math
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -153,3 +154,9 @@ def test_a_plan_from_json_does_the_same() -> None:
     small, again = ranp.apply(model, plan), ranp.apply(model, Plan.from_json(plan.to_json()))
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in small.state_dict().items())
     assert_masked_is_pruned(copy.deepcopy(model), again, in_double(CASES["nested_concatenation"].inputs()))
+
+
+def test_sizes_that_a_module_keeps_as_numpy_integers_are_set() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Flatten(), nn.Linear(np.prod([6, 4, 4]), 2))
+    plan = random_plan(ranp.trace(model, torch.zeros(1, 3, 4, 4)), 0, 0.5)
+    assert ranp.apply(model, plan)[2].in_features == 16 * plan.widths["0"]

@@ -59,6 +59,31 @@ def test_models_that_take_one_size_only_get_it() -> None:
     assert ranp.verify(model, plan, inputs).outputs == ((1, 2),)
 
 
+def test_a_forward_that_draws_random_numbers_is_exact() -> None:
+    """Autoencoders sample: numbers drawn for fewer channels would be others."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        mean = net.mean(x)
+        return net.head(net.body(mean + torch.randn_like(mean) * torch.rand(mean.shape[1:]).to(mean)).relu())
+
+    model = Net(run, mean=nn.Conv2d(3, 6, 1), body=nn.Conv2d(6, 5, 1), head=nn.Conv2d(5, 2, 1))
+    plan = random_plan(ranp.trace(model, image(2, 3, 7, 7)()), 0, 0.3)
+    assert ranp.verify(model, plan, image(2, 3, 7, 7)()).status == "exact"
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 1, 1), (1, 1, 1, 1)])
+def test_parameters_of_few_elements_are_exact(shape: tuple[int, ...]) -> None:
+    """A spread cannot be taken from one element."""
+    model = Net(
+        lambda net, x: net.head((net.body(x) * net.scale).relu()),
+        body=nn.Conv2d(3, 6, 1),
+        scale=nn.Parameter(torch.ones(shape)),
+        head=nn.Conv2d(6, 1, 1),
+    )
+    plan = random_plan(ranp.trace(model, image(2, 3, 7, 7)()), 0, 0.3)
+    assert ranp.verify(model, plan, image(2, 3, 7, 7)()).status == "exact"
+
+
 @pytest.mark.parametrize("norm", [nn.GroupNorm(1, 8), nn.GroupNorm(2, 8), nn.LayerNorm([8, 5, 5])])
 def test_norms_that_mix_channels_are_checked_for_structure(norm: nn.Module) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 2, 1))

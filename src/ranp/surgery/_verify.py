@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp._calling import call, tensors_in
 from ranp._state import copied, every_tensor, forked_random
@@ -17,6 +18,7 @@ TOLERANCE = 1e-9
 # Where a forward insists on its own precision: enough to see a wrong channel, not more.
 COARSE_TOLERANCE = 1e-2
 _SIDES = (8, 16, 32)
+_DRAWS = ("rand", "normal", "uniform", "bernoulli", "exponential")
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,9 @@ def _enliven(model: nn.Module) -> None:
             if parameter.ndim < 2:
                 parameter.add_(noise(parameter), alpha=0.1)
                 continue
-            spread = parameter.std()
-            if not spread > 0:
+            if not parameter.any():
                 parameter.copy_(noise(parameter))
-                spread = parameter.std()
+            spread = parameter.square().mean().sqrt()
             parameter.mul_((2 / parameter[0].numel()) ** 0.5 / spread)
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
@@ -209,6 +210,18 @@ def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None)
         return inputs, _outputs(model, inputs)
 
 
+class _Calm(TorchDispatchMode):
+    """Has a forward that draws random numbers draw the same constant everywhere, whatever the shape."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__.startswith(_DRAWS):
+            for tensor in tensors_in(out):
+                if tensor.is_floating_point():
+                    tensor.fill_(0.5)
+        return out
+
+
 def _noise(value: Any, side: int | None, dtype: torch.dtype | None) -> Any:
     """Inputs like the given ones: noise for floating-point tensors, cut to `side` per spatial dimension."""
     generator = torch.Generator().manual_seed(0)
@@ -231,4 +244,5 @@ def _noise(value: Any, side: int | None, dtype: torch.dtype | None) -> Any:
 
 
 def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
-    return [tensor for tensor in tensors_in(call(model, inputs)) if tensor.is_floating_point()]
+    with _Calm():
+        return [tensor for tensor in tensors_in(call(model, inputs)) if tensor.is_floating_point()]
