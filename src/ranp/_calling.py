@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ranp.errors import InputError
 
@@ -16,7 +17,11 @@ def call(model: nn.Module, inputs: Any) -> Any:
 
 
 def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Model inputs as positional and keyword arguments: a tensor, a tuple (positional) or a dict (keywords)."""
+    """Model inputs as positional and keyword arguments: a tensor, a tuple (positional) or a dict (keywords).
+
+    Lists and dicts within are copied: a forward may overwrite the entries of one that it is given.
+    """
+    inputs = tree_map(lambda leaf: leaf, inputs)
     if isinstance(inputs, Tensor):
         return (inputs,), {}
     if isinstance(inputs, (tuple, list)):

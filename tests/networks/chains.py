@@ -1,7 +1,9 @@
 """Layers one after another, with norms and activations between them."""
 
+from collections import OrderedDict
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -140,3 +142,31 @@ def padding_modes() -> nn.Module:
         second=nn.Conv2d(4, 5, 3, padding=1, padding_mode="reflect"),
         head=nn.Conv2d(5, 2, 3, padding=1, padding_mode="replicate"),
     )
+
+
+@case(first=6, second=4)
+def activations_in_place_or_not() -> nn.Module:
+    return nn.Sequential(
+        OrderedDict(
+            first=nn.Conv2d(3, 6, 1),
+            hardswish=nn.Hardswish(inplace=True),
+            mish=nn.Mish(inplace=True),
+            gelu=nn.GELU(),
+            silu=nn.SiLU(inplace=True),
+            threshold=nn.Threshold(0.1, 0.0, inplace=True),
+            second=nn.Conv2d(6, 8, 1),
+            glu=nn.GLU(dim=1),
+            elu=nn.ELU(inplace=True),
+            head=nn.Conv2d(4, 2, 1),
+        )
+    )
+
+
+@case(image(2, 3, 6, 6), body=5)
+def channels_last() -> nn.Module:
+    # Pooling then lays its result out anew.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x.contiguous(memory_format=torch.channels_last))
+        return net.head(F.adaptive_avg_pool2d(y, 1).flatten(1))
+
+    return Net(run, body=nn.Conv2d(3, 5, 3), head=nn.Linear(5, 2))

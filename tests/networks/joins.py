@@ -187,3 +187,22 @@ def embedding_added_to_features() -> nn.Module:
         return net.head((net.body(x) + net.table(kind)[:, :, None, None]).relu())
 
     return Net(run, body=nn.Conv2d(3, 4, 3), table=nn.Embedding(6, 4), head=nn.Conv2d(4, 2, 1))
+
+
+@case(body=4, squeeze=3)
+def split_attention() -> nn.Module:
+    # ResNeSt: two branches are weighed against each other, channel by channel, and added up.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x).relu()
+        y = y.reshape(y.shape[0], 2, y.shape[1] // 2, *y.shape[2:])
+        gate = net.excite(net.squeeze(y.sum(1).mean((2, 3))).relu())
+        gate = gate.view(len(x), 2, -1).softmax(1)
+        return net.head((y * gate[..., None, None]).sum(1))
+
+    return Net(
+        run,
+        body=nn.Conv2d(3, 8, 3),
+        squeeze=nn.Linear(4, 3),
+        excite=nn.Linear(3, 8),
+        head=nn.Conv2d(4, 2, 1),
+    )

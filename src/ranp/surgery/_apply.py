@@ -102,7 +102,7 @@ def _set(modules: Mapping[str, nn.Module], setting: Setting) -> None:
     place = int(index or 0)
     fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)
     present = entries[place] if fits else None
-    if module is None or not isinstance(present, Integral) or not 1 <= setting.value <= present:
+    if module is None or not isinstance(present, Integral) or not 1 <= setting.value <= int(present):
         raise PlanError(
             f"apply: {setting.module or 'model'}",
             got=f"{setting.name} = {setting.value}",

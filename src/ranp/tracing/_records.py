@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,12 @@ class Call:
     out: Any
     tags: Sequence[torch.Tag]
 
-    @property
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """All tensor arguments, those within lists too."""
         return list(tensors_in((self.args, self.kwargs)))
 
-    @property
+    @cached_property
     def outputs(self) -> list[Tensor]:
         """All tensors that it returned."""
         return list(tensors_in(self.out))

@@ -38,6 +38,10 @@ def prelu(tracer: Tracer, call: Call) -> None:
     tracer.attribute("num_parameters", tracer.vector(call.tensors[1], 1))
 
 
+def unrelated(tracer: Tracer, call: Call) -> None:
+    """New tensors that share no more than a device with an argument: they carry no channels."""
+
+
 def same(tracer: Tracer, call: Call) -> None:
     """The result has its first argument's shape and channels."""
     source = call.tensors[0]
@@ -51,19 +55,25 @@ def pool(tracer: Tracer, call: Call) -> None:
     source = call.tensors[0]
     digits = re.search(r"([123])d", call.name)
     spatial = set(range(source.ndim - int(digits.group(1)) if digits else 2, source.ndim))
-    kept = _freeze_along(tracer, tracer.labels(source), spatial, "mixes positions that carry channels")
+    kept = _freeze_along(
+        tracer, tracer.labels(source), spatial, "mixes positions that carry channels", unless_coupled=False
+    )
     for out in call.outputs:
         if out.ndim == source.ndim:
             tracer.set(out, kept)
 
 
 def reduce(tracer: Tracer, call: Call) -> None:
-    """Mean, sum, maximum, ... over dimensions; activations' channels stay whole, those of weights are mixed."""
+    """Mean, sum, maximum, ... over dimensions; activations' channels stay whole, those of weights are mixed.
+
+    Channels that are coupled anyway (the branches of a split attention, say) can be reduced over.
+    """
     source, dims = call.tensors[0], _dims(call)
     if tracer.is_weight(source):
         kept = _mix_along(tracer, tracer.labels(source), dims)
     else:
         kept = _freeze_along(tracer, tracer.labels(source), dims, "reduces over channels")
+    kept = [labels[tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(source.ndim))] for labels in kept]
     for out in call.outputs:
         if out.ndim == source.ndim:
             tracer.set(out, kept)
@@ -146,11 +156,13 @@ def embedding(tracer: Tracer, call: Call) -> None:
         tracer.set(out, [features.reshape([1] * (out.ndim - 1) + [-1])])
 
 
-def _freeze_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str) -> list[Labels]:
+def _freeze_along(
+    tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str, *, unless_coupled: bool = True
+) -> list[Labels]:
     """Freeze the labels that vary along some dimensions; the others are returned."""
     kept = []
     for labels in found:
-        if support(labels) & dims:
+        if support(labels) & dims and not (unless_coupled and tracer.coupled(labels, dims)):
             tracer.freeze(labels, reason)
         else:
             kept.append(labels)
@@ -194,7 +206,8 @@ def _table(rules: dict[Rule, str]) -> dict[str, Rule]:
 RULES: dict[str, Rule] = {"pointwise": pointwise} | _table(
     {
         prelu: "_prelu_kernel",
-        pointwise: "copy where masked_fill lerp addcmul addcdiv",
+        pointwise: "copy where masked_fill lerp addcmul addcdiv hardswish mish gelu threshold fill zero",
+        unrelated: "new_empty new_zeros new_ones new_full zeros ones full empty arange scalar_tensor rand randn",
         same: "clone contiguous detach alias _to_copy to lift_fresh dropout native_dropout empty_like zeros_like"
         " ones_like full_like rand_like randn_like new_empty_strided bernoulli rrelu_with_noise",
         pool: "max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d"
@@ -209,13 +222,15 @@ RULES: dict[str, Rule] = {"pointwise": pointwise} | _table(
         batch_norm: "native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit"
         " _native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update",
         group_norm: "native_group_norm",
-        layer_norm: "native_layer_norm",
+        layer_norm: "native_layer_norm _fused_rms_norm",
         weight_norm: "_weight_norm_interface",
         embedding: "embedding",
         views.reshape: "view _unsafe_view reshape _reshape_alias unsqueeze squeeze",
         views.permute: "permute transpose t",
         views.expand: "expand",
         views.repeat: "repeat",
+        views.glu: "glu",
+        views.as_strided: "as_strided",
         views.cut: "slice select split split_with_sizes unbind",
         views.concatenate: "cat",
         views.stack: "stack",

@@ -91,6 +91,27 @@ def cut(tracer: Tracer, call: Call) -> None:
         tracer.set(out, [labels.squeeze(dim) for labels in moved] if out.ndim < source.ndim else moved)
 
 
+def glu(tracer: Tracer, call: Call) -> None:
+    """The first half times a gate that the second half computes: the same positions of both."""
+    source, out = call.tensors[0], call.outputs[0]
+    dim = int(call.arg(1, "dim", -1)) % source.ndim
+    half = out.shape[dim]
+    for labels in tracer.labels(source):
+        if along(labels, dim):
+            _couple_parts(tracer, labels, dim, half)
+    tracer.set(out, [_take(labels, dim, slice(0, half)) for labels in tracer.labels(source)])
+
+
+def as_strided(tracer: Tracer, call: Call) -> None:
+    """Another order in memory. Where that changes the shape too, channels stay whole."""
+    source, out = call.tensors[0], call.outputs[0]
+    if out.shape == source.shape:
+        tracer.set(out, tracer.labels(source))
+        return
+    for labels in tracer.labels(source):
+        tracer.freeze(labels, "is laid out by numbers")
+
+
 def _bounds(call: Call, source: Tensor, dim: int) -> list[tuple[int, int, int]]:
     """Start, stop and step of every part along a dimension."""
     size = source.shape[dim]

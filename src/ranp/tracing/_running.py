@@ -36,17 +36,17 @@ class Stage:
 
     Attributes:
         model: The copy; its parameters and buffers have the names of the original's.
-        inputs: Positional and keyword arguments, without values too.
+        inputs: Inputs for it, without values too.
         modes: What to enter before running it.
     """
 
     model: nn.Module
-    inputs: tuple[tuple[Any, ...], dict[str, Any]]
+    inputs: Any
     modes: tuple[AbstractContextManager[Any], ...]
 
     def run(self, model: nn.Module, observer: Observer) -> Any:
         """Run the copy, or a pruned copy of the copy, in eval mode; returns its outputs."""
-        args, kwargs = self.inputs
+        args, kwargs = as_call(self.inputs)
         with ExitStack() as stack:
             for context in (_quiet(), untouched(model), _paths(model, observer), _slow_attention()):
                 stack.enter_context(context)
@@ -72,7 +72,7 @@ def with_fake_tensors(model: nn.Module, example_inputs: Any) -> Stage:
 def _stage(
     model: nn.Module, example_inputs: Any, convert: Callable[[Tensor], Tensor], mode: AbstractContextManager[Any]
 ) -> Stage:
-    inputs = torch.utils._pytree.tree_map_only(Tensor, convert, as_call(example_inputs))
+    inputs = torch.utils._pytree.tree_map_only(Tensor, convert, example_inputs)
     return Stage(copied(model, convert), inputs, (mode,))
 
 

@@ -4,7 +4,8 @@ It knows nothing of single operators; `_rules.py` does. Nothing is computed and 
 large volume costs no more memory than tracing a small one.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class Tracer(Observer):
         if labels is None or not self.sources:
             return None
         first = int(labels.reshape(-1)[0])
-        index = int(np.searchsorted([source.first for source in self.sources], first, side="right")) - 1
+        index = bisect_right(self.sources, first, key=lambda source: source.first) - 1
         source = self.sources[index]
         return source if source.first <= first < source.first + source.size else None
 
@@ -163,6 +164,11 @@ class Tracer(Observer):
                 self.tie(first, labels)
                 labels = first
         return labels
+
+    def coupled(self, labels: Labels, dims: Iterable[int]) -> bool:
+        """Whether all channels along some dimensions are coupled already."""
+        component = self.component_of()[labels]
+        return all((component == component.take([0], axis=dim)).all() for dim in dims)
 
     def vector(self, tensor: Tensor, dim: int) -> Labels | None:
         """The labels along one dimension as a vector, or None where it carries none.
