@@ -64,7 +64,8 @@ def test_a_forward_that_draws_random_numbers_is_exact() -> None:
 
     def run(net: Any, x: Tensor) -> Tensor:
         mean = net.mean(x)
-        return net.head(net.body(mean + torch.randn_like(mean) * torch.rand(mean.shape[1:]).to(mean)).relu())
+        drawn = mean + torch.randn_like(mean) * torch.rand(mean.shape[1:]).to(mean)
+        return net.head(net.body(drawn[:, :, torch.randperm(x.shape[2])]).relu())
 
     model = Net(run, mean=nn.Conv2d(3, 6, 1), body=nn.Conv2d(6, 5, 1), head=nn.Conv2d(5, 2, 1))
     plan = random_plan(ranp.trace(model, image(2, 3, 7, 7)()), 0, 0.3)

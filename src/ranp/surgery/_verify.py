@@ -244,5 +244,6 @@ def _noise(value: Any, side: int | None, dtype: torch.dtype | None) -> Any:
 
 
 def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    torch.manual_seed(0)  # for whole numbers, such as which tokens to mask
     with _Calm():
         return [tensor for tensor in tensors_in(call(model, inputs)) if tensor.is_floating_point()]

@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from torch import nn
@@ -15,13 +16,32 @@ from ranp.tracing._records import Axis, LayerCall
 from ranp.tracing._tracer import Tracer
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Shapes of what an operator returns: each size a factor times an axis."""
+
+    path: str
+    operator: str
+    shapes: list[list[tuple[int, int]]]
+
+    def at(self, sizes: Ints) -> list[tuple[int, ...]]:
+        """The shapes, given the size of every axis."""
+        return [tuple(factor * int(sizes[axis]) for factor, axis in shape) for shape in self.shapes]
+
+
+# One tuple for each pass.
+Predictions: TypeAlias = tuple[tuple[Prediction, ...], ...]
+
+
 class Builder:
     """Numbers the removable channels and expresses all that was recorded in terms of them."""
 
     def __init__(self, model: nn.Module, tracer: Tracer) -> None:
         self.model, self.tracer = model, tracer
         self.component = tracer.component_of()
-        self.calls = _by_weight(tracer.layers)
+        # A pass in training mode ties channels too, but the costs are those of the first pass, in eval mode.
+        self.costs = tracer.passes[0]
+        self.calls = _by_weight(self.costs.layers)
         self.axes: dict[bytes, int] = {}  # by labels
         self.numbers: dict[bytes, int] = {}  # by row
         self.rows: list[Ints] = []
@@ -72,7 +92,7 @@ class Builder:
         for source in self.tracer.sources:
             yield source.labels
         seen: set[bytes] = set()
-        for _, axes in (*self.tracer.macs, *self.tracer.activations):
+        for _, axes in (*self.costs.macs, *self.costs.activations):
             for axis in axes:
                 if axis.labels is not None and (key := axis.labels.tobytes()) not in seen:
                     seen.add(key)
@@ -125,7 +145,7 @@ class Builder:
             (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
             for name, parameter in self.model.named_parameters()
         ]
-        return self.terms(self.tracer.macs), self.terms(params), self.terms(self.tracer.activations)
+        return self.terms(self.costs.macs), self.terms(params), self.terms(self.costs.activations)
 
     def attributes(self) -> Iterable[Attribute]:
         """Module attributes that change with the widths."""
@@ -201,11 +221,14 @@ class Builder:
             if index in channels
         )
 
-    def predictions(self) -> tuple["Prediction", ...]:
-        """Shapes of what every operator returned, as functions of the widths."""
+    def predictions(self) -> Predictions:
+        """For each pass the shapes of what every operator returned, as functions of the widths."""
         return tuple(
-            Prediction(entry.path, entry.operator, [self._shape(*found) for found in entry.shapes])
-            for entry in self.tracer.outputs
+            tuple(
+                Prediction(entry.path, entry.operator, [self._shape(*found) for found in entry.shapes])
+                for entry in found.outputs
+            )
+            for found in self.tracer.passes
         )
 
     def _shape(self, shape: Sequence[int], labellings: Sequence[Labels]) -> list[tuple[int, int]]:
@@ -227,20 +250,9 @@ class Builder:
         return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Shapes of what an operator returns: each size a factor times an axis."""
-
-    path: str
-    operator: str
-    shapes: list[list[tuple[int, int]]]
-
-    def at(self, sizes: Ints) -> list[tuple[int, ...]]:
-        """The shapes, given the size of every axis."""
-        return [tuple(factor * int(sizes[axis]) for factor, axis in shape) for shape in self.shapes]
-
-
-def build(model: nn.Module, tracer: Tracer) -> tuple[ChannelGraph, tuple[Prediction, ...], tuple[frozenset[int], ...]]:
+def build(
+    model: nn.Module, tracer: Tracer
+) -> tuple[ChannelGraph, tuple[tuple[Prediction, ...], ...], tuple[frozenset[int], ...]]:
     """Assemble the graph, predictions and splits."""
     builder = Builder(model, tracer)
     layers = builder.layers()

@@ -1,7 +1,7 @@
 """What the tracer writes down: plain data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -66,6 +66,28 @@ class Output:
     path: str
     operator: str
     shapes: list[tuple[tuple[int, ...], tuple[Labels, ...]]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one forward pass did.
+
+    Attributes:
+        layers: Runs of layers.
+        macs: Multiply-adds of every operator, each a factor times the sizes of some axes.
+        activations: Bytes that operators allocated, likewise.
+        outputs: What every operator returned.
+    """
+
+    layers: list[LayerCall] = field(default_factory=list)
+    macs: list[tuple[int, list[Axis]]] = field(default_factory=list)
+    activations: list[tuple[int, list[Axis]]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+
+    def same_path(self, other: "Pass") -> bool:
+        """Whether another pass ran the same operators in the same modules."""
+        ours, theirs = ([(entry.path, entry.operator) for entry in found.outputs] for found in (self, other))
+        return ours == theirs
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def convolution(tracer: Tracer, call: Call) -> None:
 
     positions = source.shape[0] * _product((source if transposed else out).shape[2:])
     factor = positions * _product(weight.shape[2:])
-    tracer.macs.append((factor, [Axis(first, weight.shape[0]), Axis(second, weight.shape[1])]))
+    tracer.seen.macs.append((factor, [Axis(first, weight.shape[0]), Axis(second, weight.shape[1])]))
     macs = positions * weight.numel()
     _record(tracer, call, weight, bias, made, out_dim=int(transposed), blocks=groups, macs=macs)
 
@@ -123,7 +123,7 @@ def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: 
     """Multiply-adds: rows of the left side, times the contracted dimension, times columns of the right side."""
     axes = [Axis(labels.reshape(-1), labels.size) for labels in rows]
     rest = a.numel() // a.shape[-1] // _product([axis.size for axis in axes])
-    tracer.macs.append((rest, [inner, *axes, columns]))
+    tracer.seen.macs.append((rest, [inner, *axes, columns]))
 
 
 def _fixed(tracer: Tracer, width: int) -> Labels | None:
@@ -158,7 +158,7 @@ def _record(
     out = call.outputs[0]
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]
     name = tracer.names.get(id(bias)) if bias is not None else None
-    tracer.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))
+    tracer.seen.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))
 
 
 def _product(sizes: "list[int] | tuple[int, ...]") -> int:

@@ -18,7 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ranp._calling import as_call
 from ranp._state import copied, untouched
 from ranp.errors import TraceError
-from ranp.tracing._direct import DirectShapes
+from ranp.tracing._direct import result
+
+# What runs the same operators on channels in both modes.
+_ALIKE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
 
 class Observer(TorchDispatchMode):
@@ -28,6 +31,16 @@ class Observer(TorchDispatchMode):
         super().__init__()
         self.path: list[str] = [""]
         self.module: list[nn.Module] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = result(func, args, kwargs)
+        if func.namespace != "prim":
+            self.observe(func, args, kwargs, out)
+        return out
+
+    def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Told of every operator, with its arguments and what it returns."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +57,18 @@ class Stage:
     inputs: Any
     modes: tuple[AbstractContextManager[Any], ...]
 
-    def run(self, model: nn.Module, observer: Observer) -> Any:
-        """Run the copy, or a pruned copy of the copy, in eval mode; returns its outputs."""
+    def run(self, model: nn.Module, observer: Observer, *, training: bool = False) -> Any:
+        """Run the copy, or a pruned copy of the copy, and return its outputs.
+
+        In training mode dropout and norms stay as they are in eval mode: they do the same to channels.
+        """
         args, kwargs = as_call(self.inputs)
         with ExitStack() as stack:
             for context in (_quiet(), untouched(model), _paths(model, observer), _slow_attention()):
                 stack.enter_context(context)
             for module in model.modules():
-                module.training = False
-            for mode in (torch.no_grad(), *self.modes, DirectShapes()):
+                module.training = training and not isinstance(module, _ALIKE)
+            for mode in (torch.no_grad(), *self.modes):
                 stack.enter_context(mode)
             with observer:
                 return model(*args, **kwargs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.tracing._labels import Labels, along, components, pad_rank, support
-from ranp.tracing._records import Axis, Call, LayerCall, Note, Output, Source
+from ranp.tracing._records import Axis, Call, Note, Output, Pass, Source
 from ranp.tracing._running import Observer
 
 
@@ -40,23 +40,14 @@ class Tracer(Observer):
         self.reads: list[Labels] = []
         self.mixed: list[Labels] = []
         self.splits: list[Labels] = []
-        self.layers: list[LayerCall] = []
-        self.macs: list[tuple[int, list[Axis]]] = []
-        self.activations: list[tuple[int, list[Axis]]] = []
         self.attributes: dict[tuple[str, str], Labels] = {}
-        self.outputs: list[Output] = []
         self.outermost: list[Labels] = []
+        self.passes: list[Pass] = []
 
     # -- dispatch ------------------------------------------------------------------------------------------------
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if func.namespace != "prim":
-            self._observe(func, args, kwargs, out)
-        return out
-
-    def _observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+    def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Let labels flow through one operator, and write down what it costs."""
         name = func.overloadpacket.__name__
         self.operator = name
         call = Call(name, args, kwargs, out, func.tags)
@@ -69,7 +60,7 @@ class Tracer(Observer):
             self._rule(name, call)(self, call)
         self._count_activations(name, func, outputs)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
-        self.outputs.append(Output(self.path[-1], name, shapes))
+        self.seen.outputs.append(Output(self.path[-1], name, shapes))
 
     def _rule(self, name: str, call: Call) -> "Rule":
         found = self.rules.get(name) or self.rules.get(name.rstrip("_"))
@@ -83,7 +74,7 @@ class Tracer(Observer):
         for index, output in enumerate(outputs):
             fresh = returns[min(index, len(returns) - 1)].alias_info is None and name != "_unsafe_view"
             if fresh and output.numel():
-                self.activations.append((output.element_size(), self._axes(output)))
+                self.seen.activations.append((output.element_size(), self._axes(output)))
 
     def _axes(self, tensor: Tensor) -> list[Axis]:
         """The tensor's size as a product of axes, one for each labelling and one for all dimensions without labels."""
@@ -223,6 +214,11 @@ class Tracer(Observer):
         return len(self.splits) - 1
 
     # -- records -------------------------------------------------------------------------------------------------
+
+    @property
+    def seen(self) -> Pass:
+        """What the pass at hand has told so far."""
+        return self.passes[-1]
 
     def attribute(self, name: str, labels: Labels | None) -> None:
         """Say that a number kept by the module at hand counts these channels."""

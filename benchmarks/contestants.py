@@ -1,0 +1,149 @@
+"""What the zoo benchmark compares: ranp and Torch-Pruning, each pruning one network to a budget."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
+
+import ranp
+from families import Member
+from ranp._calling import call, tensors_in
+from ranp.errors import RanpError, VerificationError
+
+Status = Literal["works", "refused", "wrong", "crashes"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one network.
+
+    Attributes:
+        status: `works`; `refused` with an error that says why; `wrong`: a model that does not run, or whose outputs
+            have other shapes or other values than they should; `crashes` with an error that is no refusal.
+        proof: `exact` or `structural` where the result was verified.
+        macs: Multiply-adds that are left, as a fraction; by torch's own counter.
+        seconds: Analysis and surgery, without verification.
+        frozen: Share of the multiply-adds that could not be pruned, but for the layers that make the outputs.
+        note: Why it does not work, or what stays whole.
+    """
+
+    status: Status
+    proof: str = ""
+    macs: float | None = None
+    seconds: float | None = None
+    frozen: float | None = None
+    note: str = ""
+
+
+def ours(member: Member, budget: float) -> Outcome:
+    """Random scores and the global threshold that meets the budget, or the least that can be reached."""
+    model, small_inputs = member.build().eval(), member.inputs()
+    inputs, full = usual(model, small_inputs)
+    begin = time.perf_counter()
+    try:
+        graph = ranp.trace(model, inputs)
+        if not graph.groups:
+            return Outcome("refused", note="; ".join(sorted({entry.reason for entry in graph.frozen}))[:160])
+        least = graph.cost([1] * len(graph.groups)).macs / graph.cost().macs
+        scores = ranp.score(model, graph, [], criterion="random")
+        plan = ranp.allocate(graph, scores, ranp.Budget(macs=max(budget, least)))
+        small = ranp.apply(model, plan)
+    except RanpError as error:
+        return Outcome("refused", note=_short(error))
+    except Exception as error:
+        return Outcome("crashes", note=_short(error))
+    seconds = time.perf_counter() - begin
+    inner = [entry for entry in graph.frozen if entry.operator != "output"]
+    frozen = sum(entry.macs_share for entry in inner)
+    note = "; ".join(f"{e.operator} in {e.path or 'forward'}" for e in sorted(inner, key=lambda e: -e.macs_share)[:2])
+    try:
+        proof = ranp.verify(model, plan, small_inputs).status
+        left = counted_macs(small, inputs) / full
+    except (VerificationError, RuntimeError) as error:
+        return Outcome("wrong", seconds=seconds, frozen=frozen, note=_short(error))
+    return Outcome("works", proof, left, seconds, frozen, note)
+
+
+def torch_pruning(member: Member, budget: float) -> Outcome:
+    """Random importance and one uniform ratio: removing 1 - sqrt(b) of all channels leaves about b of the MACs.
+
+    The layers that make the outputs are ignored, as its users are told to do by hand; they are found by `ranp.trace`.
+    """
+    import torch_pruning as tp
+
+    model = member.build().eval()
+    inputs, full = usual(model, member.inputs())
+    with torch.no_grad():
+        expected = _shapes(model, inputs)
+    ignored = _output_layers(model, inputs)
+    begin = time.perf_counter()
+    try:
+        pruner = tp.pruner.BasePruner(
+            model,
+            inputs if isinstance(inputs, dict) else tuple(inputs),
+            importance=tp.importance.RandomImportance(),
+            pruning_ratio=1 - budget**0.5,
+            ignored_layers=ignored,
+        )
+        pruner.step()
+    except Exception as error:
+        return Outcome("crashes", note=_short(error))
+    seconds = time.perf_counter() - begin
+    try:
+        with torch.no_grad():
+            found, left = _shapes(model, inputs), counted_macs(model, inputs)
+    except Exception as error:
+        return Outcome("wrong", seconds=seconds, note=f"the pruned model fails: {_short(error)}")
+    if found != expected:
+        return Outcome("wrong", "", left / full, seconds, note=f"returns {found[:2]} instead of {expected[:2]}")
+    if left == full:
+        return Outcome("wrong", "", 1.0, seconds, note="nothing was pruned")
+    return Outcome("works", "", left / full, seconds)
+
+
+CONTESTANTS: dict[str, Callable[[Member, float], Outcome]] = {"ranp": ours, "Torch-Pruning": torch_pruning}
+
+
+def usual(model: nn.Module, inputs: Any) -> tuple[Any, float]:
+    """Inputs twice as large a side where they are small and the model takes that; and the multiply-adds on them."""
+    large = tree_map_only(torch.Tensor, _doubled, inputs)
+    try:
+        return large, counted_macs(model, large)
+    except Exception:
+        return inputs, counted_macs(model, inputs)
+
+
+def _doubled(tensor: torch.Tensor) -> torch.Tensor:
+    spatial = tensor.shape[2:]
+    if len(spatial) < 2 or max(spatial) > (32 if len(spatial) == 3 else 64):
+        return tensor
+    return tensor.repeat(1, 1, *(2 for _ in spatial))
+
+
+def counted_macs(model: nn.Module, inputs: Any) -> float:
+    """Multiply-adds of one forward pass, by torch's own counter of floating-point operations."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call(model, inputs)
+    return float(max(counter.get_total_flops(), 1)) / 2
+
+
+def _shapes(model: nn.Module, inputs: Any) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for tensor in tensors_in(call(model, inputs))]
+
+
+def _output_layers(model: nn.Module, inputs: Any) -> list[nn.Module]:
+    try:
+        final = {layer.name for layer in ranp.trace(model, inputs).layers if layer.final}
+    except RanpError:
+        return []
+    return [module for name, module in model.named_modules() if name in final]
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:160]

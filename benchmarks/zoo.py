@@ -1,0 +1,128 @@
+"""The zoo: networks that people really use, pruned to a budget by ranp and by Torch-Pruning, side by side.
+
+Run `python benchmarks/zoo.py` in an environment that holds the packages of some families (and `torch-pruning`). Each
+family's figures go to `benchmarks/results/zoo/`, and the table of all that have been measured to `docs/coverage.md`;
+families whose package cannot be imported are skipped, with the reason. Both tools run on one core, one after the other
+in the same process, after a network that warms both up. A network that takes too long costs its process alone.
+"""
+
+import json
+import multiprocessing
+import platform
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import track
+
+from contestants import CONTESTANTS, Outcome
+from coverage_page import page
+from families import FAMILIES, Family, Member
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "zoo"
+TABLE = ROOT / "docs" / "coverage.md"
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option("--family", help="Families to measure; all of them if not given.")
+    ] = None,
+    budget: Annotated[float, typer.Option(help="Fraction of the multiply-adds to keep.")] = 0.25,
+    timeout: Annotated[float, typer.Option(help="Seconds for one network and one tool.")] = 300.0,
+) -> None:
+    """Measure families and write the table."""
+    for family in FAMILIES:
+        if only and family.name not in only:
+            continue
+        try:
+            names = [member.name for member in family.members()]
+        except ImportError as error:
+            typer.echo(f"{family.name}: skipped, {error}")
+            continue
+        rows = _measure(family, names, budget, timeout)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        result = {"family": family.name, "environment": _environment(family), "budget": budget, "networks": rows}
+        (RESULTS / f"{family.package}.json").write_text(json.dumps(result, indent=1) + "\n")
+    TABLE.write_text(page([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]))
+    typer.echo(f"wrote {TABLE.relative_to(ROOT)}")
+
+
+def _measure(family: Family, names: list[str], budget: float, timeout: float) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    worker = _Worker()
+    for name in track(names, description=family.name):
+        found = {tool: worker.run(timeout, family.name, name, tool, budget) for tool in CONTESTANTS}
+        rows.append({"name": name, **found})
+    worker.stop()
+    return rows
+
+
+class _Worker:
+    """A process that measures, replaced when a network takes too long or takes it down."""
+
+    def __init__(self) -> None:
+        self.pool = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(1, mp_context=context, initializer=_warm_up)
+        pool.submit(int).result()
+        return pool
+
+    def run(self, timeout: float, *what: Any) -> dict[str, Any]:
+        try:
+            return self.pool.submit(_one, *what).result(timeout)
+        except (TookTooLong, BrokenProcessPool) as error:
+            self.stop()
+            self.pool = self._start()
+            late = isinstance(error, TookTooLong)
+            return asdict(Outcome("crashes", note=f"takes over {timeout:g} s" if late else "its process died"))
+
+    def stop(self) -> None:
+        for process in self.pool._processes.values():
+            process.kill()
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _warm_up() -> None:
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+    for contestant in CONTESTANTS.values():
+        contestant(Member("warm-up", build, lambda: (torch.zeros(1, 3, 8, 8),)), 0.5)
+
+
+def _one(family: str, name: str, tool: str, budget: float) -> dict[str, Any]:
+    import warnings
+
+    import torch
+
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    members = next(entry.members() for entry in FAMILIES if entry.name == family)
+    return asdict(CONTESTANTS[tool](next(member for member in members if member.name == name), budget))
+
+
+def _environment(family: Family) -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("torch", "torch-pruning", family.package.replace("_", "-")):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+if __name__ == "__main__":
+    typer.run(main)

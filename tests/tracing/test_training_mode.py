@@ -1,0 +1,120 @@
+"""What runs in training mode alone is pruned with the rest, or kept whole with it."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ranp
+from networks import Net, image
+from oracles import random_plan
+from ranp.graph import ChannelGraph
+
+X = image(2, 3, 7, 7)()
+
+
+def deep_supervision() -> nn.Module:
+    """A second head, whose outputs are stacked upon the first's in training."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x).relu()
+        side, out = net.side(y), net.head(net.inner(y).relu())
+        return torch.stack([out, side]) if net.training else out
+
+    return Net(run, body=nn.Conv2d(3, 6, 3), inner=nn.Conv2d(6, 5, 1), side=nn.Conv2d(6, 2, 1), head=nn.Conv2d(5, 2, 1))
+
+
+def training_branch() -> nn.Module:
+    """A branch that is not even computed in eval mode."""
+
+    def run(net: Any, x: Tensor) -> Any:
+        y = net.body(x).relu()
+        out = net.head(y)
+        return (out, net.decode(net.norm(net.code(y)).relu())) if net.training else out
+
+    return Net(
+        run,
+        body=nn.Conv2d(3, 6, 3),
+        code=nn.Conv2d(6, 4, 1),
+        norm=nn.BatchNorm2d(4),
+        decode=nn.Conv2d(4, 3, 1),
+        head=nn.Conv2d(6, 2, 1),
+    )
+
+
+def hard_coded_in_training() -> nn.Module:
+    """A loss term that counts on six channels, in training only."""
+
+    def run(net: Any, x: Tensor) -> Any:
+        y = net.body(x).relu()
+        out = net.head(net.inner(y).relu())
+        return (out, y.reshape(len(x), 6, -1).mean(2)) if net.training else out
+
+    return Net(run, body=nn.Conv2d(3, 6, 3), inner=nn.Conv2d(6, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+def traced(model: nn.Module) -> tuple[ChannelGraph, nn.Module]:
+    graph = ranp.trace(model, X)
+    small = ranp.apply(model, random_plan(graph, 0, 0.3))
+    return graph, small
+
+
+def test_a_head_for_training_keeps_its_classes() -> None:
+    graph, small = traced(deep_supervision())
+    assert {group.name: group.width for group in graph.groups} == {"body": 6, "inner": 5}
+    assert small.train()(X).shape == (2, 2, 2, 5, 5)
+
+
+def test_a_branch_for_training_follows_what_it_reads() -> None:
+    graph, small = traced(training_branch())
+    assert {group.name: group.width for group in graph.groups} == {"body": 6}
+    assert small.body.out_channels < 6
+    out, code = small.train()(X)
+    assert out.shape == (2, 2, 5, 5)
+    assert code.shape == (2, 3, 5, 5)
+    # What a forward pass costs is what it costs in eval mode.
+    assert graph.cost().macs == 2 * 25 * (6 * 3 * 9 + 2 * 6)
+
+
+def test_numbers_written_down_for_training_are_found() -> None:
+    graph, small = traced(hard_coded_in_training())
+    assert {group.name: group.width for group in graph.groups} == {"inner": 5}
+    assert [len(output) for output in small.train()(X)] == [2, 2]
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm2d(6), nn.InstanceNorm2d(6, affine=True)])
+def test_modes_that_run_the_same_operators_are_tried_once(layer: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[bool] = []
+
+    class Seen(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            modes.append(self.training)
+            return super().forward(x)
+
+    ranp.trace(nn.Sequential(Seen(3, 6, 3), layer, nn.ReLU(), nn.Conv2d(6, 2, 1)), X)
+    assert modes == [False, True, False]  # traced in both, tried out in one
+
+
+def test_a_training_mode_that_cannot_be_traced_is_left_out() -> None:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x)
+        if net.training and float(torch.rand(())) < 0.5:
+            return net.head(y.relu())
+        return net.head(net.inner(y.relu()).relu())
+
+    model = Net(run, body=nn.Conv2d(3, 6, 3), inner=nn.Conv2d(6, 6, 1), head=nn.Conv2d(6, 2, 1))
+    graph, _ = traced(model)
+    assert {group.name: group.width for group in graph.groups} == {"body": 6, "inner": 6}
+
+
+def test_a_branch_for_training_that_minds_its_device_is_followed() -> None:
+    """The fastest way to trace does not do for it, in training mode alone."""
+
+    def run(net: Any, x: Tensor) -> Any:
+        y = net.body(x).relu()
+        out = net.head(y)
+        return (out, net.side(y * torch.ones(1, 6, 1, 1, device="cpu")[:, : y.shape[1]])) if net.training else out
+
+    model = Net(run, body=nn.Conv2d(3, 6, 3), side=nn.Conv2d(6, 1, 1), head=nn.Conv2d(6, 2, 1))
+    assert ranp.trace(model, X).frozen[-1].operator == "mul"
