@@ -68,8 +68,8 @@ def _speed(networks: list[Row]) -> str:
         left = {tool: [row[tool]["macs"] for row in both] for tool in (OURS, PEER)}
         faster = f"{statistics.median(ratios):.1f} times as fast as {PEER} in the median ({_quartiles(ratios, '.1f')})"
         lines.append(
-            f"On the {len(both)} networks that both prune, it is {faster}. There {_quartiles(left[OURS], '.1%')} of the "
-            f"MACs are left by ranp, {_quartiles(left[PEER], '.1%')} by {PEER}."
+            f"On the {len(both)} networks that both prune, it is {faster}. There {_quartiles(left[OURS], '.1%')} of "
+            f"the MACs are left by ranp, {_quartiles(left[PEER], '.1%')} by {PEER}."
         )
     return " ".join(lines)
 

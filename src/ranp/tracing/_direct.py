@@ -24,7 +24,9 @@ def _convolution(
     transposed: bool,
     output_padding: list[int],
     groups: int,
-) -> Tensor:
+) -> Any:
+    if not source.is_contiguous():
+        return NotImplemented
     rows, columns, *kernel = weight.shape
     reads, makes = (rows, columns * groups) if transposed else (columns * groups, rows)
     if source.shape[1] != reads or makes % groups or (bias is not None and bias.shape != (makes,)):
@@ -53,7 +55,7 @@ def _batch_norm(source: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     for parameter in parameters:
         _require(parameter, (channels,), "batch norm", channels)
     statistics = [source.new_empty(channels if training else 0) for _ in range(2)]
-    return torch.empty_like(source), *statistics
+    return _like(source), *statistics
 
 
 def _group_norm(source: Tensor, *rest: Any) -> tuple[Tensor, ...]:
@@ -62,7 +64,7 @@ def _group_norm(source: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         raise RuntimeError(f"group norm of {channels} channels in {groups} groups")
     for parameter in (weight, bias):
         _require(parameter, (channels,), "group norm", channels)
-    return torch.empty_like(source), *(source.new_empty(batch, groups) for _ in range(2))
+    return _like(source), *(source.new_empty(batch, groups) for _ in range(2))
 
 
 def _layer_norm(source: Tensor, shape: list[int], *rest: Any) -> tuple[Tensor, ...]:
@@ -71,7 +73,7 @@ def _layer_norm(source: Tensor, shape: list[int], *rest: Any) -> tuple[Tensor, .
         if tuple(size) != normalised:
             raise RuntimeError(f"layer norm of {normalised} with {tuple(size)}")
     statistic = source.new_empty([*source.shape[: source.ndim - len(shape)], *[1] * len(shape)])
-    return torch.empty_like(source), statistic, torch.empty_like(statistic)
+    return _like(source), statistic, _like(statistic)
 
 
 def _require(parameter: Tensor | None, shape: tuple[int, ...], what: str, channels: int) -> None:
@@ -79,12 +81,26 @@ def _require(parameter: Tensor | None, shape: tuple[int, ...], what: str, channe
         raise RuntimeError(f"{what} of {channels} channels with {tuple(parameter.shape)} parameters")
 
 
-def _activation(source: Tensor, *_: Any, **__: Any) -> Tensor:
-    return torch.empty_like(source)
+def _like(source: Tensor) -> Tensor:
+    """Another tensor of its shape and layout; that of a contiguous one is had faster."""
+    return source.new_empty(source.shape) if source.is_contiguous() else torch.empty_like(source)
+
+
+def _alike(source: Tensor, *_: Any, **__: Any) -> Tensor:
+    return _like(source)
 
 
 def _in_place(source: Tensor, *_: Any, **__: Any) -> Tensor:
     return source
+
+
+def _pair(left: Tensor, right: Any, **_: Any) -> Any:
+    """Two operands of one type, of which one has the result's shape."""
+    if not isinstance(right, Tensor) or left.dtype != right.dtype:
+        return NotImplemented
+    shape = left.shape if left.shape == right.shape else torch.broadcast_shapes(left.shape, right.shape)
+    larger = next((side for side in (left, right) if side.shape == shape), None)
+    return NotImplemented if larger is None else _like(larger)
 
 
 _DIRECT: dict[Any, Callable[..., Any]] = {
@@ -92,11 +108,17 @@ _DIRECT: dict[Any, Callable[..., Any]] = {
     _ATEN.native_batch_norm.default: _batch_norm,
     _ATEN.native_group_norm.default: _group_norm,
     _ATEN.native_layer_norm.default: _layer_norm,
-    **dict.fromkeys([_ATEN.gelu.default, _ATEN.leaky_relu.default, _ATEN.silu.default, _ATEN.elu.default], _activation),
-    **dict.fromkeys([_ATEN.leaky_relu_.default, _ATEN.silu_.default, _ATEN.elu_.default], _in_place),
+    **{
+        getattr(_ATEN, name).default: _alike
+        for name in ["relu", "leaky_relu", "gelu", "silu", "elu", "mish", "hardswish", "hardsigmoid", "hardtanh"]
+    },
+    **{getattr(_ATEN, name).default: _in_place for name in ["leaky_relu_", "silu_", "elu_", "mish_", "hardswish_"]},
+    **{getattr(_ATEN, name).Tensor: _pair for name in ["add", "sub", "mul", "div"]},
 }
 
 
 def result(func: Any, args: Any, kwargs: Any) -> Any:
     """What an operator returns, at least in shape."""
-    return _DIRECT.get(func, func)(*args, **kwargs)
+    direct = _DIRECT.get(func)
+    found = NotImplemented if direct is None else direct(*args, **kwargs)
+    return func(*args, **kwargs) if found is NotImplemented else found

@@ -82,11 +82,11 @@ def reduce(tracer: Tracer, call: Call) -> None:
 
 
 def softmax(tracer: Tracer, call: Call) -> None:
-    """Operators that mix along one dimension and keep the shape."""
+    """Operators that mix along one dimension and keep the shape: the same channels come out."""
     source = call.tensors[0]
-    kept = _freeze_along(tracer, tracer.labels(source), _dims(call), "mixes channels")
+    _freeze_along(tracer, tracer.labels(source), _dims(call), "mixes channels")
     for out in call.outputs:
-        tracer.set(out, kept)
+        tracer.set(out, tracer.labels(source))
 
 
 def batch_norm(tracer: Tracer, call: Call) -> None:
