@@ -52,6 +52,15 @@ def test_large_inputs_are_cut() -> None:
     assert all(max(size) <= 32 for size in sizes)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_models_in_half_precision_are_proven_in_double(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1)).to(dtype)
+    inputs = image(2, 3, 7, 7)().to(dtype)
+    plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
+    assert ranp.verify(model, plan, inputs).status == "exact"
+    assert {tensor.dtype for tensor in ranp.apply(model, plan).parameters()} == {dtype}
+
+
 def test_models_that_take_one_size_only_get_it() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 38 * 38, 2))
     inputs = image(1, 3, 40, 40)()

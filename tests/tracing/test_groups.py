@@ -157,6 +157,29 @@ def test_scripted_modules_and_outputs_without_tensors_are_refused() -> None:
         ranp.trace(scripted, image(1, 3, 4, 4)())
 
 
+def test_exported_programs_and_strangers_are_refused() -> None:
+    model, inputs = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval(), image(1, 3, 4, 4)()
+    program: Any = torch.export.export(model, (inputs,))
+    for stranger in (program, "unet", None):
+        with pytest.raises(TraceError, match=r"expected an eager nn\.Module; prune the module before .* exporting it"):
+            ranp.trace(stranger, inputs)
+
+
+def test_inputs_on_another_device_are_refused_unless_the_model_moves_them() -> None:
+    layers = {"a": nn.Conv2d(3, 4, 1), "b": nn.Conv2d(4, 2, 1)}
+    elsewhere = image(1, 3, 4, 4)().to("meta")
+    with pytest.raises(TraceError, match=r"forward of a: got .*device.*check the shape, dtype and device"):
+        ranp.trace(Net(lambda net, x: net.b(net.a(x)), **layers), elsewhere)
+    moving = Net(lambda net, x: net.b(net.a(torch.zeros_like(x, device=net.a.weight.device))), **layers)
+    assert [group.width for group in ranp.trace(moving, elsewhere).groups] == [4]
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 7, 7), (3,), (2, 3, 1, 1)])
+def test_inputs_that_do_not_fit_are_refused_where_they_do_not(shape: tuple[int, ...]) -> None:
+    with pytest.raises(TraceError, match=r"^forward of 0: got RuntimeError: .*check the shape"):
+        ranp.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)), torch.zeros(shape))
+
+
 # -- norms that mix channels -------------------------------------------------------------------------------------
 
 

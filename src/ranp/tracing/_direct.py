@@ -29,8 +29,9 @@ def _convolution(
         return NotImplemented
     rows, columns, *kernel = weight.shape
     reads, makes = (rows, columns * groups) if transposed else (columns * groups, rows)
-    if source.shape[1] != reads or makes % groups or (bias is not None and bias.shape != (makes,)):
-        raise RuntimeError(f"convolution of {source.shape[1]} channels in {groups} groups by {tuple(weight.shape)}")
+    if source.shape[1] != reads or makes % groups:
+        raise RuntimeError(f"a convolution over {reads} channels in {groups} groups got {source.shape[1]} channels")
+    _require(bias, (makes,), "convolution to", makes)
     spatial = []
     for size, side, step, pad, gap, extra in zip(
         source.shape[2:], kernel, _each(stride), _each(padding), _each(dilation), _each(output_padding), strict=False
@@ -40,7 +41,9 @@ def _convolution(
             (size - 1) * step - 2 * pad + reach + extra + 1 if transposed else (size + 2 * pad - reach - 1) // step + 1
         )
     if min(spatial) < 1:
-        raise RuntimeError(f"convolution of {tuple(source.shape)} by {tuple(weight.shape)} leaves no positions")
+        raise RuntimeError(
+            f"a convolution of size {tuple(kernel)} leaves nothing of {tuple(source.shape[2:])} positions"
+        )
     return source.new_empty([source.shape[0], makes, *spatial])
 
 
@@ -120,5 +123,10 @@ _DIRECT: dict[Any, Callable[..., Any]] = {
 def result(func: Any, args: Any, kwargs: Any) -> Any:
     """What an operator returns, at least in shape."""
     direct = _DIRECT.get(func)
-    found = NotImplemented if direct is None else direct(*args, **kwargs)
+    if direct is None:
+        return func(*args, **kwargs)
+    devices = {str(value.device) for value in args if isinstance(value, Tensor) and value.ndim}
+    if len(devices) > 1:
+        raise RuntimeError(f"expected all tensors on the same device, got {' and '.join(sorted(devices))}")
+    found = direct(*args, **kwargs)
     return func(*args, **kwargs) if found is NotImplemented else found

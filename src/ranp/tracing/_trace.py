@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ranp._calling import tensors_in
@@ -136,11 +137,17 @@ def trace_once(model: nn.Module, example_inputs: Any, whole_blocks: Collection[i
     """
     # What cannot be traced in training mode at all (layers dropped at random, say) is pruned by what eval mode tells.
     for make, modes in ((on_meta, _BOTH), (with_fake_tensors, _BOTH), (with_fake_tensors, _EVAL)):
+        if make is on_meta and len(_devices(model, example_inputs)) > 1:
+            continue  # only fake tensors tell whether that works
         try:
             return _observe(make(model, example_inputs), whole_blocks, modes)
         except TraceError as error:
             failure = error
     raise failure
+
+
+def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
+    return {tensor.device for tensor in (*model.parameters(), *model.buffers(), *tensors_in(example_inputs))}
 
 
 def _observe(stage: Stage, whole_blocks: Collection[int], modes: Sequence[bool]) -> Traced:
