@@ -10,6 +10,8 @@ $(STAMP): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --constraint constraints.txt torch
 	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# nnU-Net's networks, which the zoo's tests prune; what they ask for, timm with torchvision, they do not need.
+	$(PYTHON) -m pip install --quiet --no-deps dynamic-network-architectures==0.4.4
 	touch $@
 
 demo: $(STAMP)

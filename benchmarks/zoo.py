@@ -30,11 +30,10 @@ TABLE = ROOT / "docs" / "coverage.md"
 
 
 def main(
-    only: Annotated[
-        list[str] | None, typer.Option("--family", help="Families to measure; all of them if not given.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--family", help="A family to measure; all if not given.")] = None,
     budget: Annotated[float, typer.Option(help="Fraction of the multiply-adds to keep.")] = 0.25,
     timeout: Annotated[float, typer.Option(help="Seconds for one network and one tool.")] = 300.0,
+    resume: Annotated[bool, typer.Option(help="Keep the networks that an earlier run has measured.")] = False,
 ) -> None:
     """Measure families and write the table."""
     for family in FAMILIES:
@@ -45,22 +44,26 @@ def main(
         except ImportError as error:
             typer.echo(f"{family.name}: skipped, {error}")
             continue
-        rows = _measure(family, names, budget, timeout)
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        result = {"family": family.name, "environment": _environment(family), "budget": budget, "networks": rows}
-        (RESULTS / f"{family.package}.json").write_text(json.dumps(result, indent=1) + "\n")
+        _measure(family, names, budget, timeout, resume)
     TABLE.write_text(page([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]))
     typer.echo(f"wrote {TABLE.relative_to(ROOT)}")
 
 
-def _measure(family: Family, names: list[str], budget: float, timeout: float) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _measure(family: Family, names: list[str], budget: float, timeout: float, resume: bool) -> None:
+    """Write the family's figures after every network."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{family.package}.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["networks"] if resume and path.exists() else []
+    known = {row["name"] for row in rows}
     worker = _Worker()
     for name in track(names, description=family.name):
-        found = {tool: worker.run(timeout, family.name, name, tool, budget) for tool in CONTESTANTS}
-        rows.append({"name": name, **found})
+        if name not in known:
+            rows.append(
+                {"name": name} | {tool: worker.run(timeout, family.name, name, tool, budget) for tool in CONTESTANTS}
+            )
+        result = {"family": family.name, "environment": _environment(family), "budget": budget, "networks": rows}
+        path.write_text(json.dumps(result, indent=1) + "\n")
     worker.stop()
-    return rows
 
 
 class _Worker:

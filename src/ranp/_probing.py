@@ -1,4 +1,4 @@
-"""Tracing that trusts nothing: what the labels say is tried out by running pruned models under fake tensors."""
+"""Tracing that trusts nothing: what the labels say is tried out by running pruned models without values."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection
@@ -33,9 +33,10 @@ _UNDECIDED: dict[str, Any] = {
 def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     """Understand a model: its channels, what ties them together, and what they cost.
 
-    The model runs under fake tensors, so nothing is computed and no activation is allocated. A forward that writes
-    channel numbers down (in a reshape, say) is found by running the pruned model under fake tensors too: the channels
-    in question stay whole, and the rest can be pruned.
+    A copy of the model runs whose tensors have shapes but no values, so nothing is computed and no activation is
+    allocated: once in eval mode, whose costs are counted, and once in training mode, for heads and branches that run
+    there alone. A forward that writes channel numbers down (in a reshape, say) is found by running the pruned copy too:
+    the channels in question stay whole, and the rest can be pruned.
 
     Args:
         model: Any module; it is left as it was.

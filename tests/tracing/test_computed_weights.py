@@ -50,8 +50,10 @@ NORMED: dict[str, Callable[[], nn.Module]] = {
     "weight norm of inputs": lambda: chain(
         nn.Conv2d(3, 6, 3), parametrizations.weight_norm(nn.ConvTranspose2d(6, 5, 1))
     ),
-    "standardised by batch norm": lambda: chain(StandardisedByBatchNorm(3, 6, 3), StandardisedByBatchNorm(6, 5, 1)),
-    "standardised by moments": lambda: chain(StandardisedByMoments(3, 6, 3), StandardisedByMoments(6, 5, 1)),
+    "standardised by batch norm": lambda: chain(
+        StandardisedByBatchNorm(3, 6, 3), StandardisedByBatchNorm(6, 5, 3, padding=1)
+    ),
+    "standardised by moments": lambda: chain(StandardisedByMoments(3, 6, 3), StandardisedByMoments(6, 5, 3, padding=1)),
 }
 
 

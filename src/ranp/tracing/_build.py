@@ -236,7 +236,8 @@ class Builder:
         for labels in labellings:
             for dim in support(labels):
                 first = np.moveaxis(labels, dim, 0).reshape(labels.shape[dim], -1)[:, 0]
-                if len(np.unique(self.component[first])) > 1:
+                # Where a view has merged dimensions, all but one of them keep their size.
+                if (self.group[self.component[first]] >= 0).any() and len(np.unique(self.component[first])) > 1:
                     sizes[dim] = (1, self.axis(first))
         return sizes
 
