@@ -29,7 +29,7 @@ _IMAGES = {
     "shufflenet_v2_x1_0": 128,
     "squeezenet1_1": 128,
     "googlenet": 128,
-    "inception_v3": 128,
+    "inception_v3": 299,
     "efficientnet_b0": 128,
     "efficientnet_v2_s": 128,
     "regnet_x_400mf": 128,

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from ranp.errors import TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.plan import make_plan
 from ranp.surgery import apply
-from ranp.tracing import Failure, Note, Traced, trace_once
+from ranp.tracing import Failure, Note, Traced, record, understand
 
 # The fields of a plan that only serves to try a model out.
 _UNDECIDED: dict[str, Any] = {
@@ -56,7 +57,8 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     _refuse_unready(model)
     frozen: dict[str, Note] = {}
     whole_blocks: set[int] = set()
-    traced = trace_once(model, example_inputs)
+    recorded = record(model, example_inputs)
+    traced = understand(recorded)
     while True:
         complaints = _complaints(traced)
         # A view that cannot split channels into a fixed number of blocks may split them into blocks of a fixed size.
@@ -64,13 +66,13 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
         turned = {index for index, groups in enumerate(traced.splits) if groups & doubtful} - whole_blocks
         if turned:
             whole_blocks |= turned
-            traced = trace_once(model, example_inputs, whole_blocks).freeze(frozen)
+            traced = understand(recorded, whole_blocks).freeze(frozen)
         elif complaints:
             weights = _weights(traced.graph, complaints)
             frozen |= weights
             traced = traced.freeze(weights)
         else:
-            return traced.graph
+            return replace(traced.graph, missed=recorded.missed)
 
 
 def _refuse_unready(model: nn.Module) -> None:

@@ -193,6 +193,8 @@ class ChannelGraph:
         shapes: Name and shape of every parameter and buffer (the model's fingerprint).
         mixes: Whether an operator (such as a layer norm) mixes removable channels, so that removing one changes the
             values of others.
+        missed: Why training mode could not be traced; empty if it could. What runs in training mode alone was not
+            seen then, and may not fit the pruned model.
     """
 
     groups: tuple[Group, ...]
@@ -202,6 +204,7 @@ class ChannelGraph:
     frozen: tuple[Frozen, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     mixes: bool
+    missed: str = ""
 
     @cached_property
     def widths(self) -> Ints:

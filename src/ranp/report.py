@@ -106,6 +106,11 @@ def _warnings(graph: ChannelGraph, note: str) -> list[str]:
             f"{untouched:.0%} of the multiply-adds belong to layers that cannot be pruned; most of them because "
             f"{worst.operator} in {worst.path or 'the model'} {worst.reason}"
         )
+    if graph.missed:
+        found.append(
+            f"training mode could not be traced ({graph.missed}): what runs in training mode alone may not fit; try a "
+            "training step, or give example inputs of the size that you train on"
+        )
     if note:
         found.append(f"{note}: the pruned model was checked for shapes, finite values and gradients")
     return found

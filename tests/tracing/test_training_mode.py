@@ -93,7 +93,7 @@ def test_modes_that_run_the_same_operators_are_tried_once(layer: nn.Module, monk
             return super().forward(x)
 
     ranp.trace(nn.Sequential(Seen(3, 6, 3), layer, nn.ReLU(), nn.Conv2d(6, 2, 1)), X)
-    assert modes == [False, True, False]  # traced in both, tried out in one
+    assert modes == [False, True, False]  # run in both, tried out in one
 
 
 def test_a_training_mode_that_cannot_be_traced_is_left_out() -> None:
@@ -106,6 +106,10 @@ def test_a_training_mode_that_cannot_be_traced_is_left_out() -> None:
     model = Net(run, body=nn.Conv2d(3, 6, 3), inner=nn.Conv2d(6, 6, 1), head=nn.Conv2d(6, 2, 1))
     graph, _ = traced(model)
     assert {group.name: group.width for group in graph.groups} == {"body": 6, "inner": 6}
+    assert "depends on the data" in graph.missed
+    result = ranp.prune(model, X, [], criterion="random", budget=ranp.Budget(macs=0.5))
+    assert any("training mode could not be traced" in warning for warning in result.report.warnings)
+    assert ranp.trace(deep_supervision(), X).missed == ""
 
 
 def test_a_branch_for_training_that_minds_its_device_is_followed() -> None:

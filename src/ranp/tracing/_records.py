@@ -1,13 +1,12 @@
 """What the tracer writes down: plain data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ranp._calling import tensors_in
 from ranp.tracing._labels import Labels
@@ -84,21 +83,31 @@ class Pass:
     activations: list[tuple[int, list[Axis]]] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
 
-    def same_path(self, other: "Pass") -> bool:
-        """Whether another pass ran the same operators in the same modules."""
-        ours, theirs = ([(entry.path, entry.operator) for entry in found.outputs] for found in (self, other))
-        return ours == theirs
-
 
 @dataclass(frozen=True)
 class Call:
-    """One operator, as it was dispatched."""
+    """One operator, as it ran.
 
-    name: str
+    Attributes:
+        function: The operator.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        out: What it returned.
+        path: Module in whose forward it ran; empty for the model itself.
+        module: That module.
+    """
+
+    function: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     out: Any
-    tags: Sequence[torch.Tag]
+    path: str
+    module: nn.Module
+
+    @cached_property
+    def name(self) -> str:
+        """The operator's name, without overload."""
+        return str(self.function.overloadpacket.__name__)
 
     @cached_property
     def tensors(self) -> list[Tensor]:
@@ -113,3 +122,24 @@ class Call:
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """An argument, given by position or by keyword."""
         return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One forward pass: all operators in order, and the tensors that the model returned."""
+
+    calls: list[Call]
+    outputs: list[Tensor]
+
+    def wiring(self) -> list[Any]:
+        """What ran where on what: equal for two passes that do the same.
+
+        Tensors are numbered in the order in which they are met.
+        """
+        numbers: dict[int, int] = {}
+
+        def number(tensors: list[Tensor]) -> tuple[Any, ...]:
+            return tuple((numbers.setdefault(id(tensor), len(numbers)), tensor.shape) for tensor in tensors)
+
+        steps = [(call.path, call.name, number(call.tensors), number(call.outputs)) for call in self.calls]
+        return [*steps, number(self.outputs)]

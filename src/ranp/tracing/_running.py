@@ -19,6 +19,7 @@ from ranp._calling import as_call
 from ranp._state import copied, untouched
 from ranp.errors import TraceError
 from ranp.tracing._direct import result
+from ranp.tracing._records import Call
 
 # What runs the same operators on channels in both modes.
 _ALIKE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
@@ -41,6 +42,18 @@ class Observer(TorchDispatchMode):
 
     def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         """Told of every operator, with its arguments and what it returns."""
+
+
+class Recorder(Observer):
+    """Writes down every operator; what the calls hold stays alive with it, so ids tell tensors apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+
+    def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Append the operator."""
+        self.calls.append(Call(func, args, kwargs, out, self.path[-1], self.module[-1]))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One traced forward pass, from a model to its ChannelGraph."""
+"""From a model to its ChannelGraph: run it without values, then follow the channels through what ran."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,10 @@ from ranp._calling import tensors_in
 from ranp.errors import RanpError, TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, Predictions, build
-from ranp.tracing._records import Note, Pass
+from ranp.tracing._records import Note, Recording
 from ranp.tracing._rules import RULES, unknown
-from ranp.tracing._running import Observer, Stage, explain, on_meta, with_fake_tensors
+from ranp.tracing._running import Observer, Recorder, Stage, explain, on_meta, with_fake_tensors
 from ranp.tracing._tracer import Tracer
-
-# Whether to train: heads for deep supervision, auxiliary classifiers and the like may run in training mode alone.
-_EVAL, _BOTH = (False,), (False, True)
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Traced:
-    """What one traced forward pass told.
+    """What recorded forward passes told.
 
     Attributes:
         stage: The model without values, and how it is run.
@@ -57,7 +54,7 @@ class Traced:
         """The same with the output channels of some weights kept whole, each for a reason."""
         calls = [call for call in self._tracer.passes[0].layers if call.weight in weights and call.out is not None]
         self._tracer.freezes += [(call.out, weights[call.weight]) for call in calls if call.out is not None]
-        return _understand(self.stage, self._tracer)
+        return _assemble(self.stage, self._tracer)
 
     def failure(self, model: nn.Module, widths: Ints) -> Failure | None:
         """Run a pruned copy of the stage's model and compare all shapes with what the labels predict."""
@@ -123,26 +120,47 @@ class _Check(Observer):
             raise _MismatchError(Note(prediction.path, operator, reason))
 
 
-def trace_once(model: nn.Module, example_inputs: Any, whole_blocks: Collection[int] = ()) -> Traced:
-    """Trace a model on example inputs.
+@dataclass(frozen=True)
+class Recorded:
+    """A model that has been run without values.
+
+    Attributes:
+        stage: The model without values, and how it is run.
+        passes: One in eval mode and, where that does something else, one in training mode.
+        missed: Why training mode could not be run; empty if it could.
+    """
+
+    stage: Stage
+    passes: tuple[Recording, ...]
+    missed: str = ""
+
+
+def record(model: nn.Module, example_inputs: Any) -> Recorded:
+    """Run a model without values, in eval mode and in training mode.
+
+    Heads for deep supervision, auxiliary classifiers and the like may run in training mode alone. Where training mode
+    cannot be run at all (layers are dropped at random, say), eval mode has to do.
 
     Args:
-        model: Any module; a copy of it without values is run in eval mode.
+        model: Any module; a copy of it without values is run.
         example_inputs: A tensor, a tuple (positional arguments) or a dict (keyword arguments).
-        whole_blocks: Numbers of the views that split channels into blocks of a fixed size (rather than into a fixed
-            number of blocks).
 
     Raises:
         TraceError: The forward cannot be run on the example inputs.
     """
-    # What cannot be traced in training mode at all (layers dropped at random, say) is pruned by what eval mode tells.
-    for make, modes in ((on_meta, _BOTH), (with_fake_tensors, _BOTH), (with_fake_tensors, _EVAL)):
+    missed = ""
+    for make, modes in ((on_meta, (False, True)), (with_fake_tensors, (False, True)), (with_fake_tensors, (False,))):
         if make is on_meta and len(_devices(model, example_inputs)) > 1:
             continue  # only fake tensors tell whether that works
         try:
-            return _observe(make(model, example_inputs), whole_blocks, modes)
+            stage = make(model, example_inputs)
+            passes = [_run(stage, training=training) for training in modes]
         except TraceError as error:
-            failure = error
+            failure, missed = error, str(error)
+            continue
+        if len(passes) > 1 and passes[0].wiring() == passes[1].wiring():
+            passes = passes[:1]
+        return Recorded(stage, tuple(passes), missed if len(modes) == 1 else "")
     raise failure
 
 
@@ -150,24 +168,14 @@ def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
     return {tensor.device for tensor in (*model.parameters(), *model.buffers(), *tensors_in(example_inputs))}
 
 
-def _observe(stage: Stage, whole_blocks: Collection[int], modes: Sequence[bool]) -> Traced:
-    tracer = Tracer(stage.model, RULES, unknown, whole_blocks)
-    for training in modes:
-        _observe_pass(stage, tracer, training=training)
-    if tracer.passes[0].same_path(tracer.passes[-1]):
-        del tracer.passes[1:]
-    return _understand(stage, tracer)
-
-
-def _observe_pass(stage: Stage, tracer: Tracer, *, training: bool) -> None:
-    tracer.path, tracer.module = [""], []
-    tracer.passes.append(Pass())
+def _run(stage: Stage, *, training: bool) -> Recording:
+    recorder = Recorder()
     try:
-        outputs = stage.run(stage.model, tracer, training=training)
+        outputs = stage.run(stage.model, recorder, training=training)
     except RanpError:
         raise
     except Exception as error:
-        raise explain(error, tracer.path[-1]) from error
+        raise explain(error, recorder.path[-1]) from error
     tensors = list(tensors_in(outputs))
     if not tensors:
         raise TraceError(
@@ -175,12 +183,22 @@ def _observe_pass(stage: Stage, tracer: Tracer, *, training: bool) -> None:
             got=type(outputs).__name__,
             expected="tensors, or lists, tuples, dicts or dataclasses of them",
         )
-    tracer.path, tracer.operator = [""], "output"
-    for tensor in tensors:
-        for labels in tracer.labels(tensor):
-            tracer.freeze(labels, "is an output of the model")
-            tracer.outermost.append(labels.reshape(-1))
+    return Recording(recorder.calls, tensors)
 
 
-def _understand(stage: Stage, tracer: Tracer) -> Traced:
+def understand(recorded: Recorded, whole_blocks: Collection[int] = ()) -> Traced:
+    """Follow the channels through all operators of recorded passes.
+
+    Args:
+        recorded: The passes.
+        whole_blocks: Numbers of the views that split channels into blocks of a fixed size (rather than into a fixed
+            number of blocks).
+    """
+    tracer = Tracer(recorded.stage.model, RULES, unknown, whole_blocks)
+    for recording in recorded.passes:
+        tracer.follow(recording)
+    return _assemble(recorded.stage, tracer)
+
+
+def _assemble(stage: Stage, tracer: Tracer) -> Traced:
     return Traced(stage, *build(stage.model, tracer), tracer)

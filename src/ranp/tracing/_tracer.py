@@ -6,24 +6,21 @@ large volume costs no more memory than tracing a small one.
 
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ranp.tracing._labels import Labels, along, components, pad_rank, support
-from ranp.tracing._records import Axis, Call, Note, Output, Pass, Source
-from ranp.tracing._running import Observer
+from ranp.tracing._records import Axis, Call, Note, Output, Pass, Recording, Source
 
 
-class Tracer(Observer):
-    """Records what every operator of one forward pass does to channels."""
+class Tracer:
+    """Writes down what every operator of recorded forward passes does to channels."""
 
     def __init__(
         self, model: nn.Module, rules: "Mapping[str, Rule]", fallback: "Rule", whole_blocks: Container[int] = ()
     ) -> None:
-        super().__init__()
         self.rules, self.fallback, self.whole_blocks = rules, fallback, whole_blocks
         self.names: dict[int, str] = {}
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -31,9 +28,8 @@ class Tracer(Observer):
         self.parameters = {name for name, _ in model.named_parameters()}
         self.flows: dict[int, tuple[Labels, ...]] = {}
         self.origins: dict[int, str] = {}
-        self.alive: list[Any] = []
         self.count = 0
-        self.operator = ""
+        self.path, self.operator = "", ""
         self.sources: list[Source] = []
         self.ties: list[tuple[Labels, Labels]] = []
         self.freezes: list[tuple[Labels, Note]] = []
@@ -44,35 +40,42 @@ class Tracer(Observer):
         self.outermost: list[Labels] = []
         self.passes: list[Pass] = []
 
-    # -- dispatch ------------------------------------------------------------------------------------------------
+    # -- operators -----------------------------------------------------------------------------------------------
 
-    def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Let labels flow through one operator, and write down what it costs."""
-        name = func.overloadpacket.__name__
-        self.operator = name
-        call = Call(name, args, kwargs, out, func.tags)
-        self.alive += [call.tensors, call.outputs]
+    def follow(self, recording: Recording) -> None:
+        """Let labels flow through all operators of a pass, and write down what they cost."""
+        self.passes.append(Pass())
+        for call in recording.calls:
+            self._step(call)
+        self.path, self.operator = "", "output"
+        for tensor in recording.outputs:
+            for labels in self.labels(tensor):
+                self.freeze(labels, "is an output of the model")
+                self.outermost.append(labels.reshape(-1))
+
+    def _step(self, call: Call) -> None:
+        self.path, self.operator = call.path, call.name
         tensors, outputs = call.tensors, call.outputs
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
         if tensors and outputs and outputs[0].numel():
-            self._rule(name, call)(self, call)
-        self._count_activations(name, func, outputs)
+            self._rule(call)(self, call)
+        self._count_activations(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
-        self.seen.outputs.append(Output(self.path[-1], name, shapes))
+        self.seen.outputs.append(Output(call.path, call.name, shapes))
 
-    def _rule(self, name: str, call: Call) -> "Rule":
-        found = self.rules.get(name) or self.rules.get(name.rstrip("_"))
-        if found is None and torch.Tag.pointwise in call.tags:
+    def _rule(self, call: Call) -> "Rule":
+        found = self.rules.get(call.name) or self.rules.get(call.name.rstrip("_"))
+        if found is None and torch.Tag.pointwise in call.function.tags:
             found = self.rules["pointwise"]
         return found or self.fallback
 
-    def _count_activations(self, name: str, func: Any, outputs: list[Tensor]) -> None:
+    def _count_activations(self, call: Call) -> None:
         """Note what an operator allocates: neither views nor in-place results (`_unsafe_view` hides that it is one)."""
-        returns = func._schema.returns
-        for index, output in enumerate(outputs):
-            fresh = returns[min(index, len(returns) - 1)].alias_info is None and name != "_unsafe_view"
+        returns = call.function._schema.returns
+        for index, output in enumerate(call.outputs):
+            fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name != "_unsafe_view"
             if fresh and output.numel():
                 self.seen.activations.append((output.element_size(), self._axes(output)))
 
@@ -94,7 +97,6 @@ class Tracer(Observer):
             name = self.names.get(id(tensor))
             found = () if name is None else self._label_source(name, tensor)
             self.flows[id(tensor)] = found
-            self.alive.append(tensor)
         return found
 
     def set(self, tensor: Tensor, labels: Sequence[Labels]) -> None:
@@ -134,7 +136,7 @@ class Tracer(Observer):
 
     def note(self, reason: str) -> Note:
         """A note on the operator at hand."""
-        return Note(self.path[-1], self.operator, reason)
+        return Note(self.path, self.operator, reason)
 
     def freeze(self, labels: Labels | None, reason: str) -> None:
         """Keep these channels whole."""
@@ -223,7 +225,7 @@ class Tracer(Observer):
     def attribute(self, name: str, labels: Labels | None) -> None:
         """Say that a number kept by the module at hand counts these channels."""
         if labels is not None:
-            self.attributes[self.path[-1], name] = labels.reshape(-1)
+            self.attributes[self.path, name] = labels.reshape(-1)
 
     def component_of(self) -> Labels:
         """For each label the smallest label that it is coupled with."""
