@@ -1,0 +1,197 @@
+"""Labelled volumes in NIfTI files: read and checked by one function, cached and augmented by MONAI, written."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ranp.data._base import Problem, Progress, Report, Sample, drawn_seed, fail, is_there, need
+from ranp.errors import DataError
+
+AGAIN = "copy or download it again"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan and its labels, not yet read.
+
+    Attributes:
+        name: Of the case.
+        images: Files of the scan; their channels follow each other.
+        label: File of the labels.
+        channels: How many channels the images must have together.
+        allowed: The values that a label may have.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path
+    channels: int
+    allowed: frozenset[int]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Images and label."""
+        return (*self.images, self.label)
+
+
+def read_case(case: Case, report: Report = fail) -> dict[str, Any] | None:
+    """Read a case's files with MONAI and report all that is wrong with them.
+
+    Args:
+        case: What to read.
+        report: Takes the problems.
+
+    Returns:
+        `image` `(C, X, Y, Z)` and `label` `(1, X, Y, Z)`, float tensors that know their orientation; None if there
+        was a problem.
+    """
+    problems: list[Problem] = []
+    images = [_read_volume(path, problems.append) for path in case.images]
+    label = _read_volume(case.label, problems.append)
+    shape = next((volume.shape[1:] for volume in images if volume is not None), None)
+    for path, volume in zip(case.files, (*images, label), strict=True):
+        if volume is not None and shape is not None and volume.shape[1:] != shape:
+            problems.append(
+                Problem(path, f"shape {_times(volume.shape[1:])}", f"{_times(shape)} as in the case's image", AGAIN)
+            )
+    channels = sum(len(volume) for volume in images if volume is not None)
+    if all(volume is not None for volume in images) and channels != case.channels:
+        problems.append(Problem(case.images[0], f"{channels} channels", f"{case.channels}", "see its dataset.json"))
+    if label is not None:
+        values = set(label.unique().tolist())
+        if wrong := sorted(values - set(case.allowed)):
+            listed = ", ".join(f"{value:g}" for value in wrong[:5])
+            allowed = ", ".join(map(str, sorted(case.allowed)))
+            problems.append(Problem(case.label, f"labels {listed}", f"labels among {allowed}", AGAIN))
+    for problem in problems:
+        report(problem)
+    if problems or label is None:
+        return None
+    return {"image": torch.cat([volume for volume in images if volume is not None]), "label": label}
+
+
+def _read_volume(path: Path, report: Report) -> Tensor | None:
+    """Read one file as `(C, X, Y, Z)`, None if it cannot be used."""
+    if not is_there(path, report):
+        return None
+    transforms = need("monai.transforms")
+    load = transforms.LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True, dtype=np.float32)
+    try:
+        volume: Tensor = load(str(path))
+    # Whatever a damaged file makes a reader raise: it means that the file cannot be read.
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        report(Problem(path, f"a file that cannot be read ({lines[0]})", "a NIfTI volume", AGAIN))
+        return None
+    if volume.ndim != 4:
+        report(Problem(path, f"{volume.ndim - 1} dimensions", "a volume of three", AGAIN))
+        return None
+    if not bool(torch.isfinite(volume).all()):
+        report(Problem(path, "values that are not finite", "finite values", AGAIN))
+        return None
+    return volume
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+class Volumes(Dataset[Sample]):
+    """Cases as tensors: what never changes is done once and kept, what is drawn is drawn anew each time.
+
+    Args:
+        cases: What to read.
+        fixed: MONAI's dictionary transforms that give the same result every time.
+        drawn: Those that draw at random.
+        cache: Fraction of the cases to keep in memory; they are read now.
+        progress: Told of the cases read.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], fixed: Sequence[Any], drawn: Sequence[Any], cache: float, progress: Progress
+    ) -> None:
+        transforms, data = need("monai.transforms"), need("monai.data")
+        plain = transforms.EnsureTyped(keys=("image", "label"), dtype=(torch.float32, torch.uint8), track_meta=False)
+        self._drawn = transforms.Compose([*drawn, plain]) if drawn else None
+        # As one of MONAI's transforms: the cache ends before the first that is not.
+        read = transforms.Lambda(func=read_case, track_meta=False)
+        self._cached = data.CacheDataset(
+            list(cases),
+            transforms.Compose([read, *fixed, plain]),
+            cache_rate=cache,
+            copy_cache=False,  # No transform writes into what it is given.
+            runtime_cache=True,
+        )
+        self._fill(progress)
+
+    def __len__(self) -> int:
+        return len(self._cached)
+
+    def __getitem__(self, index: int) -> Sample:
+        case = self._load(index)
+        if self._drawn is not None:
+            # MONAI's own state would be the same in every worker process; torch's is not.
+            self._drawn.set_random_state(seed=drawn_seed())
+            case = self._drawn(case)
+        # A copy: where nothing was drawn, it is the kept volume itself.
+        return case["image"].clone(memory_format=torch.contiguous_format), case["label"][0].long()
+
+    def _fill(self, progress: Progress) -> None:
+        total = self._cached.cache_num
+        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+        try:
+            for done, _ in enumerate(pool.map(self._load, range(total)), start=1):
+                progress("read volumes", done, total)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self, index: int) -> Any:
+        try:
+            return self._cached[index]
+        except RuntimeError as error:  # How MONAI passes on what a transform raises.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, DataError):
+                cause = cause.__cause__
+            raise cause or error from None
+
+
+def write_volume(path: Path, volume: np.ndarray[Any, Any]) -> None:
+    """Write `(X, Y, Z)` on a 1 mm grid."""
+    nibabel = need("nibabel")
+    nibabel.Nifti1Image(volume, np.eye(4)).to_filename(path)
+
+
+Ball = Callable[[tuple[float, ...], float], np.ndarray[Any, np.dtype[np.bool_]]]
+
+
+def balls(shape: Sequence[int]) -> Ball:
+    """A function that marks the voxels of a ball, or of an ellipsoid that fits a box of this shape's proportions.
+
+    Args:
+        shape: Of the volume.
+
+    Returns:
+        Function of the centre and the radius, both in fractions of the volume.
+
+    Example:
+        >>> balls((3, 3, 3))((0.5, 0.5, 0.5), 0.34).sum()  # the middle voxel and its six neighbours
+        np.int64(7)
+    """
+    grid = np.stack(np.meshgrid(*((np.arange(size) + 0.5) / size for size in shape), indexing="ij"))
+
+    def ball(centre: tuple[float, ...], radius: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        distance = np.linalg.norm(grid.T - np.asarray(centre), axis=-1).T
+        return np.asarray(distance < radius)
+
+    return ball
