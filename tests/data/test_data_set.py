@@ -16,6 +16,7 @@ from ranp.errors import ArtifactError, DataError, InputError, RanpError
 # Small settings, and a damaged file's name, of every data set.
 SMALL: dict[str, DataSet[Any]] = {
     "decathlon": DATA_SETS["decathlon"](size=(16, 16, 16)),
+    "shapenet": DATA_SETS["shapenet"](size=16),
 }
 COUNT = 4
 
@@ -155,7 +156,7 @@ def test_a_damaged_file_is_named_in_the_main_process(name: str, tmp_path: Path) 
     data, folder = SMALL[name], tmp_path / "new"
     data.generate(folder, count=COUNT, seed=0)
     path = largest(folder)
-    path.write_bytes(path.read_bytes()[:100])
+    path.write_bytes(path.read_bytes()[:100] + b"\xff")
     (problem,) = data.check(folder)
     assert problem.path == path
 

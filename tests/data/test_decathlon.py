@@ -211,6 +211,12 @@ def test_a_fractional_label_is_no_label(generated: Path) -> None:
     assert (problem.path, problem.got) == (path, "labels 0.5")
 
 
+def test_a_flat_image_is_no_volume(drawn: Path) -> None:
+    path = write(drawn, "imagesTr", "a", np.ones((2, 2), np.float32))
+    (problem,) = PLAIN.check(drawn)
+    assert (problem.path, problem.got) == (path, "2 dimensions")
+
+
 def test_a_missing_channel_is_named(generated: Path) -> None:
     describe(generated, modality={"0": "FLAIR", "1": "T1w"})
     assert {problem.got for problem in Decathlon().check(generated)} == {"1 channels"}

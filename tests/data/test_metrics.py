@@ -95,6 +95,13 @@ def test_clip_accuracy_by_hand() -> None:
     assert figures["top5"] == 1 / 2
 
 
+def test_the_five_best_are_five() -> None:
+    metric = ClipAccuracy()
+    falling = torch.arange(7.0, 0.0, -1).expand(2, 1, 7)
+    metric.update(falling, torch.tensor([4, 5]))
+    assert plain(metric.compute()) == {"top1": 0, "top5": 0.5, "clip_top1": 0, "clip_top5": 0.5}
+
+
 def test_a_video_is_judged_by_probabilities_not_by_votes() -> None:
     metric = ClipAccuracy()
     # Two clips lean to class 1 by little, one to class 0 by much.

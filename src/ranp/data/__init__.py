@@ -4,10 +4,12 @@ from typing import Any
 
 from ranp.data._base import DataSet, Metric, Opened, Problem, Progress
 from ranp.data.decathlon import Decathlon
+from ranp.data.shapenet import ShapeNet
 from ranp.errors import InputError, nearest
 
 DATA_SETS: dict[str, type[DataSet[Any]]] = {
     "decathlon": Decathlon,
+    "shapenet": ShapeNet,
 }
 
 

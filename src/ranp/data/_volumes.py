@@ -82,17 +82,17 @@ def _read_volume(path: Path, report: Report) -> Tensor | None:
     """Read one file as `(C, X, Y, Z)`, None if it cannot be used."""
     if not is_there(path, report):
         return None
-    transforms = need("monai.transforms")
-    load = transforms.LoadImage(reader="NibabelReader", image_only=True, ensure_channel_first=True, dtype=np.float32)
+    data, transforms = need("monai.data"), need("monai.transforms")
+    # The reader itself, not `LoadImage`: that one goes on to try readers of other formats, and speaks of those.
+    reader = data.NibabelReader()
     try:
-        volume: Tensor = load(str(path))
+        values, meta = reader.get_data(reader.read(str(path)))
+        volume: Tensor = data.MetaTensor.ensure_torch_and_prune_meta(values.astype(np.float32), meta)
+        volume = transforms.EnsureChannelFirst()(volume)
     # Whatever a damaged file makes a reader raise: it means that the file cannot be read.
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        lines = str(cause).strip().splitlines() or [type(cause).__name__]
-        report(Problem(path, f"a file that cannot be read ({lines[0]})", "a NIfTI volume", AGAIN))
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        report(Problem(path, f"a file that cannot be read ({reason})", "a NIfTI volume", AGAIN))
         return None
     if volume.ndim != 4:
         report(Problem(path, f"{volume.ndim - 1} dimensions", "a volume of three", AGAIN))
