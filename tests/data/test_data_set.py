@@ -15,6 +15,7 @@ from ranp.errors import ArtifactError, DataError, InputError, RanpError
 
 # Small settings, and a damaged file's name, of every data set.
 SMALL: dict[str, DataSet[Any]] = {
+    "brats18": DATA_SETS["brats18"](crop=(16, 16, 16), validation=0.5),
     "decathlon": DATA_SETS["decathlon"](size=(16, 16, 16)),
     "shapenet": DATA_SETS["shapenet"](size=16),
 }

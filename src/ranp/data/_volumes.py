@@ -62,6 +62,9 @@ def read_case(case: Case, report: Report = fail) -> dict[str, Any] | None:
             problems.append(
                 Problem(path, f"shape {_times(volume.shape[1:])}", f"{_times(shape)} as in the case's image", AGAIN)
             )
+    for path, volume in zip(case.images, images, strict=True):
+        if volume is not None and volume.min() == volume.max():
+            problems.append(Problem(path, "one value everywhere", "a scan", AGAIN))
     channels = sum(len(volume) for volume in images if volume is not None)
     if all(volume is not None for volume in images) and channels != case.channels:
         problems.append(Problem(case.images[0], f"{channels} channels", f"{case.channels}", "see its dataset.json"))

@@ -10,11 +10,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from ranp.data.brats18 import CORE, ENHANCING, MODALITIES, OEDEMA
 from ranp.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelise
-
-MODALITIES = 4
-CORE, OEDEMA, ENHANCING = 1, 2, 4
-"""Tumour labels as in BraTS'18, where label 3 does not occur and 0 is everything else."""
 
 
 def draw_batches(
@@ -165,10 +162,10 @@ def _modalities(brain: Tensor, labels: Tensor, generator: Generator) -> Tensor:
     size = len(brain)
     folds = _smooth_fields(1, size, 16, generator)[0] + 0.5 * _smooth_fields(1, size, 32, generator)[0]
     tissue = (folds > -0.3).long() + (folds > 0.5).long()  # fluid, grey and white matter
-    brightness = _between(-1, 1, (MODALITIES, 3 + ENHANCING), generator)
+    brightness = _between(-1, 1, (len(MODALITIES), 3 + ENHANCING), generator)
     image = 3 + brightness[:, torch.where(labels > 0, 2 + labels, tissue)]
     # Coils receive unevenly: a bias over the whole head.
-    image = (image + 0.3 * _smooth_fields(MODALITIES, size, 6, generator)) * brain
+    image = (image + 0.3 * _smooth_fields(len(MODALITIES), size, 6, generator)) * brain
     std, mean = torch.std_mean(image[:, brain], dim=1)
     return (image - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1)
 
