@@ -18,6 +18,7 @@ SMALL: dict[str, DataSet[Any]] = {
     "brats18": DATA_SETS["brats18"](crop=(16, 16, 16), validation=0.5),
     "decathlon": DATA_SETS["decathlon"](size=(16, 16, 16)),
     "shapenet": DATA_SETS["shapenet"](size=16),
+    "ucf101": DATA_SETS["ucf101"](size=16, frames=4, clips=3),
 }
 COUNT = 4
 

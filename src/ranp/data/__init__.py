@@ -6,12 +6,14 @@ from ranp.data._base import DataSet, Metric, Opened, Problem, Progress
 from ranp.data.brats18 import BraTS18
 from ranp.data.decathlon import Decathlon
 from ranp.data.shapenet import ShapeNet
+from ranp.data.ucf101 import UCF101
 from ranp.errors import InputError, nearest
 
 DATA_SETS: dict[str, type[DataSet[Any]]] = {
     "brats18": BraTS18,
     "decathlon": Decathlon,
     "shapenet": ShapeNet,
+    "ucf101": UCF101,
 }
 
 
