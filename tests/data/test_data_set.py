@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch.utils.data import DataLoader
 
 from ranp.data import DATA_SETS, DataSet, data_set
@@ -56,6 +57,15 @@ def test_settings_are_plain_frozen_data(name: str) -> None:
     assert DATA_SETS[name](**{field.name: getattr(data, field.name) for field in fields(data)}) == data  # type: ignore[arg-type]
     with pytest.raises(FrozenInstanceError):
         data.new = 1  # type: ignore[attr-defined]
+
+
+def test_settings_can_be_made_of_a_recipes_values(name: str) -> None:
+    read = TypeAdapter(DATA_SETS[name]).validate_python
+    plain = {field.name: getattr(SMALL[name], field.name) for field in fields(SMALL[name])}  # type: ignore[arg-type]
+    as_in_yaml = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+    assert read(as_in_yaml) == SMALL[name]
+    with pytest.raises(ValidationError, match="Unexpected keyword"):
+        read({"sise": 3})
 
 
 def test_a_generated_folder_has_no_problem(name: str, folder: Path) -> None:

@@ -120,6 +120,14 @@ def test_a_square_is_cut_mirrored_and_normalised() -> None:
     assert halved.flatten().tolist() == pytest.approx([(0.5 - MEAN) / DEVIATION] * 3)
 
 
+def test_scaling_down_sees_every_pixel() -> None:
+    # Two bright columns of eight: exactly those that scaling would look at if it took only the nearest.
+    stripes = torch.tensor([0, 0, 0, 255, 255, 0, 0, 0], dtype=torch.uint8).repeat(2)
+    pixels = stripes[None, None, :, None].repeat(1, 16, 1, 3)
+    brightness = cut(pixels, (0, 0, 16), 2) * DEVIATION + MEAN
+    assert float(brightness.max()) < 0.5
+
+
 def test_training_squares_differ_in_size_place_and_side(tmp_path: Path) -> None:
     # Brightness rises from left to right by 1 a pixel, so a square's range is its side and its minimum its place.
     ramp = np.broadcast_to(np.arange(40, 200, dtype=np.uint8)[None, None, :, None], (4, 80, 160, 3))
@@ -185,6 +193,16 @@ def test_every_damaged_video_is_named_with_its_fault(generated: Path) -> None:
         UCF101().open(generated)
     opened = UCF101(size=16, frames=4).open(generated, skip_damaged=True)
     assert (len(opened.train), len(opened.evaluation)) == (10, 5)  # type: ignore[arg-type]
+
+
+def test_the_checker_reads_to_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "noise.avi"
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 80, 3)).astype(np.uint8)
+    write_video(path, noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    problems: list[Problem] = []
+    assert UCF101().read(Video(path, 0), problems.append) is None
+    assert [problem.got for problem in problems] == ["a video that ends after 20 of 40 frames"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -148,6 +148,9 @@ class DataSet(ABC, Generic[S]):
     opening follow from that.
     """
 
+    # Where pydantic makes one of a recipe, a misspelt setting is an error, not ignored.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     @abstractmethod
     def find(self, folder: Path, report: Report) -> tuple[list[S], list[S]]:
         """Samples for training and for evaluation, without reading them; reports what the layout lacks."""
@@ -161,7 +164,7 @@ class DataSet(ABC, Generic[S]):
         """Make found samples ready for training."""
 
     @abstractmethod
-    def generate(self, folder: Path, *, count: int, seed: int) -> None:
+    def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
         """Write a small data set of this layout that can be learned.
 
         Args:

@@ -67,7 +67,7 @@ def read_case(case: Case, report: Report = fail) -> dict[str, Any] | None:
             problems.append(Problem(path, "one value everywhere", "a scan", AGAIN))
     channels = sum(len(volume) for volume in images if volume is not None)
     if all(volume is not None for volume in images) and channels != case.channels:
-        problems.append(Problem(case.images[0], f"{channels} channels", f"{case.channels}", "see its dataset.json"))
+        problems.append(Problem(case.images[0], f"{channels} channels", f"{case.channels} in this data set", AGAIN))
     if label is not None:
         values = set(label.unique().tolist())
         if wrong := sorted(values - set(case.allowed)):
