@@ -172,7 +172,7 @@ def test_every_damaged_file_is_named_with_its_fault(generated: Path) -> None:
         hgg[0] / f"{hgg[0].name}_t1ce.nii.gz": "no file",
         hgg[0] / f"{hgg[0].name}_t2.nii.gz": "cannot be read",
         hgg[1] / f"{hgg[1].name}_seg.nii.gz": "labels 3",
-        hgg[2] / f"{hgg[2].name}_t1.nii.gz": "shape 5 x 5 x 5",
+        hgg[2] / f"{hgg[2].name}_flair.nii.gz": "shape 5 x 5 x 5",
         hgg[3] / f"{hgg[3].name}_flair.nii.gz": "one value everywhere",
     }
     missing, cut, wrong, small, empty = files
@@ -196,6 +196,12 @@ def test_a_missing_grade_is_named(drawn: Path) -> None:
     (drawn / "LGG").rmdir()
     (problem,) = BraTS18(crop=(2, 2, 2), validation=0.5).check(drawn)
     assert problem.path == drawn / "LGG"
+
+
+@pytest.mark.parametrize("overlap", [-0.1, 1.0])
+def test_windows_that_never_move_are_refused_before_training(drawn: Path, overlap: float) -> None:
+    with pytest.raises(InputError, match="overlap"):
+        BraTS18(crop=(2, 2, 2), overlap=overlap).open(drawn)
 
 
 def test_generating_one_case_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What every data set promises, on the small folder that it writes itself."""
 
+import pickle
 import sys
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ def test_outputs_of_predict_fit_the_metric(name: str, folder: Path) -> None:
     assert 0 <= figures[opened.headline] < 1
 
 
+def test_what_is_opened_can_be_sent_to_another_process(name: str, folder: Path) -> None:
+    """Where workers are not forked, they get a pickled copy."""
+    opened = SMALL[name].open(folder)
+    copy = pickle.loads(pickle.dumps(opened))
+    assert all(torch.equal(*pair) for pair in zip(copy.evaluation[0], opened.evaluation[0], strict=True))
+    assert copy.train[0][0].shape == opened.input_shape
+    assert type(copy.metric()) is type(opened.metric())
+    assert copy.predict(torch.Tensor.clone, opened.evaluation[0][0][None]).shape[0] == 1
+
+
 def test_training_samples_are_drawn_anew_and_repeat_with_the_seed(name: str, folder: Path) -> None:
     opened = SMALL[name].open(folder)
 
@@ -152,6 +163,14 @@ def test_what_fails_half_way_leaves_nothing(name: str, tmp_path: Path, monkeypat
     with pytest.raises(ArtifactError, match="no space left"):
         SMALL[name].generate(tmp_path / "new", count=COUNT, seed=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sizes_of_nothing_are_refused(name: str, folder: Path) -> None:
+    for setting in {"size", "crop", "frames", "clips"} & {field.name for field in fields(SMALL[name])}:  # type: ignore[arg-type]
+        value = getattr(SMALL[name], setting)
+        wrong = replace(SMALL[name], **{setting: 0 if isinstance(value, int) else (*value[:-1], 0)})  # type: ignore[type-var]
+        with pytest.raises(InputError, match=rf"{setting}: got .*0.*at least 1"):
+            wrong.open(folder)
 
 
 def test_a_wrong_folder_is_named(name: str, tmp_path: Path) -> None:

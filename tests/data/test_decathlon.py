@@ -217,6 +217,12 @@ def test_a_flat_image_is_no_volume(drawn: Path) -> None:
     assert (problem.path, problem.got) == (path, "2 dimensions")
 
 
+def test_a_label_of_several_channels_is_named(drawn: Path) -> None:
+    path = write(drawn, "labelsTr", "a", np.zeros((2, 2, 2, 2), np.uint8))
+    (problem,) = PLAIN.check(drawn)
+    assert (problem.path, problem.got) == (path, "2 channels")
+
+
 def test_a_missing_channel_is_named(generated: Path) -> None:
     describe(generated, modality={"0": "FLAIR", "1": "T1w"})
     assert {problem.got for problem in Decathlon().check(generated)} == {"1 channels"}

@@ -183,12 +183,6 @@ def test_classes_bear_names(generated: Path) -> None:
     assert (opened.classes, opened.class_names[4], opened.ignore_index) == (50, "Bag 1", -100)
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_a_cube_without_voxels_is_refused(generated: Path, size: int) -> None:
-    with pytest.raises(InputError, match="at least one voxel"):
-        ShapeNet(size=size).open(generated)
-
-
 def test_generating_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 1 shape"):
         ShapeNet().generate(tmp_path / "new", count=0)

@@ -275,6 +275,17 @@ def shares(names: Sequence[str], share: float, seed: int) -> tuple[list[str], li
     return [name for name in ordered if name not in second], sorted(second)
 
 
+def at_least_one(**settings: int | Sequence[int]) -> None:
+    """Refuse sizes and counts of nothing.
+
+    Raises:
+        InputError: One of the settings is, or holds, a number below 1.
+    """
+    for name, setting in settings.items():
+        if min([setting] if isinstance(setting, int) else setting) < 1:
+            raise InputError(name, got=str(setting), expected="at least 1")
+
+
 def drawn_generator() -> Generator:
     """A generator of one sample's draws, seeded from torch's global random state."""
     return Generator().manual_seed(drawn_seed())

@@ -1,7 +1,8 @@
 """Labelled volumes in NIfTI files: read and checked by one function, cached and augmented by MONAI, written."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,31 +55,34 @@ def read_case(case: Case, report: Report = fail) -> dict[str, Any] | None:
         was a problem.
     """
     problems: list[Problem] = []
-    images = [_read_volume(path, problems.append) for path in case.images]
-    label = _read_volume(case.label, problems.append)
-    shape = next((volume.shape[1:] for volume in images if volume is not None), None)
-    for path, volume in zip(case.files, (*images, label), strict=True):
-        if volume is not None and shape is not None and volume.shape[1:] != shape:
-            problems.append(
-                Problem(path, f"shape {_times(volume.shape[1:])}", f"{_times(shape)} as in the case's image", AGAIN)
-            )
-    for path, volume in zip(case.images, images, strict=True):
-        if volume is not None and volume.min() == volume.max():
-            problems.append(Problem(path, "one value everywhere", "a scan", AGAIN))
-    channels = sum(len(volume) for volume in images if volume is not None)
-    if all(volume is not None for volume in images) and channels != case.channels:
-        problems.append(Problem(case.images[0], f"{channels} channels", f"{case.channels} in this data set", AGAIN))
-    if label is not None:
-        values = set(label.unique().tolist())
-        if wrong := sorted(values - set(case.allowed)):
-            listed = ", ".join(f"{value:g}" for value in wrong[:5])
-            allowed = ", ".join(map(str, sorted(case.allowed)))
-            problems.append(Problem(case.label, f"labels {listed}", f"labels among {allowed}", AGAIN))
+    volumes = [_read_volume(path, problems.append) for path in case.files]
+    problems += _faults(case, dict(zip(case.files, volumes, strict=True)))
     for problem in problems:
         report(problem)
-    if problems or label is None:
-        return None
-    return {"image": torch.cat([volume for volume in images if volume is not None]), "label": label}
+    whole = [volume for volume in volumes if volume is not None]
+    return None if problems else {"image": torch.cat(whole[:-1]), "label": whole[-1]}
+
+
+def _faults(case: Case, volumes: dict[Path, Tensor | None]) -> Iterator[Problem]:
+    """What is wrong with volumes that could be read, each by itself and side by side."""
+    read = {path: volume for path, volume in volumes.items() if volume is not None}
+    shapes = Counter(volume.shape[1:] for volume in read.values()).most_common(1)
+    for path, volume in read.items():
+        if volume.shape[1:] != shapes[0][0]:
+            yield Problem(path, f"shape {_times(volume.shape[1:])}", f"{_times(shapes[0][0])} as beside it", AGAIN)
+        if path != case.label and volume.min() == volume.max():
+            yield Problem(path, "one value everywhere", "a scan", AGAIN)
+    images = [read[path] for path in case.images if path in read]
+    channels = sum(map(len, images))
+    if len(images) == len(case.images) and channels != case.channels:
+        yield Problem(case.images[0], f"{channels} channels", f"{case.channels} in this data set", AGAIN)
+    if (label := read.get(case.label)) is not None:
+        if len(label) != 1:
+            yield Problem(case.label, f"{len(label)} channels", "one label a voxel", AGAIN)
+        if wrong := sorted(set(label.unique().tolist()) - case.allowed):
+            listed = ", ".join(f"{value:g}" for value in wrong[:5])
+            allowed = ", ".join(map(str, sorted(case.allowed)))
+            yield Problem(case.label, f"labels {listed}", f"labels among {allowed}", AGAIN)
 
 
 def _read_volume(path: Path, report: Report) -> Tensor | None:
@@ -92,6 +96,8 @@ def _read_volume(path: Path, report: Report) -> Tensor | None:
         values, meta = reader.get_data(reader.read(str(path)))
         volume: Tensor = data.MetaTensor.ensure_torch_and_prune_meta(values.astype(np.float32), meta)
         volume = transforms.EnsureChannelFirst()(volume)
+    except MemoryError:
+        raise
     # Whatever a damaged file makes a reader raise: it means that the file cannot be read.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

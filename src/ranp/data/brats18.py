@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ranp.data._base import DataSet, Model, Opened, Problem, Progress, Report, need, shares
+from ranp.data._base import DataSet, Model, Opened, Problem, Progress, Report, at_least_one, need, shares
 from ranp.data._volumes import Case, Volumes, balls, read_case, write_volume
 from ranp.errors import InputError
 from ranp.files import new_folder
@@ -84,6 +84,9 @@ class BraTS18(DataSet[Case]):
 
     def prepare(self, folder: Path, train: list[Case], evaluation: list[Case], progress: Progress) -> Opened:
         """Cache the volumes."""
+        at_least_one(crop=self.crop)
+        if not 0 <= self.overlap < 1:
+            raise InputError("overlap", got=str(self.overlap), expected="a fraction, at least 0 and below 1")
         transforms = need("monai.transforms")
         both = ("image", "label")
         fixed = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ranp.data._base import DataSet, Opened, Problem, Progress, Report, fail, need, shares
+from ranp.data._base import DataSet, Opened, Problem, Progress, Report, at_least_one, fail, need, shares
 from ranp.data._volumes import Case, Volumes, balls, read_case, write_volume
 from ranp.errors import InputError
 from ranp.files import new_folder, write_json
@@ -77,6 +77,7 @@ class Decathlon(DataSet[Case]):
 
     def prepare(self, folder: Path, train: list[Case], evaluation: list[Case], progress: Progress) -> Opened:
         """Cache the volumes."""
+        at_least_one(size=self.size)
         described = _describe(folder, fail)
         assert described is not None
         transforms = need("monai.transforms")

@@ -25,6 +25,7 @@ from ranp.data._base import (
     Progress,
     Report,
     Sample,
+    at_least_one,
     drawn_generator,
     fail,
     is_there,
@@ -116,8 +117,7 @@ class ShapeNet(DataSet[Shape]):
 
     def prepare(self, folder: Path, train: list[Shape], evaluation: list[Shape], progress: Progress) -> Opened:
         """Shapes are read when they are asked for: each takes a few milliseconds."""
-        if self.size < 1:
-            raise InputError("size", got=str(self.size), expected="at least one voxel a side")
+        at_least_one(size=self.size)
         need("torchmetrics")
         from ranp.data._metrics import PartIoU
 

@@ -14,7 +14,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranp.data._base import DataSet, Model, Opened, Problem, Progress, Report, Sample, drawn_generator, fail, need
+from ranp.data._base import (
+    DataSet,
+    Model,
+    Opened,
+    Problem,
+    Progress,
+    Report,
+    Sample,
+    at_least_one,
+    drawn_generator,
+    fail,
+    need,
+)
 from ranp.data._video import clip_at, cut, decode, spaced_starts, write_video
 from ranp.errors import InputError
 from ranp.files import new_folder
@@ -86,9 +98,7 @@ class UCF101(DataSet[Video]):
 
     def prepare(self, folder: Path, train: list[Video], evaluation: list[Video], progress: Progress) -> Opened:
         """Videos are decoded when they are asked for."""
-        for name in ("size", "frames", "clips"):
-            if getattr(self, name) < 1:
-                raise InputError(name, got=str(getattr(self, name)), expected="at least 1")
+        at_least_one(size=self.size, frames=self.frames, clips=self.clips)
         classes = _classes(folder, fail)
         assert classes is not None
         need("av")
