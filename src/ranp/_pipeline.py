@@ -67,7 +67,8 @@ def prune(
         batches: Yields `(inputs, targets)`; all of it is used for scoring.
         loss_fn: From `(outputs, targets)` to a scalar.
         budget: What the pruned model may cost.
-        criterion: `random`, `layerwise`, `vanilla`, `weighted`, `ranp-f`, `ranp-m` or `snip`.
+        criterion: `random`, `layerwise`, `vanilla`, `weighted`, `ranp-f`, `ranp-m` or `snip`; or, without regard to
+            the data, `uniform` (every group narrower by one factor) or `constant` (all groups of one width).
         importance: `parameter` or `neuron`; see `ranp.score`.
         lam: Weight of the resource term of `ranp-f` and `ranp-m`.
         seed: Seed of whatever is random.

@@ -296,8 +296,12 @@ def drawn_seed() -> int:
     return int(torch.randint(2**31, ()))
 
 
-def need(module: str) -> Any:
+def need(module: str, where: str = "data") -> Any:
     """Import a module of an optional package.
+
+    Args:
+        module: Its full name.
+        where: What needs it, for the message.
 
     Raises:
         RanpError: It is not installed.
@@ -307,5 +311,5 @@ def need(module: str) -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise RanpError(
-            "data", got=f"no package {package} ({error})", expected=package, hint="run: pip install 'ranp[train]'"
+            where, got=f"no package {package} ({error})", expected=package, hint="run: pip install 'ranp[train]'"
         ) from error

@@ -76,7 +76,25 @@ def draw(graph: ChannelGraph, channels: Floats, random: np.random.Generator) -> 
     return random.random(len(channels))
 
 
+def evenly(graph: ChannelGraph, channels: Floats, random: np.random.Generator) -> Floats:
+    """Scores by place within the group: every group becomes narrower by the same factor, whatever the data."""
+    return 1 - _place(graph) / graph.widths[graph.group_of]
+
+
+def level(graph: ChannelGraph, channels: Floats, random: np.random.Generator) -> Floats:
+    """Scores by place alone: every group ends up at one width, or at its own where that is less."""
+    return -_place(graph)
+
+
+def _place(graph: ChannelGraph) -> Floats:
+    """Number of every channel within its group."""
+    place = np.arange(len(graph.group_of)) - graph.offsets[graph.group_of]
+    return place.astype(np.float64)
+
+
 CRITERIA: dict[str, Criterion] = {
+    "uniform": Criterion(lambda graph, importance, lam: {}, importance=False, finish=evenly),
+    "constant": Criterion(lambda graph, importance, lam: {}, importance=False, finish=level),
     "random": Criterion(lambda graph, importance, lam: {}, importance=False, finish=draw),
     "layerwise": Criterion(vanilla, finish=rank_within),
     "vanilla": Criterion(vanilla),
