@@ -72,8 +72,16 @@ class Pruning(_Part):
     lam: float | None = Field(
         default=None, ge=0, description="Weight of the resource term of ranp-f and ranp-m; 11 if not given."
     )
-    batches: PositiveInt | Literal["all"] = Field(
-        default="all", description="Batches of the training data to score with, or all of them."
+    batches: PositiveInt | Literal["all", "stable"] = Field(
+        default="all",
+        description="Batches of the training data to score with; all of them; or stable: as many as it takes.",
+    )
+    stability: float = Field(
+        default=0.99,
+        gt=0,
+        le=1,
+        description="Where batches is stable: rank correlation of the scores over n batches and over the first half of "
+        "them, for n = 2, 4, 8, ..., from which on scoring stops.",
     )
     batch: PositiveInt | None = Field(default=None, description="Samples a batch while scoring; as in training if not.")
     data: dict[str, Any] = Field(

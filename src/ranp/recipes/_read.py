@@ -93,18 +93,30 @@ def _refusal(error: ValidationError, place: str, prefix: tuple[str, ...], kind: 
     """The first thing that is wrong, in the words of our own errors."""
     # A misspelt field is missing under its right name, too: the misspelling is what helps.
     found = min(error.errors(), key=lambda entry: entry["type"] not in _UNKNOWN)
-    path = [str(part) for part in found["loc"] if not str(part).startswith("literal[")]
+    path = _path(found)
     where = f"{place}: {'.'.join((*prefix, *path))}" if path or prefix else place
     if found["type"] in _UNKNOWN:
         hint = nearest(path[-1], _known(kind, path[:-1]))
         return InputError(where, got="an unknown field", expected="another one", hint=hint)
     if found["type"] == "missing":
         return InputError(where, got="nothing", expected="a value")
-    message = found["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    # Of a field that may be of several kinds there is an error for each of them.
+    wanted = [_wanted(entry) for entry in error.errors() if _path(entry) == path]
     given = found["input"]
     got = "its fields" if isinstance(given, Mapping) else repr(given)
     hint = nearest(given, _choices(found)) if found["type"] == "literal_error" and isinstance(given, str) else ""
-    return InputError(where, got=got, expected=message, hint=hint)
+    return InputError(where, got=got, expected=" or ".join(wanted), hint=hint)
+
+
+def _path(entry: Mapping[str, Any]) -> list[str]:
+    """Names of the fields that lead to an error, without those that pydantic gives to the kinds of one field."""
+    names = [str(part) for part in entry["loc"]]
+    return [name for name in names if name != "constrained-int" and not name.startswith("literal[")]
+
+
+def _wanted(entry: Mapping[str, Any]) -> str:
+    message = str(entry["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
+    return message.partition(", unable")[0]
 
 
 def _choices(found: Mapping[str, Any]) -> list[str]:

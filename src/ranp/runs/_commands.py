@@ -1,6 +1,7 @@
 """`ranp train`, `ranp evaluate`, `ranp compare` and `ranp data`; what they need is imported when they run."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,8 @@ def train(
     chosen = read_recipe(recipe, changes or (), seed)
     with _bars() as tell:
         result = run_recipe(chosen, data, out, resume=resume, tell=tell)
-    Console().print(table_of([{"run": str(out), **result}]))
+    if _is_first():
+        Console().print(table_of([{"run": str(out), **result}]))
 
 
 def evaluate(
@@ -114,11 +116,16 @@ def _ready() -> None:
     sys.path.insert(0, str(Path.cwd()))
 
 
+def _is_first() -> bool:
+    """Whether this process is alone, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def _bars() -> Iterator[Progress]:
     """Progress bars, one for each kind of work."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Bars(*columns, console=Console(stderr=True), transient=True, disable=not _is_first()) as bars:
         tasks: dict[str, TaskID] = {}
 
         def tell(what: str, done: int, total: int) -> None:

@@ -2,6 +2,8 @@
 
 import shutil
 import statistics
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,23 +46,35 @@ def run_recipe(recipe: Recipe, data: Path, out: Path, *, resume: bool, tell: Pro
         RanpError: The folder is taken, data are missing, a budget cannot be met, memory or disk are short, ...
             Whatever had been done is kept, and the run can be resumed.
     """
-    with claimed(out, recipe.model_dump(mode="json"), resume=resume) as folder:
-        if folder.result.exists() and (result := read_json(folder.result))["finished"]:
-            return result
+    fabric = make_fabric(recipe.training.precision, RunFolder(out).logs, start=_step_of(RunFolder(out)))
+    fabric.launch()
+    with _entered(fabric, recipe, out, resume=resume) as folder:
+        if folder.result.exists():
+            return read_json(folder.result)
         disk = f"the last checkpoint in {out} is whole: make room and go on with --resume"
         with explained("opening the data set", memory="lower data.cache or data.size", disk=disk):
             opened = recipe.data_set().open(data, progress=tell)
-        fabric = make_fabric(recipe.training.precision, folder.logs, start=_step_of(folder))
         with explained("pruning", memory=MEMORY["pruning"], disk=disk):
-            model, facts = pruned_network(folder, recipe, data, opened, device=fabric.device, tell=tell)
+            model, facts = pruned_network(folder, recipe, data, opened, fabric=fabric, tell=tell)
         with explained("training", memory=MEMORY["training"], disk=disk), forked_random(model):
             trial = Trial(folder, recipe, opened, fabric, model, tell)
             done = fit(trial)
-            fabric.logger.finalize("success")
-            _export(folder, recipe, opened)
-            result = _result(trial, done, facts)
-            write_json(folder.result, result)
-        return result
+            if fabric.is_global_zero:
+                fabric.logger.finalize("success")
+                _export(folder, recipe, opened)
+                write_json(folder.result, _result(trial, done, facts))
+            fabric.barrier()
+        return read_json(folder.result)
+
+
+@contextmanager
+def _entered(fabric: Any, recipe: Recipe, out: Path, *, resume: bool) -> Iterator[RunFolder]:
+    """The run's folder, which the first process claims for all."""
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(claimed(out, recipe.model_dump(mode="json"), resume=resume))
+        fabric.barrier()
+        yield RunFolder(out)
 
 
 def _step_of(folder: RunFolder) -> int:
@@ -97,7 +111,6 @@ def _result(trial: Trial, done: Done, facts: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": VERSION,
-        "finished": True,
         "method": facts["method"],
         "seed": trial.recipe.seed,
         "headline": trial.opened.headline,
@@ -110,6 +123,7 @@ def _result(trial: Trial, done: Done, facts: dict[str, Any]) -> dict[str, Any]:
         "step_seconds": statistics.median(done.durations),
         "pruning_seconds": facts["seconds"],
         "scoring_batches": facts["batches"],
+        "scoring_stability": facts["stability"],
         "batch": trial.recipe.training.batch * trial.fabric.world_size,
         "cost": facts["cost"],
         "full_cost": facts["full_cost"],

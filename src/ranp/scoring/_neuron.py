@@ -12,6 +12,8 @@ from torch.overrides import TorchFunctionMode
 from ranp.errors import InputError
 from ranp.graph import ChannelGraph, Floats, Layer
 from ranp.scoring._loss import Progress, Step, losses, prepared
+from ranp.scoring._stability import Ranking
+from ranp.scoring._together import add_up
 
 # Functions that read channels, and the dimension along which they do, counted from the end.
 _READERS: Mapping[Any, int] = {
@@ -36,6 +38,7 @@ def neuron_importance(
     *,
     seed: int,
     progress: Progress | None,
+    ranking: Ranking | None = None,
 ) -> tuple[dict[str, Floats], int]:
     """Importance of every neuron by a gate on its channel (Xu et al., RANP, 3DV 2020).
 
@@ -52,16 +55,24 @@ def neuron_importance(
     gates = _Gates(model, graph)
     totals: dict[str, Tensor] = {}
     seen = 0
+
+    def average() -> dict[str, Floats]:
+        signed = {name: total.cpu().numpy() / seen for name, total in totals.items()}
+        channels = _by_channel(graph, signed)
+        return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}
+
     with prepared(model, graph, set(), seed), gates:
         for loss in losses(model, batches, gates.checked(step), progress):
             found = torch.autograd.grad(loss, list(gates.ones.values()), allow_unused=True)
             for name, gradient in zip(gates.ones, found, strict=True):
                 if gradient is not None:
+                    gradient = gradient.double()
                     totals[name] = totals.get(name, torch.zeros_like(gradient)) + gradient
             seen += 1
-    signed = {name: total.double().cpu().numpy() / seen for name, total in totals.items()}
-    channels = _by_channel(graph, signed)
-    return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}, seen
+            if ranking is not None and ranking.enough(seen, average):
+                break
+    totals, seen = add_up(totals, seen)
+    return average(), seen
 
 
 class _Gate(torch.autograd.Function):
