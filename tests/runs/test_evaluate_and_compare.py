@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from ranp.cli import app
-from ranp.errors import ArtifactError
+from ranp.errors import ArtifactError, RanpError
+from ranp.runs import train
 from ranp.runs._compare import read_runs, rows_of
 from ranp.runs._evaluate import evaluate_run
 from ranp.runs._folder import RunFolder
@@ -113,6 +115,18 @@ def test_the_commands_from_data_to_comparison(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["data", "check", str(path), "--data", folder])
     assert found.exit_code == 1
     assert "no file" in found.output
+
+
+@pytest.mark.parametrize("package", ["pydantic", "yaml", "lightning", "tensorboard"])
+def test_a_package_that_is_missing_is_named(
+    package: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(CONTENT))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(RanpError, match=rf"no package {package}.*pip install 'ranp\[train\]'"):
+        train(path, data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_ties_go_to_the_earlier_validation_and_no_number_is_worst() -> None:

@@ -67,7 +67,7 @@ def test_kills_at_random_moments_lose_nothing(seed: int, finished: Finished, dat
     assert found.returncode == 0, found.stderr
     assert int(found.stdout.split()[-1]) >= 2
     assert same_outcome(finished[0], tmp_path / "out")
-    assert not list((tmp_path / "out").glob(".*partial"))
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".lock"]
 
 
 class Crash(BaseException):
@@ -123,6 +123,22 @@ def test_a_resumed_run_starts_at_its_checkpoint(data: Path, tmp_path: Path, monk
         except Crash:
             continue
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10, 11, 12]
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Crash):
+        run_recipe(recipe(), data, out, resume=False, tell=_crash_in_training)
+    (out / ".plan-xyz").mkdir()
+    (out / ".plan-xyz" / "plan.json").touch()
+    (out / ".last.ckpt.partial").touch()
+    run(recipe(), data, out, resume=True)
+    assert [path.name for path in out.glob(".*")] == [".lock"]
+
+
+def _crash_in_training(what: str, done: int, total: int) -> None:
+    if what == "training":
+        raise Crash
 
 
 def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The folder of a run: what lies where, who may write into it, and whether a run may go on in it."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ranp.errors import ArtifactError, InputError
 from ranp.files import new_folder, write_json
 
 FORMAT, VERSION = "ranp-run", 1
+LOCK = ".lock"
 MAY_CHANGE = ("about", "training.workers", "training.checkpoint_every")
 """Fields of a recipe that do not change what a run computes."""
 
@@ -120,6 +122,7 @@ def claimed(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[R
     folder = RunFolder(out)
     _check_same(folder, recipe)
     with _locked(folder):
+        _clear_leftovers(folder)
         yield folder
 
 
@@ -143,6 +146,15 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def _clear_leftovers(folder: RunFolder) -> None:
+    """Remove what a run that was killed had begun to write."""
+    for path in folder.path.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
 @contextmanager
 def _locked(folder: RunFolder) -> Iterator[None]:
     """Hold a lock that ends with the process, however that ends."""
@@ -151,7 +163,7 @@ def _locked(folder: RunFolder) -> Iterator[None]:
     except ImportError:  # No such locks on this system.
         yield
         return
-    with (folder.path / ".lock").open("w") as file:
+    with (folder.path / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
