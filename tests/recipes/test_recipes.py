@@ -102,6 +102,12 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
         read_recipe(write(tmp_path, {name: part for name, part in CONTENT.items() if name != "training"}))
 
 
+def test_a_misspelt_field_comes_before_the_one_that_is_missing_for_it(tmp_path: Path) -> None:
+    content = {"trainign" if name == "training" else name: part for name, part in CONTENT.items()}
+    with pytest.raises(InputError, match=r"trainign: got an unknown field.*did you mean 'training'"):
+        read_recipe(write(tmp_path, content))
+
+
 @pytest.mark.parametrize("change", ["training.rate", "=3", "about.more=1", "training.=1"])
 def test_a_change_that_is_none_is_refused(change: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--set"):
@@ -117,7 +123,7 @@ def test_a_file_that_is_no_recipe_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_yaml_runs_no_code(tmp_path: Path) -> None:
-    text = f"about: !!python/object/apply:pathlib.Path.touch [{tmp_path / 'touched'}]\n"
+    text = f"about: !!python/object/apply:os.mkdir [{tmp_path / 'touched'}]\n"
     with pytest.raises(InputError, match="no YAML"):
         read_recipe(write(tmp_path, text))
     assert not (tmp_path / "touched").exists()

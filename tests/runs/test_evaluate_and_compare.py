@@ -40,12 +40,19 @@ def test_an_evaluation_repeats_the_best_validation(copy: Path, finished: Finishe
 def test_an_evaluation_agrees_with_the_metric_by_hand(copy: Path, data: Path) -> None:
     opened = recipe().data_set().open(data)
     model = best_model(RunFolder(copy), recipe(), opened).eval()
+    with torch.no_grad():  # Weights that tell the two labels apart at random, and do not know the background.
+        model.head.weight.zero_()[1].normal_()
+        model.head.bias.copy_(torch.tensor([-100.0, 0.0, 0.0]))
+        inputs = torch.stack([image for image, _ in (opened.evaluation[index] for index in range(2))])
+        model.head.bias[1] = -model(inputs)[:, 1].median()
+    write_best(copy / "best.safetensors", model, {"step": 5, "dice": 0.0})
     metric = opened.metric()
     with torch.no_grad():
         for index in range(len(opened.evaluation)):  # type: ignore[arg-type]
             inputs, targets = opened.evaluation[index]
             metric.update(model(inputs[None]), targets[None])
     expected = {name: float(value) for name, value in metric.compute().items()}
+    assert min(expected.values()) > 0
     assert evaluate_run(copy, data, tell=quiet)["figures"] == pytest.approx(expected)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from ranp.errors import ArtifactError, RanpError
@@ -123,6 +124,17 @@ def test_a_resumed_run_starts_at_its_checkpoint(data: Path, tmp_path: Path, monk
         except Crash:
             continue
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10, 11, 12]
+
+
+def test_best_weights_that_are_ahead_of_the_checkpoint_are_not_forgotten(data: Path, tmp_path: Path) -> None:
+    """Where a device does not repeat itself, those weights could not be had again."""
+    out = tmp_path / "out"
+    run(recipe(), data, out)
+    (out / "result.json").unlink()
+    tensors = load_file(out / "best.safetensors")
+    row = {"step": 13, "seconds": 1.0, "loss": 1.0, "rate": 1.0, "dice": 0.99}
+    save_file(tensors, out / "best.safetensors", metadata={"validation": json.dumps(row)})
+    assert run(recipe(), data, out, resume=True)["best"] == row
 
 
 def test_what_a_killed_run_had_begun_to_write_is_removed(data: Path, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """A run: what it leaves behind, that it learns, that it can be repeated, and what it refuses."""
 
 import json
+import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from ranp.recipes import build_network
 from ranp.runs import _loop
 from ranp.runs._folder import claimed
 from ranp.runs._loop import make_optimizer
+from ranp.runs._pruning import _batches
 from ranp.runs._train import run_recipe
 from tiny_runs import curve, recipe, run, same_outcome
 
@@ -114,6 +118,32 @@ def test_same_seed_same_run_and_another_seed_another(finished: Finished, data: P
     assert not same_outcome(finished[0], tmp_path / "other")
 
 
+def test_scoring_sees_the_same_batches_in_every_run_of_a_seed(data: Path) -> None:
+    opened = recipe().data_set().open(data)
+    one_process = SimpleNamespace(global_rank=0, world_size=1)
+
+    def batches(**changes: Any) -> list[torch.Tensor]:
+        return [inputs for inputs, _ in _batches(recipe(**changes), opened, one_process)]
+
+    torch.manual_seed(5)
+    first = batches()
+    torch.manual_seed(6)
+    again, other, all_of_them = batches(), batches(seed=1), batches(pruning__batches="all", pruning__batch=3)
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
+    assert [len(batch) for batch in first] == [2, 2]
+    assert [len(batch) for batch in all_of_them] == [3, 3]  # 4 samples: the second batch begins the next pass
+
+
+def test_stable_scoring_says_what_it_saw(data: Path, tmp_path: Path) -> None:
+    chosen = recipe(pruning__batches="stable", pruning__batch=1, pruning__stability=0.01, training__steps=1)
+    result = run(chosen, data, tmp_path / "out")
+    assert result["scoring_batches"] == 2
+    ((count, correlation),) = result["scoring_stability"]
+    assert count == 2
+    assert 0.01 <= correlation <= 1
+
+
 def test_loader_processes_change_nothing(finished: Finished, data: Path, tmp_path: Path) -> None:
     run(recipe(training__workers=2), data, tmp_path / "out")
     assert same_outcome(finished[0], tmp_path / "out")
@@ -186,10 +216,38 @@ def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> No
         run(recipe(), data, tmp_path, resume=True)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_two_processes_cannot_train_in_one_folder(finished: Finished, data: Path) -> None:
     plain = recipe().model_dump(mode="json")
-    with claimed(finished[0], plain, resume=True), pytest.raises(ArtifactError, match="another process"):
-        run(recipe(), data, finished[0], resume=True)
+    with claimed(finished[0], plain, resume=True):
+        child = os.fork()
+        if not child:
+            try:
+                run(recipe(), data, finished[0], resume=True)
+            except ArtifactError as error:
+                os._exit(7 if "another process" in str(error) else 1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_processes_that_outlive_a_run_do_not_hold_its_folder(finished: Finished) -> None:
+    """Loader processes notice only after a while that the run was killed."""
+    plain = recipe().model_dump(mode="json")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        with claimed(finished[0], plain, resume=True):
+            if not os.fork():
+                os.read(reading, 1)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        os.waitpid(child, 0)
+        with claimed(finished[0], plain, resume=True):
+            pass
+    finally:
+        os.write(writing, b"x")
 
 
 def test_what_cannot_be_is_said_before_any_training(data: Path, tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ def _locked(folder: RunFolder) -> Iterator[None]:
         return
     with (folder.path / LOCK).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not `flock`: loader processes would hold that lock, too, and they outlive a run that is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ArtifactError(
                 str(folder.path), got="a run that another process trains", expected="a run that nobody trains now"
