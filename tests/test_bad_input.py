@@ -84,7 +84,7 @@ BAD: dict[str, tuple[dict[str, Any], type[RanpError], str]] = {
     "an unknown criterion": (
         {"criterion": "rapn-f"},
         InputError,
-        "^criterion: got 'rapn-f'; expected a known criterion; did you mean 'ranp-f'.*known: layerwise",
+        "^criterion: got 'rapn-f'; expected a known criterion; did you mean 'ranp-f'.*known: constant",
     ),
     "an unknown reading": (
         {"importance": "neurons"},

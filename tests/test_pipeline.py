@@ -43,7 +43,7 @@ def test_every_criterion_end_to_end(criterion: str, importance: Any) -> None:
     whats = [what for what, *_ in told]
     assert [w for i, w in enumerate(whats) if whats.index(w) == i] == [
         "tracing",
-        *(["scoring"] if criterion != "random" else []),
+        *(["scoring"] if CRITERIA[criterion].importance else []),
         "allocating",
         "verifying",
         "applying",

@@ -57,6 +57,7 @@ def prune(
     round_to: int = 1,
     weights: Weights = "keep",
     step: Step | None = None,
+    until: float | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
     """Prune a model once, before training.
@@ -64,10 +65,11 @@ def prune(
     Args:
         model: Any convolutional network; it is left exactly as it was.
         example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments); costs are counted at its shape.
-        batches: Yields `(inputs, targets)`; all of it is used for scoring.
+        batches: Yields `(inputs, targets)`; all of it is used for scoring, unless `until` is given.
         loss_fn: From `(outputs, targets)` to a scalar.
         budget: What the pruned model may cost.
-        criterion: `random`, `layerwise`, `vanilla`, `weighted`, `ranp-f`, `ranp-m` or `snip`.
+        criterion: `random`, `layerwise`, `vanilla`, `weighted`, `ranp-f`, `ranp-m` or `snip`; or, without regard to
+            the data, `uniform` (every group narrower by one factor) or `constant` (all groups of one width).
         importance: `parameter` or `neuron`; see `ranp.score`.
         lam: Weight of the resource term of `ranp-f` and `ranp-m`.
         seed: Seed of whatever is random.
@@ -75,6 +77,7 @@ def prune(
         round_to: Round widths down to multiples of this.
         weights: `keep` the surviving weights, or draw them anew by `glorot` or `orthogonal`.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
+        until: Score no more batches once the ranking has become stable; see `ranp.score`.
         progress: Called with (what, done, total).
 
     Returns:
@@ -111,6 +114,7 @@ def prune(
             lam=lam,
             seed=seed,
             step=step,
+            until=until,
             progress=progress,
         )
     with clock("allocating"):

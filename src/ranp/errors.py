@@ -38,6 +38,26 @@ class ArtifactError(RanpError, ValueError):
     """A saved artifact that is damaged, truncated, hostile or in the way."""
 
 
+class DataError(RanpError, ValueError):
+    """A data set with a file that is missing or damaged.
+
+    A data loader passes an error of its worker processes on as one text; the text alone makes the error again.
+
+    Example:
+        >>> print(DataError("a.nii.gz", got="no file", expected="a volume"))
+        a.nii.gz: got no file; expected a volume
+        >>> print(DataError("raised in worker process 0: a.nii.gz: got no file"))
+        raised in worker process 0: a.nii.gz: got no file
+    """
+
+    def __init__(self, where: str, *, got: str = "", expected: str = "", hint: str = "") -> None:
+        if got:
+            super().__init__(where, got=got, expected=expected, hint=hint)
+        else:
+            Exception.__init__(self, where)
+            self.where = where
+
+
 class VerificationError(RanpError, RuntimeError):
     """The pruned model does not compute what the plan says it computes."""
 

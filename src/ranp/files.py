@@ -60,10 +60,17 @@ def refuse_existing(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON at once or not at all, with nothing that JSON does not know."""
-    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file at once or not at all; what was there stays until the new file is whole and on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -18,6 +18,8 @@ class Scores:
         stages: For each step of the criterion, in order, the neurons' scores by layer, each of shape (neurons,).
         channels: Score of every channel of the graph, added up over the layers that produce it: shape (channels,).
         batches: Number of batches seen.
+        stability: Rank correlation of the channels' scores over n batches and over the first half of them, as pairs
+            (n, correlation) for n = 2, 4, 8, ...; in several processes none.
     """
 
     criterion: str
@@ -27,3 +29,4 @@ class Scores:
     stages: Mapping[str, Mapping[str, Floats]]
     channels: Floats
     batches: int
+    stability: tuple[tuple[int, float], ...] = ()

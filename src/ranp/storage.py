@@ -81,7 +81,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     """
     plan = load_plan(folder)
     small = apply(model, plan)
-    _fill(small, Path(folder) / "weights.safetensors")
+    read_weights(small, Path(folder) / "weights.safetensors")
     return small
 
 
@@ -135,7 +135,12 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _fill(model: nn.Module, path: Path) -> None:
+def read_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model, in place, with the parameters and buffers of a safetensors file.
+
+    Raises:
+        ArtifactError: The file cannot be read, or was written of another model.
+    """
     tensors = named_tensors(model)
     try:
         with safe_open(path, framework="pt") as stored:

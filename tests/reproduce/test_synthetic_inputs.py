@@ -4,16 +4,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from ranp.data.synthetic import (
-    CORE,
-    EMPTY,
-    ENHANCING,
-    OEDEMA,
-    PARTS,
-    brain_tumour,
-    draw_batches,
-    sparse_shape,
-)
+from ranp.data.brats18 import CORE, ENHANCING, OEDEMA
+from ranp.data.shapenet import EMPTY, PARTS
+from ranp.data.synthetic import brain_tumour, draw_batches, sparse_shape
 
 
 @pytest.mark.parametrize("draw", [sparse_shape, lambda g: brain_tumour(g, size=32, crop=20)])

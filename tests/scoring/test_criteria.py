@@ -74,6 +74,8 @@ def test_default_lambda_and_stages_of_the_others() -> None:
     found = {name: ranp.score(model, graph, batches, F.mse_loss, criterion=name) for name in CRITERIA}
     assert {name: scores.lam for name, scores in found.items() if scores.lam} == {"ranp-f": 11.0, "ranp-m": 11.0}
     assert {name: list(scores.stages) for name, scores in found.items()} == {
+        "uniform": [],
+        "constant": [],
         "random": [],
         "layerwise": ["importance"],
         "vanilla": ["importance"],
@@ -93,6 +95,15 @@ def test_layerwise_ranks_within_groups() -> None:
     for part, width in ((slice(0, 4), 4), (slice(4, 10), 6)):
         best_first = np.argsort(-vanilla[part])
         np.testing.assert_allclose(layerwise[part][best_first], 1 - np.arange(width) / width)
+
+
+def test_uniform_and_constant_widths_by_hand() -> None:
+    model, graph, _ = network()  # groups of 4 and of 6 channels
+    for criterion, sparsity, expected in (("uniform", 5 / 12, [2, 3]), ("constant", 2 / 12, [4, 4])):
+        scores = ranp.score(model, graph, [], criterion=criterion)
+        plan = ranp.allocate(graph, scores, ranp.Budget(sparsity=sparsity))
+        assert [len(kept) for kept in plan.keep.values()] == expected
+        assert all(kept == tuple(range(len(kept))) for kept in plan.keep.values())
 
 
 def test_random_needs_no_batches_and_follows_its_seed() -> None:

@@ -5,21 +5,13 @@ BraTS'18, moving discs for UCF101. Every draw comes from the generator given; to
 """
 
 from collections.abc import Callable
-from itertools import accumulate
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-EMPTY = -100
-"""Label of voxels without a part: the value that `torch.nn.functional.cross_entropy` ignores."""
-
-PARTS = (4, 2, 2, 4, 4, 3, 3, 2, 4, 2, 6, 2, 3, 3, 3, 3)
-"""Parts of each of ShapeNet's 16 categories; their 50 ids are numbered through."""
-
-MODALITIES = 4
-CORE, OEDEMA, ENHANCING = 1, 2, 4
-"""Tumour labels as in BraTS'18, where label 3 does not occur and 0 is everything else."""
+from ranp.data.brats18 import CORE, ENHANCING, MODALITIES, OEDEMA
+from ranp.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelise
 
 
 def draw_batches(
@@ -59,15 +51,14 @@ def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tu
 
     Returns:
         Occupancy `(1, size, size, size)` of zeros and ones, and part ids 0 to 49 `(size, size, size)`
-        with `EMPTY` at voxels without a point.
+        with `shapenet.EMPTY` at voxels without a point.
 
     Example:
         >>> occupancy, parts = sparse_shape(torch.Generator().manual_seed(0), size=32)
-        >>> bool(((parts == EMPTY) == (occupancy[0] == 0)).all())
+        >>> bool(((parts == -100) == (occupancy[0] == 0)).all())
         True
     """
     category = int(torch.randint(len(PARTS), (), generator=generator))
-    first_id = list(accumulate(PARTS, initial=0))[category]
     clouds: list[Tensor] = []
     for _ in range(PARTS[category]):
         part = _surface(points // PARTS[category], generator)
@@ -76,16 +67,8 @@ def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tu
         if torch.rand((), generator=generator) < 0.5:
             part[::2, 0] *= -1
         clouds.append(part)
-    cloud = torch.cat(clouds)
-    cloud = cloud - (cloud.amax(0) + cloud.amin(0)) / 2
-    cloud = cloud / cloud.norm(dim=1).max()
-    voxels = ((cloud + 1) * (size / 2)).long().clamp(0, size - 1)
-    ids = torch.cat([torch.full((len(part),), first_id + i) for i, part in enumerate(clouds)])
-    parts = torch.full((size**3,), EMPTY)
-    # Where parts meet in a voxel the largest id wins: unlike the last, it depends on no order of writing.
-    parts.scatter_reduce_(0, voxels @ torch.tensor([size * size, size, 1]), ids, "amax")
-    parts = parts.view(size, size, size)
-    return (parts != EMPTY).float()[None], parts
+    ids = torch.cat([torch.full((len(part),), FIRST_PART[category] + i) for i, part in enumerate(clouds)])
+    return voxelise(into_unit_sphere(torch.cat(clouds)), ids, size)
 
 
 def _surface(points: int, generator: Generator) -> Tensor:
@@ -179,10 +162,10 @@ def _modalities(brain: Tensor, labels: Tensor, generator: Generator) -> Tensor:
     size = len(brain)
     folds = _smooth_fields(1, size, 16, generator)[0] + 0.5 * _smooth_fields(1, size, 32, generator)[0]
     tissue = (folds > -0.3).long() + (folds > 0.5).long()  # fluid, grey and white matter
-    brightness = _between(-1, 1, (MODALITIES, 3 + ENHANCING), generator)
+    brightness = _between(-1, 1, (len(MODALITIES), 3 + ENHANCING), generator)
     image = 3 + brightness[:, torch.where(labels > 0, 2 + labels, tissue)]
     # Coils receive unevenly: a bias over the whole head.
-    image = (image + 0.3 * _smooth_fields(MODALITIES, size, 6, generator)) * brain
+    image = (image + 0.3 * _smooth_fields(len(MODALITIES), size, 6, generator)) * brain
     std, mean = torch.std_mean(image[:, brain], dim=1)
     return (image - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1)
 

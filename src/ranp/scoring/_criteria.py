@@ -14,6 +14,8 @@ from ranp.scoring._loss import Progress, Step, step_of
 from ranp.scoring._neuron import neuron_importance
 from ranp.scoring._parameter import Reduction, parameter_importance
 from ranp.scoring._reweighting import equalise, favour_cheap
+from ranp.scoring._stability import Ranking
+from ranp.scoring._together import several
 
 Importance: TypeAlias = Literal["parameter", "neuron"]
 Layers: TypeAlias = Mapping[str, Floats]
@@ -76,7 +78,25 @@ def draw(graph: ChannelGraph, channels: Floats, random: np.random.Generator) -> 
     return random.random(len(channels))
 
 
+def evenly(graph: ChannelGraph, channels: Floats, random: np.random.Generator) -> Floats:
+    """Scores by place within the group: every group becomes narrower by the same factor, whatever the data."""
+    return 1 - _place(graph) / graph.widths[graph.group_of]
+
+
+def level(graph: ChannelGraph, channels: Floats, random: np.random.Generator) -> Floats:
+    """Scores by place alone: every group ends up at one width, or at its own where that is less."""
+    return -_place(graph)
+
+
+def _place(graph: ChannelGraph) -> Floats:
+    """Number of every channel within its group."""
+    place = np.arange(len(graph.group_of)) - graph.offsets[graph.group_of]
+    return place.astype(np.float64)
+
+
 CRITERIA: dict[str, Criterion] = {
+    "uniform": Criterion(lambda graph, importance, lam: {}, importance=False, finish=evenly),
+    "constant": Criterion(lambda graph, importance, lam: {}, importance=False, finish=level),
     "random": Criterion(lambda graph, importance, lam: {}, importance=False, finish=draw),
     "layerwise": Criterion(vanilla, finish=rank_within),
     "vanilla": Criterion(vanilla),
@@ -100,12 +120,16 @@ def score(
     seed: int = 0,
     reduce: Reduction = "sum",
     step: Step | None = None,
+    until: float | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score every neuron of a model once, before training.
 
     The model runs in training mode with the biases of its layers at zero; afterwards its mode, weights, buffers,
     gradients and the state of the random number generators are as they were.
+
+    Where torch's default process group is initialised (under torchrun, say), every process scores its own batches, at
+    least one, and all get the scores of all batches; only dropout differs from what one process would draw.
 
     Args:
         model: The model that was traced.
@@ -120,6 +144,8 @@ def score(
         seed: Seed of whatever is random (dropout while scoring, the criterion `random`).
         reduce: For `parameter`: sum, mean or max over a neuron's weights.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
+        until: Use no more batches once the scores of n batches and those of their first half have at least this rank
+            correlation, for n = 2, 4, 8, ...; all if not given.
         progress: Called with ("scoring", batches done, batches in all or 0 where unknown).
 
     Returns:
@@ -146,13 +172,17 @@ def score(
     lam = DEFAULT_LAMBDA if lam is None else lam
     found: dict[str, Floats] = {}
     seen = 0
+    stability: tuple[tuple[int, float], ...] = ()
     if chosen.importance:
         run = step_of(step, loss_fn)
+        ranking = _ranking(chosen, graph, lam, until)
+        watched: dict[str, Any] = {"seed": seed, "progress": progress, "ranking": ranking}
         if importance == "neuron" and chosen.reduce is None:
-            found, seen = neuron_importance(model, graph, batches, run, seed=seed, progress=progress)
+            found, seen = neuron_importance(model, graph, batches, run, **watched)
         else:
             how = chosen.reduce or reduce
-            found, seen = parameter_importance(model, graph, batches, run, how, seed=seed, progress=progress)
+            found, seen = parameter_importance(model, graph, batches, run, how, **watched)
+        stability = () if ranking is None else tuple(ranking.seen)
     stages = chosen.stages(graph, found, lam)
     last = list(stages.values())[-1] if stages else {}
     channels = _combine(graph, last, chosen.combine)
@@ -167,7 +197,23 @@ def score(
         stages=stages,
         channels=channels,
         batches=seen,
+        stability=stability,
     )
+
+
+def _ranking(chosen: Criterion, graph: ChannelGraph, lam: float, until: float | None) -> Ranking | None:
+    """Watches the ranking of channels while batches are scored; several processes cannot, since each sees its own."""
+    if until is not None and not 0 < until <= 1:
+        raise InputError("until", got=str(until), expected="a rank correlation in (0, 1]", hint="for example 0.99")
+    if several():
+        if until is not None:
+            raise InputError("until", got=f"{until} in several processes", expected="None there", hint="score in one")
+        return None
+
+    def channels(importance: Layers) -> Floats:
+        return _combine(graph, list(chosen.stages(graph, importance, lam).values())[-1], chosen.combine)
+
+    return Ranking(channels, until)
 
 
 def _combine(graph: ChannelGraph, layers: Layers, how: Literal["sum", "max"]) -> Floats:

@@ -12,6 +12,8 @@ from torch.overrides import TorchFunctionMode
 from ranp.errors import InputError
 from ranp.graph import ChannelGraph, Floats, Layer
 from ranp.scoring._loss import Progress, Step, losses, prepared
+from ranp.scoring._stability import Ranking
+from ranp.scoring._together import add_up
 
 # Functions that read channels, and the dimension along which they do, counted from the end.
 _READERS: Mapping[Any, int] = {
@@ -36,6 +38,7 @@ def neuron_importance(
     *,
     seed: int,
     progress: Progress | None,
+    ranking: Ranking | None = None,
 ) -> tuple[dict[str, Floats], int]:
     """Importance of every neuron by a gate on its channel (Xu et al., RANP, 3DV 2020).
 
@@ -50,15 +53,26 @@ def neuron_importance(
         For each layer an array of shape (neurons,), and the number of batches.
     """
     gates = _Gates(model, graph)
+    totals: dict[str, Tensor] = {}
     seen = 0
+
+    def average() -> dict[str, Floats]:
+        signed = {name: total.cpu().numpy() / seen for name, total in totals.items()}
+        channels = _by_channel(graph, signed)
+        return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}
+
     with prepared(model, graph, set(), seed), gates:
         for loss in losses(model, batches, gates.checked(step), progress):
             _backward(loss)
+            for name, ones in gates.ones.items():
+                if ones.grad is not None:
+                    gradient, ones.grad = ones.grad.double(), None
+                    totals[name] = totals.get(name, torch.zeros_like(gradient)) + gradient
             seen += 1
-    gradients = {name: ones.grad for name, ones in gates.ones.items() if ones.grad is not None}
-    signed = {name: gradient.double().cpu().numpy() / seen for name, gradient in gradients.items()}
-    channels = _by_channel(graph, signed)
-    return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}, seen
+            if ranking is not None and ranking.enough(seen, average):
+                break
+    totals, seen = add_up(totals, seen)
+    return average(), seen
 
 
 def _backward(loss: Tensor) -> None:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from ranp.graph import ChannelGraph, Floats, Layer
 from ranp.scoring._loss import Progress, Step, losses, prepared
+from ranp.scoring._stability import Ranking
+from ranp.scoring._together import add_up
 
 Reduction: TypeAlias = Literal["sum", "mean", "max"]
 
@@ -21,6 +23,7 @@ def parameter_importance(
     *,
     seed: int,
     progress: Progress | None,
+    ranking: Ranking | None = None,
 ) -> tuple[dict[str, Floats], int]:
     """Importance of every neuron by its weights (Lee et al., SNIP, ICLR 2019; Xu et al., RANP, 3DV 2020).
 
@@ -46,6 +49,12 @@ def parameter_importance(
 
         return collect
 
+    def average() -> dict[str, Floats]:
+        return {
+            layer.name: _finish(totals.get(layer.name), parameters[layer.weight], layer, reduce, seen)
+            for layer in graph.layers
+        }
+
     with prepared(model, graph, set(layers), seed):
         handles = [
             parameters[name].register_post_accumulate_grad_hook(collector(layer)) for name, layer in layers.items()
@@ -54,13 +63,13 @@ def parameter_importance(
             for loss in losses(model, batches, step, progress):
                 loss.backward()
                 seen += 1
+                if ranking is not None and ranking.enough(seen, average):
+                    break
         finally:
             for handle in handles:
                 handle.remove()
-    return {
-        layer.name: _finish(totals.get(layer.name), parameters[layer.weight], layer, reduce, seen)
-        for layer in graph.layers
-    }, seen
+    totals, seen = add_up(totals, seen)
+    return average(), seen
 
 
 def per_neuron(values: Tensor, layer: Layer, reduce: Reduction) -> Tensor:

@@ -1,0 +1,315 @@
+"""What all data sets have in common: find the samples, read one, check them all, open them for training."""
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from ranp.errors import DataError, InputError, RanpError
+
+Sample = tuple[Tensor, Tensor]
+"""Inputs and targets."""
+
+Model = Callable[[Tensor], Tensor]
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+IGNORED = -100
+"""The target that `torch.nn.functional.cross_entropy` ignores by default."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file or folder of a data set.
+
+    Attributes:
+        path: The file or folder.
+        got: What is wrong with it.
+        expected: What should be there.
+        hint: What to do about it.
+
+    Example:
+        >>> print(Problem(Path("a.pts"), "no file", "points", "unpack the archive again"))
+        a.pts: got no file; expected points; unpack the archive again
+    """
+
+    path: Path
+    got: str
+    expected: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return str(self.error())
+
+    def error(self) -> DataError:
+        """The same as an exception."""
+        return DataError(str(self.path), got=self.got, expected=self.expected, hint=self.hint)
+
+
+Report = Callable[[Problem], object]
+"""Takes the problems that reading comes upon: `fail`, to stop at the first, or a list's `append`."""
+
+
+def fail(problem: Problem) -> NoReturn:
+    """Raise the problem as an error.
+
+    Raises:
+        DataError: Always.
+    """
+    raise problem.error()
+
+
+class Found(Protocol):
+    """A sample that is known by its files, not yet read."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the sample."""
+
+
+class Metric(Protocol):
+    """Figures that add up over batches, as those of torchmetrics do; in all of them higher is better."""
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add one batch: outputs of `Opened.predict` and the targets beside its inputs."""
+
+    def compute(self) -> dict[str, Any]:
+        """Named figures over all batches so far."""
+
+    def reset(self) -> None:
+        """Forget all batches."""
+
+    def to(self, device: Any) -> Any:
+        """Move the sums to a device."""
+
+
+def forward(model: Model, inputs: Tensor) -> Tensor:
+    """Predict in the plain way: call the model once."""
+    return model(inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A data set that is ready to train with: two parts and what a training loop must know about them.
+
+    Draws of `train` (crops, flips) come from torch's global random state, which a `DataLoader` seeds anew in each
+    of its worker processes.
+
+    Attributes:
+        train: Gives `(inputs, targets)`, each time drawn anew; all of one shape.
+        evaluation: Gives `(inputs, targets)`, always the same.
+        input_shape: Of the inputs of `train`, `(C, D, H, W)`.
+        class_names: Of every output channel of a model; a target is an index into them.
+        metric: Makes an empty metric.
+        headline: The figure of the metric to judge a model by; higher is better.
+        predict: Outputs for a batch of `evaluation`, of a model in evaluation mode.
+        ignore_index: Target that the loss must leave out.
+        evaluation_batch: Largest batch that `evaluation` can be stacked in; None if there is no limit.
+        skipped: Problems for which samples were left out.
+    """
+
+    train: Dataset[Sample]
+    evaluation: Dataset[Sample]
+    input_shape: tuple[int, int, int, int]
+    class_names: tuple[str, ...]
+    metric: Callable[[], Metric]
+    headline: str
+    predict: Callable[[Model, Tensor], Tensor] = forward
+    ignore_index: int = IGNORED
+    evaluation_batch: int | None = None
+    skipped: tuple[Problem, ...] = ()
+
+    @property
+    def in_channels(self) -> int:
+        """Input channels of a model for this data."""
+        return self.input_shape[0]
+
+    @property
+    def classes(self) -> int:
+        """Output channels of a model for this data."""
+        return len(self.class_names)
+
+
+S = TypeVar("S", bound=Found)
+
+
+class DataSet(ABC, Generic[S]):
+    """A kind of data set: a frozen dataclass of settings that knows one layout of files.
+
+    A new kind says how samples are found, read and made ready, and how a small folder of them is written; checking and
+    opening follow from that.
+    """
+
+    # Where pydantic makes one of a recipe, a misspelt setting is an error, not ignored.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    @abstractmethod
+    def find(self, folder: Path, report: Report) -> tuple[list[S], list[S]]:
+        """Samples for training and for evaluation, without reading them; reports what the layout lacks."""
+
+    @abstractmethod
+    def read(self, sample: S, report: Report) -> Any:
+        """Read a sample to its end and report all that is wrong with it; None if it is of no use."""
+
+    @abstractmethod
+    def prepare(self, folder: Path, train: list[S], evaluation: list[S], progress: Progress) -> Opened:
+        """Make found samples ready for training."""
+
+    @abstractmethod
+    def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
+        """Write a small data set of this layout that can be learned.
+
+        Args:
+            folder: A path where nothing is yet.
+            count: How many samples; of which kind, each data set says.
+            seed: Of all that is drawn; the same seed writes the same samples.
+
+        Raises:
+            ArtifactError: The folder exists already, or cannot be written.
+        """
+
+    def check(self, folder: Path | str, progress: Progress | None = None) -> list[Problem]:
+        """Read every file and list what is missing or damaged.
+
+        Args:
+            folder: Of the data set.
+            progress: Told after every sample.
+
+        Returns:
+            One problem for each fault; none if all is well.
+        """
+        problems: list[Problem] = []
+        train, evaluation = self.find(Path(folder), problems.append)
+        total = len(train) + len(evaluation)
+        if not total and not problems:
+            problems.append(_empty(Path(folder)))
+        for done, sample in enumerate(chain(train, evaluation), start=1):
+            self.read(sample, problems.append)
+            if progress:
+                progress("check files", done, total)
+        return problems
+
+    def open(self, folder: Path | str, *, skip_damaged: bool = False, progress: Progress | None = None) -> Opened:
+        """Open a folder for training and evaluation.
+
+        Args:
+            folder: Of the data set.
+            skip_damaged: Check every file first and leave out the samples that have a problem.
+            progress: Told of files that are read, where that takes long.
+
+        Returns:
+            Both parts, and what a training loop must know about them.
+
+        Raises:
+            DataError: A file is missing or damaged. One that cannot be read to its end is found when its sample is
+                asked for, if it is not read now.
+        """
+        folder, progress = Path(folder), progress or _quiet
+        skipped = self.check(folder, progress) if skip_damaged else []
+        damaged = {problem.path for problem in skipped}
+        parts: list[list[S]] = []
+        for found in self.find(folder, _ignore if skip_damaged else fail):
+            kept = [sample for sample in found if damaged.isdisjoint(sample.files)]
+            for path in (path for sample in kept for path in sample.files):
+                is_there(path, fail)
+            if not kept:
+                raise (skipped[0] if skipped else _empty(folder)).error()
+            parts.append(kept)
+        train, evaluation = parts
+        return replace(self.prepare(folder, train, evaluation, progress), skipped=tuple(skipped))
+
+
+def _quiet(what: str, done: int, total: int) -> None:
+    pass
+
+
+def _ignore(problem: Problem) -> None:
+    pass
+
+
+def _empty(folder: Path) -> Problem:
+    return Problem(folder, "too few samples", "samples both for training and for evaluation", "look at the folder")
+
+
+def is_there(path: Path, report: Report, hint: str = "copy or unpack the data set again") -> bool:
+    """Whether a file exists; reports it otherwise."""
+    if path.is_file():
+        return True
+    report(Problem(path, "no file", "a file", hint))
+    return False
+
+
+def shares(names: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
+    """Split names at random, in the same way whenever names and seed are the same.
+
+    Args:
+        names: What to split, in any order.
+        share: Fraction that goes into the second part: at least one name, and never all.
+        seed: Of the draw.
+
+    Returns:
+        The two parts, each in order.
+
+    Raises:
+        InputError: The share is not within (0, 1).
+
+    Example:
+        >>> first, second = shares(["d", "a", "c", "b"], 0.25, seed=0)
+        >>> sorted(first + second), len(second)
+        (['a', 'b', 'c', 'd'], 1)
+    """
+    if not 0 < share < 1:
+        raise InputError("validation", got=f"a share of {share}", expected="a fraction between 0 and 1")
+    ordered = sorted(names)
+    order = torch.randperm(len(ordered), generator=Generator().manual_seed(seed)).tolist()
+    count = min(max(1, math.floor(len(ordered) * share + 0.5)), len(ordered) - 1)
+    second = {ordered[index] for index in order[: max(count, 0)]}
+    return [name for name in ordered if name not in second], sorted(second)
+
+
+def at_least_one(**settings: int | Sequence[int]) -> None:
+    """Refuse sizes and counts of nothing.
+
+    Raises:
+        InputError: One of the settings is, or holds, a number below 1.
+    """
+    for name, setting in settings.items():
+        if min([setting] if isinstance(setting, int) else setting) < 1:
+            raise InputError(name, got=str(setting), expected="at least 1")
+
+
+def drawn_generator() -> Generator:
+    """A generator of one sample's draws, seeded from torch's global random state."""
+    return Generator().manual_seed(drawn_seed())
+
+
+def drawn_seed() -> int:
+    """A seed for one sample's draws from torch's global random state, which moves on."""
+    return int(torch.randint(2**31, ()))
+
+
+def need(module: str, where: str = "data") -> Any:
+    """Import a module of an optional package.
+
+    Args:
+        module: Its full name.
+        where: What needs it, for the message.
+
+    Raises:
+        RanpError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise RanpError(
+            where, got=f"no package {package} ({error})", expected=package, hint="run: pip install 'ranp[train]'"
+        ) from error

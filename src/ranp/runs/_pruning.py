@@ -1,0 +1,123 @@
+"""The first stage of a run: the smaller network, decided once and kept."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import ranp
+from ranp.data import Opened, Progress
+from ranp.files import write_json
+from ranp.recipes import Recipe, build_network
+from ranp.runs._folder import RunFolder, read_json
+from ranp.scores import Scores
+from ranp.storage import load_plan
+from ranp.training import Stream, length, objective, seed_of, stream_loader
+
+FORMAT = "ranp-pruning"
+
+
+def network_of(recipe: Recipe, opened: Opened) -> nn.Module:
+    """The full network for a data set."""
+    return build_network(recipe.network, opened.in_channels, opened.classes, seed=recipe.seed)
+
+
+def pruned_network(
+    folder: RunFolder, recipe: Recipe, data: Path, opened: Opened, *, fabric: Any, tell: Progress
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The pruned network with its initial weights: read if it has been made, else made and written.
+
+    Args:
+        folder: Of the run.
+        recipe: Of the run.
+        data: Folder of the data set.
+        opened: The data set, as training sees it.
+        fabric: Gives the device and the processes; each scores its share of the batches, the first one writes.
+        tell: Told of progress.
+
+    Returns:
+        The network, on the CPU, and what is known of it (see `RunFolder.pruning`).
+    """
+    full = network_of(recipe, opened)
+    made = folder.plan.exists()
+    fabric.barrier()  # No process may write before all have looked.
+    if made:
+        return ranp.load(folder.plan, full), read_json(folder.pruning, FORMAT)
+    begin = time.perf_counter()
+    if recipe.pruning.plan is not None:
+        small, plan, scores = *_taken_over(full, recipe), None
+    else:
+        small, plan, scores = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
+    small, full = small.cpu(), full.cpu()
+    example = torch.zeros(1, *opened.input_shape)
+    facts = {
+        "format": FORMAT,
+        "version": 1,
+        "method": recipe.pruning.method if recipe.pruning.plan is None else f"plan ({plan.criterion})",
+        "batches": 0 if scores is None else scores.batches,
+        "stability": [] if scores is None else [list(entry) for entry in scores.stability],
+        "seconds": time.perf_counter() - begin,
+        # Pruning may have seen smaller samples: these are the costs of one that training sees.
+        "cost": asdict(ranp.trace(small, example).cost()),
+        "full_cost": asdict(ranp.trace(full, example).cost()),
+        "widths": dict(plan.widths),
+    }
+    if fabric.is_global_zero:
+        write_json(folder.pruning, facts)
+        # Last: its presence says that all of pruning is done.
+        ranp.save(small, plan, folder.plan)
+    return small, facts
+
+
+def _taken_over(full: nn.Module, recipe: Recipe) -> tuple[nn.Module, ranp.Plan]:
+    assert recipe.pruning.plan is not None
+    plan = load_plan(recipe.pruning.plan)
+    return ranp.apply(full, plan, weights=recipe.pruning.weights, seed=recipe.seed), plan
+
+
+def _decide(
+    full: nn.Module, recipe: Recipe, data: Path, opened: Opened, fabric: Any, tell: Progress
+) -> tuple[nn.Module, ranp.Plan, Scores]:
+    """Prune by the recipe; the full network, too, gets a plan: to keep everything."""
+    pruning = recipe.pruning
+    whole = pruning.method == "none"
+    shown = recipe.data_set(pruning.data).open(data, progress=tell) if pruning.data else opened
+    assert whole or pruning.budget is not None
+    found = ranp.prune(
+        full,
+        torch.zeros(1, *shown.input_shape, device=next(full.parameters()).device),
+        _batches(recipe, shown, fabric),
+        objective(recipe.training.loss, shown.ignore_index),
+        budget=ranp.Budget(macs=1.0) if whole or pruning.budget is None else pruning.budget.budget(),
+        criterion="uniform" if whole else pruning.method,
+        importance=pruning.importance,
+        lam=pruning.lam,
+        seed=recipe.seed,
+        min_width=pruning.min_width,
+        round_to=pruning.round_to,
+        weights=pruning.weights,
+        until=pruning.stability if pruning.batches == "stable" else None,
+        progress=tell,
+    )
+    return found.model, found.plan, found.scores
+
+
+def _batches(recipe: Recipe, opened: Opened, fabric: Any) -> Any:
+    """This process's share of the batches to score with, the same in every run of the same seed."""
+    pruning, count = recipe.pruning, length(opened.train)
+    batch = pruning.batch or recipe.training.batch
+    asked = pruning.batches if isinstance(pruning.batches, int) else -(-count // batch)
+    rank, world = fabric.global_rank, fabric.world_size
+    stream = Stream(
+        count,
+        batch,
+        seed=seed_of(recipe.seed, "scoring"),
+        start=0,
+        stop=len(range(rank, asked, world)),
+        rank=rank,
+        world=world,
+    )
+    return stream_loader(opened.train, stream, workers=recipe.training.workers, pin=False)

@@ -1,0 +1,69 @@
+"""Whether more batches would still change which channels rank above which."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ranp.graph import Floats
+
+
+class Ranking:
+    """Compares the scores of n batches with those of the first half of them, for n = 2, 4, 8, ...
+
+    Averages over n and n + 1 batches are alike whatever the data, once n is large; those over n and n / 2 are not.
+
+    Args:
+        score: Scores of channels, of the layers' importance.
+        until: Rank correlation from which on more batches are not needed; None if all are wanted.
+
+    Attributes:
+        seen: For every comparison the number of batches and the rank correlation.
+
+    Example:
+        >>> ranking = Ranking(lambda layers: layers["a"], until=0.9)
+        >>> [ranking.enough(n, lambda: {"a": np.array(scores)}) for n, scores in ((1, [1, 2, 3]), (2, [1.5, 2, 9]))]
+        [False, True]
+        >>> ranking.seen
+        [(2, 1.0)]
+    """
+
+    def __init__(self, score: Callable[[Mapping[str, Floats]], Floats], until: float | None) -> None:
+        self.score, self.until = score, until
+        self.seen: list[tuple[int, float]] = []
+        self._before: Floats | None = None
+
+    def enough(self, batches: int, averages: Callable[[], Mapping[str, Floats]]) -> bool:
+        """Compare, where it is time to; tell whether the ranking is stable.
+
+        Args:
+            batches: Seen so far.
+            averages: Gives the layers' importance over these batches.
+        """
+        if batches & (batches - 1):
+            return False
+        scores, before = self.score(averages()), self._before
+        self._before = scores
+        if before is None:
+            return False
+        self.seen.append((batches, rank_correlation(before, scores)))
+        return self.until is not None and self.seen[-1][1] >= self.until
+
+
+def rank_correlation(first: Floats, second: Floats) -> float:
+    """Spearman's rank correlation; equal values share their mean rank, and 1 where nothing can be ranked.
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2, 3]), np.array([5.0, 7, 100]))
+        1.0
+    """
+    ranks = [_ranks(values) for values in (first, second)]
+    centred = [rank - rank.mean() for rank in ranks]
+    scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    return round(float((centred[0] * centred[1]).sum()) / scale, 12) if scale else 1.0
+
+
+def _ranks(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Floats = (last - (counts - 1) / 2)[inverse]
+    return ranks

@@ -1,0 +1,69 @@
+"""Scoring stops by itself once the ranking is stable, and says what it saw."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+import ranp
+from ranp.errors import InputError
+from ranp.scores import Scores
+from ranp.scoring._stability import Ranking, rank_correlation
+
+
+def scored(until: float | None, importance: str = "parameter", count: int = 40, **more: object) -> Scores:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 16, 3), nn.ReLU(), nn.Conv2d(16, 2, 1))
+    batches = [(torch.randn(2, 2, 6, 6), torch.randn(2, 2, 4, 4)) for _ in range(count)]
+    graph = ranp.trace(model, batches[0][0])
+    return ranp.score(model, graph, iter(batches), nn.functional.mse_loss, importance=importance, until=until, **more)
+
+
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+def test_it_stops_at_the_first_comparison_that_is_good_enough(importance: str) -> None:
+    whole = scored(None, importance)
+    assert whole.batches == 40
+    assert [count for count, _ in whole.stability] == [2, 4, 8, 16, 32]
+    until = sorted(value for _, value in whole.stability)[2]
+    expected = next(count for count, value in whole.stability if value >= until)
+    stopped = scored(until, importance)
+    assert stopped.batches == expected < 40
+    assert stopped.stability == tuple(entry for entry in whole.stability if entry[0] <= expected)
+
+
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+def test_what_it_compares_are_the_scores_of_so_many_batches(importance: str) -> None:
+    first, second = (scored(None, importance, count=count) for count in (4, 8))
+    expected = spearmanr(first.channels, second.channels).statistic
+    assert dict(second.stability)[8] == pytest.approx(expected)
+    stopped = scored(1e-9, importance)
+    assert stopped.batches == 2
+    np.testing.assert_array_equal(stopped.channels, scored(None, importance, count=2).channels)
+
+
+def test_rank_correlation_agrees_with_another_implementation() -> None:
+    random = np.random.default_rng(0)
+    for levels in (3, 10, 10**6):
+        first, second = random.integers(0, levels, (2, 50)).astype(float)
+        assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second).statistic)
+    assert rank_correlation(np.ones(4), np.ones(4)) == 1
+
+
+def test_only_powers_of_two_are_compared_and_nothing_is_averaged_elsewhere() -> None:
+    ranking = Ranking(lambda layers: layers["a"], until=None)
+    asked = []
+    for count in range(1, 10):
+        ranking.enough(count, lambda count=count: asked.append(count) or {"a": np.arange(3.0)})  # type: ignore[misc]
+    assert asked == [1, 2, 4, 8]
+    assert ranking.seen == [(2, 1.0), (4, 1.0), (8, 1.0)]
+
+
+@pytest.mark.parametrize("until", [0.0, 1.5, -1])
+def test_a_threshold_that_cannot_be_is_refused(until: float) -> None:
+    with pytest.raises(InputError, match="until"):
+        scored(until)
+
+
+def test_criteria_without_importance_have_no_stability() -> None:
+    assert scored(0.9, criterion="random").stability == ()
