@@ -254,8 +254,7 @@ def _autoencoders(nets: Any) -> Iterator[Member]:
         pair = noise(volume(1, side, dims), volume(3, side, dims))
         build = partial(nets.SPADEAutoencoderKL, spatial_dims=dims, label_nc=3, **plain)
         yield Member(f"SPADEAutoencoderKL {dims}D, no attention", build, pair)
-        shape: Options = {"input_shape": [side] * dims, "channels": [16, 32, 64], "z_dim": 16}
-        build = partial(nets.SPADENet, spatial_dims=dims, label_nc=3, **io, **shape)
+        build = partial(_spade, nets, spatial_dims=dims, input_shape=[side] * dims, **io)
         yield Member(f"SPADENet {dims}D", build, noise(volume(3, side, dims), volume(1, side, dims)))
     yield Member(
         "SPADEAutoencoderKL 3D",
@@ -263,6 +262,12 @@ def _autoencoders(nets: Any) -> Iterator[Member]:
         noise(volume(1, 32, 3), volume(3, 32, 3)),
         attention=True,
     )
+
+
+def _spade(nets: Any, **options: Any) -> nn.Module:
+    """It reverses its list of channels in place."""
+    network: nn.Module = nets.SPADENet(label_nc=3, z_dim=16, channels=[16, 32, 64], **options)
+    return network
 
 
 def _diffusion(nets: Any) -> Iterator[Member]:

@@ -76,5 +76,6 @@ def train_a_step(model: nn.Module, inputs: Any) -> None:
     assert any(not torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_network_of_monai_is_in_the_zoo() -> None:
     assert uncovered() == set()

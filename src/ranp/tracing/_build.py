@@ -235,9 +235,10 @@ class Builder:
         sizes = [(size, 0) for size in shape]
         for labels in labellings:
             for dim in support(labels):
-                first = np.moveaxis(labels, dim, 0).reshape(labels.shape[dim], -1)[:, 0]
+                first = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+                component = self.component[first]
                 # Where a view has merged dimensions, all but one of them keep their size.
-                if (self.group[self.component[first]] >= 0).any() and len(np.unique(self.component[first])) > 1:
+                if (component != component[0]).any() and (self.group[component] >= 0).any():
                     sizes[dim] = (1, self.axis(first))
         return sizes
 
