@@ -36,14 +36,11 @@ def _convolution(
     for size, side, step, pad, gap, extra in zip(
         source.shape[2:], kernel, _each(stride), _each(padding), _each(dilation), _each(output_padding), strict=False
     ):
-        reach = gap * (side - 1)
-        spatial.append(
-            (size - 1) * step - 2 * pad + reach + extra + 1 if transposed else (size + 2 * pad - reach - 1) // step + 1
-        )
+        reach = gap * (side - 1) + 1
+        made = (size - 1) * step + reach + extra - 2 * pad if transposed else (size + 2 * pad - reach) // step + 1
+        spatial.append(made)
     if min(spatial) < 1:
-        raise RuntimeError(
-            f"a convolution of size {tuple(kernel)} leaves nothing of {tuple(source.shape[2:])} positions"
-        )
+        raise RuntimeError(f"a convolution of size {tuple(kernel)} does not fit into {tuple(source.shape[2:])}")
     return source.new_empty([source.shape[0], makes, *spatial])
 
 
@@ -98,8 +95,8 @@ def _in_place(source: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 def _pair(left: Tensor, right: Any, **_: Any) -> Any:
-    """Two operands of one type, of which one has the result's shape."""
-    if not isinstance(right, Tensor) or left.dtype != right.dtype:
+    """Two floating-point operands of one type, of which one has the result's shape."""
+    if not isinstance(right, Tensor) or left.dtype != right.dtype or not left.is_floating_point():
         return NotImplemented
     shape = left.shape if left.shape == right.shape else torch.broadcast_shapes(left.shape, right.shape)
     larger = next((side for side in (left, right) if side.shape == shape), None)

@@ -89,7 +89,7 @@ class Stage:
 
 
 def on_meta(model: nn.Module, example_inputs: Any) -> Stage:
-    """A stage of meta tensors: the fastest, but for models whose forward does not care about devices."""
+    """A stage of meta tensors: the fastest; a forward that minds its device cannot run on it."""
     return _stage(model, example_inputs, lambda tensor: tensor.detach().to("meta"), torch.device("meta"))
 
 
@@ -107,7 +107,7 @@ def _stage(
 
 
 def explain(error: Exception, path: str) -> TraceError:
-    """An error of the model's forward under fake tensors, as a user can act on it."""
+    """An error of the model's forward, as a user can act on it."""
     where = f"forward of {path or 'the model'}"
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
         return TraceError(
