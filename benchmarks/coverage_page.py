@@ -28,7 +28,8 @@ def page(results: list[Row]) -> str:
     parts = [_INTRODUCTION.format(budget=results[0]["budget"]), _summary(results), _speed(networks)]
     for result in results:
         environment = ", ".join(f"{name} {value}" for name, value in result["environment"].items())
-        parts += [f"## {result['family']}", environment, _networks(result["networks"])]
+        count = f"{len(result['networks'])} of {result['members']} networks measured"
+        parts += [f"## {result['family']}", f"{count}; {environment}", _networks(result["networks"])]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -61,8 +61,8 @@ def _measure(family: Family, names: list[str], budget: float, timeout: float, re
             rows.append(
                 {"name": name} | {tool: worker.run(timeout, family.name, name, tool, budget) for tool in CONTESTANTS}
             )
-        result = {"family": family.name, "environment": _environment(family), "budget": budget, "networks": rows}
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        result = {"family": family.name, "environment": _environment(family), "budget": budget}
+        path.write_text(json.dumps(result | {"members": len(names), "networks": rows}, indent=1) + "\n")
     worker.stop()
 
 
