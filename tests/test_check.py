@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import ranp
-from ranp.check import BUILT_IN, check, parse_budget, parse_shape
+from ranp.check import check, parse_budget, parse_shape
 from ranp.errors import InputError, TraceError
+from ranp.models import BUILT_IN
 
 NETS = """
 import torch

@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -13,25 +13,9 @@ import ranp
 from ranp._pipeline import require_channels
 from ranp.errors import InputError, RanpError, VerificationError, nearest
 from ranp.graph import ChannelGraph, Frozen
-from ranp.models import I3D, MobileNetV2, UNet3D
+from ranp.models import BUILT_IN
 from ranp.plan import Plan
 from ranp.report import Report, make_report
-
-
-@dataclass(frozen=True)
-class BuiltIn:
-    """A network that ranp brings, with the input it is used on."""
-
-    build: Callable[[], nn.Module]
-    shape: tuple[int, ...]
-
-
-BUILT_IN = {
-    "unet3d": BuiltIn(UNet3D, (1, 1, 64, 64, 64)),
-    "unet3d-23": BuiltIn(lambda: UNet3D(levels=6), (1, 1, 64, 64, 64)),
-    "mobilenetv2": BuiltIn(MobileNetV2, (1, 3, 16, 112, 112)),
-    "i3d": BuiltIn(I3D, (1, 3, 16, 224, 224)),
-}
 
 
 @dataclass(frozen=True)

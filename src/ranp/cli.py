@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 
 from ranp.budget import Budget
-from ranp.check import BUILT_IN, Check, parse_budget, parse_shape
+from ranp.check import Check, parse_budget, parse_shape
 from ranp.check import check as run_check
 from ranp.demo import demo
 from ranp.errors import RanpError
+from ranp.models import BUILT_IN
 from ranp.reproduce import resources
 from ranp.runs import compare, data, evaluate, train
 

@@ -157,14 +157,18 @@ COLOURS = {"Red": (230, 40, 40), "Green": (40, 230, 40), "Blue": (40, 40, 230)}
 """Of the generated videos' discs."""
 
 
-class Clips(Dataset[Sample]):
-    """A random clip `(3, frames, size, size)` of each video, and the video's class."""
+class _OfVideos(Dataset[Sample]):
+    """One sample of each video."""
 
     def __init__(self, videos: list[Video], settings: UCF101) -> None:
         self.videos, self.settings = videos, settings
 
     def __len__(self) -> int:
         return len(self.videos)
+
+
+class Clips(_OfVideos):
+    """A random clip `(3, frames, size, size)` of each video, and the video's class."""
 
     def __getitem__(self, index: int) -> Sample:
         video, settings = self.videos[index], self.settings
@@ -185,14 +189,8 @@ class Clips(Dataset[Sample]):
         return clip, torch.tensor(video.label)
 
 
-class SpacedClips(Dataset[Sample]):
+class SpacedClips(_OfVideos):
     """Evenly spaced clips `(clips, 3, frames, size, size)` of each video, and the video's class."""
-
-    def __init__(self, videos: list[Video], settings: UCF101) -> None:
-        self.videos, self.settings = videos, settings
-
-    def __len__(self) -> int:
-        return len(self.videos)
 
     def __getitem__(self, index: int) -> Sample:
         video, settings = self.videos[index], self.settings

@@ -2,23 +2,14 @@
 
 import importlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from ranp.errors import InputError, RanpError, nearest
-from ranp.models import I3D, MobileNetV2, UNet3D
+from ranp.models import BUILT_IN
 from ranp.recipes._fields import Network
-
-# What makes each network, and how it calls the number of its classes.
-BUILT_IN: dict[str, tuple[Callable[..., nn.Module], str]] = {
-    "unet3d": (UNet3D, "out_channels"),
-    "unet3d-23": (partial(UNet3D, levels=6), "out_channels"),
-    "mobilenetv2": (MobileNetV2, "num_classes"),
-    "i3d": (I3D, "num_classes"),
-}
 
 
 def build_network(network: Network, in_channels: int, classes: int, *, seed: int) -> nn.Module:
@@ -62,7 +53,8 @@ def _maker(name: str) -> tuple[Callable[..., Any], str]:
         if name not in BUILT_IN:
             hint = f"{nearest(name, BUILT_IN)}; for your own network give package.module:factory"
             raise InputError("network.name", got=repr(name), expected="a network", hint=hint)
-        return BUILT_IN[name]
+        built = BUILT_IN[name]
+        return built.build, built.classes
     path, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(path), attribute), "classes"

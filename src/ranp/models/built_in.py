@@ -1,0 +1,34 @@
+"""The networks by name, as commands and recipes call them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from .i3d import I3D
+from .mobilenetv2_3d import MobileNetV2
+from .unet3d import UNet3D
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A network that ranp brings.
+
+    Attributes:
+        build: Makes it; takes `in_channels` among others.
+        classes: What it calls the number of its classes.
+        shape: The input that it is used on.
+    """
+
+    build: Callable[..., nn.Module]
+    classes: str
+    shape: tuple[int, ...]
+
+
+BUILT_IN = {
+    "unet3d": BuiltIn(UNet3D, "out_channels", (1, 1, 64, 64, 64)),
+    "unet3d-23": BuiltIn(partial(UNet3D, levels=6), "out_channels", (1, 1, 64, 64, 64)),
+    "mobilenetv2": BuiltIn(MobileNetV2, "num_classes", (1, 3, 16, 112, 112)),
+    "i3d": BuiltIn(I3D, "num_classes", (1, 3, 16, 224, 224)),
+}
