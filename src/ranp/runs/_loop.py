@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 from torch.optim import Optimizer
 
 from ranp.data import Opened
@@ -80,6 +81,9 @@ def fit(trial: Trial) -> Progress:
         InputError: The loss is not finite.
     """
     training, fabric = trial.recipe.training, trial.fabric
+    if training.channels_last:
+        convert_conv2d_weight_memory_format(trial.model, torch.channels_last)
+        convert_conv3d_weight_memory_format(trial.model, torch.channels_last_3d)
     optimizer: Any = make_optimizer(training, trial.model)
     model, optimizer = fabric.setup(trial.model, optimizer)
     progress = _resumed(trial, optimizer)
