@@ -1,13 +1,16 @@
 """Calling models whose inputs and outputs may be nested."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ranp.errors import InputError
+
+_ATOMS = {type(None), bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format}
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
@@ -35,16 +38,24 @@ def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     )
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> list[Tensor]:
     """All tensors within nested lists, tuples, mappings and dataclasses."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
+    if type(value) in _ATOMS:
+        return  # At once: this is asked of every argument of every operator.
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
+        found.append(value)
     elif isinstance(value, (list, tuple, set)):
         for item in value:
-            yield from tensors_in(item)
+            _collect(item, found)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _collect(item, found)
     elif is_dataclass(value) and not isinstance(value, type):
         for entry in fields(value):
-            yield from tensors_in(getattr(value, entry.name))
+            _collect(getattr(value, entry.name), found)

@@ -11,24 +11,11 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ranp.budget import Budget
+from ranp._state import every_module
 from ranp.errors import TraceError
 from ranp.graph import ChannelGraph, Ints
-from ranp.plan import make_plan
-from ranp.surgery import apply
+from ranp.surgery import narrowed
 from ranp.tracing import Failure, Note, Traced, record, understand
-
-# The fields of a plan that only serves to try a model out.
-_UNDECIDED: dict[str, Any] = {
-    "budget": Budget(macs=1.0),
-    "criterion": "",
-    "importance": "",
-    "lam": 0.0,
-    "seed": 0,
-    "min_width": 1,
-    "round_to": 1,
-    "versions": {},
-}
 
 
 def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
@@ -88,8 +75,9 @@ def _refuse_unready(model: nn.Module) -> None:
             expected="an eager nn.Module",
             hint="prune the module before scripting or exporting it",
         )
-    for path, module in model.named_modules():
-        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
+    for path, module in every_module(model).items():
+        held = (*module._parameters.values(), *module._buffers.values())
+        if any(tensor is not None and is_lazy(tensor) for tensor in held):
             raise TraceError(
                 path or "model",
                 got=f"{type(module).__name__}, whose parameters have no shape yet",
@@ -104,9 +92,9 @@ def _complaints(traced: Traced) -> dict[int, Note]:
 
     @cache
     def attempt(groups: frozenset[int]) -> Failure | None:
-        keep = _narrow(graph, groups)
-        widths = np.array([len(kept) for kept in keep.values()], dtype=np.int64)
-        return traced.failure(apply(traced.stage.model, make_plan(graph, keep, **_UNDECIDED)), widths)
+        widths = _widths(graph, groups)
+        with narrowed(traced.stage.model, graph, widths):
+            return traced.failure(widths)
 
     found: dict[int, Note] = {}
     groups = frozenset(range(len(graph.groups)))
@@ -141,15 +129,15 @@ def _culprits(
     return [last] if helps([last]) else suspects[:enough]
 
 
-def _narrow(graph: ChannelGraph, groups: Collection[int]) -> dict[str, Ints]:
-    """Keep the first quarter, half or three quarters of some groups, in turn, and all of the others."""
+def _widths(graph: ChannelGraph, groups: Collection[int]) -> Ints:
+    """A quarter, half or three quarters of the width of some groups, in turn, and all of that of the others."""
 
     def width(index: int, full: int) -> int:
         if index not in groups:
             return full
         return max(1, min(full - 1, -(-full * (index % 3 + 1) // 4)))
 
-    return {group.name: np.arange(width(index, group.width)) for index, group in enumerate(graph.groups)}
+    return np.array([width(index, group.width) for index, group in enumerate(graph.groups)], dtype=np.int64)
 
 
 def _weights(graph: ChannelGraph, complaints: dict[int, Note]) -> dict[str, Note]:

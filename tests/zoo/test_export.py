@@ -34,7 +34,7 @@ def pruned(request: pytest.FixtureRequest) -> tuple[nn.Module, Any]:
 
 def outputs(model: Any, inputs: Any) -> list[Tensor]:
     with torch.no_grad():
-        return list(tensors_in(call(model, inputs)))
+        return tensors_in(call(model, inputs))
 
 
 def assert_same(found: list[Any], expected: list[Tensor]) -> None:

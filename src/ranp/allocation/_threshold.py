@@ -1,6 +1,7 @@
 """One threshold over all channels, as low as the budget permits."""
 
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
@@ -66,8 +67,11 @@ def allocate(graph: ChannelGraph, scores: Scores, budget: Budget, *, min_width: 
         seed=scores.seed,
         min_width=min_width,
         round_to=round_to,
-        versions={name: version(name) for name in ("ranp", "torch")},
+        versions={name: _version(name) for name in ("ranp", "torch")},
     )
+
+
+_version = cache(version)  # It reads files.
 
 
 def rank(graph: ChannelGraph, scores: Scores, min_width: int) -> tuple[Ints, int]:

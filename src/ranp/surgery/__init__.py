@@ -2,6 +2,7 @@
 
 from ranp.surgery._apply import apply
 from ranp.surgery._initialise import Weights
+from ranp.surgery._narrowed import narrowed
 from ranp.surgery._verify import Verification, verify
 
-__all__ = ["Verification", "Weights", "apply", "verify"]
+__all__ = ["Verification", "Weights", "apply", "narrowed", "verify"]

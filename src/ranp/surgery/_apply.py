@@ -7,7 +7,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from ranp._state import copied, every_tensor
+from ranp._state import copied, every_module, every_tensor
 from ranp.errors import PlanError
 from ranp.plan import Plan, Setting, Slice
 from ranp.surgery._initialise import Weights, redraw
@@ -52,9 +52,9 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     for entry in plan.slices:
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
     small = copied(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), [])))
-    modules = dict(small.named_modules(remove_duplicate=False))
+    modules = every_module(small)
     for setting in plan.settings:
-        _set(modules, setting)
+        set_size(modules, setting)
     if weights != "keep":
         redraw(small, weights, seed)
     return small
@@ -88,7 +88,7 @@ def _cut(tensor: Tensor, entries: list[Slice]) -> Tensor:
     return found
 
 
-def _set(modules: Mapping[str, nn.Module], setting: Setting) -> None:
+def set_size(modules: Mapping[str, nn.Module], setting: Setting) -> None:
     """Set a size of a module; sizes only shrink.
 
     Raises:

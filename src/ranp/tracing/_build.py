@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import nn
 
-from ranp._state import every_tensor
+from ranp._state import every_module, every_tensor
 from ranp.graph import Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
 from ranp.tracing._labels import Labels, support
 from ranp.tracing._records import Axis, LayerCall
@@ -53,7 +53,7 @@ class Builder:
     def _number_channels(self) -> None:
         """Find the removable components and give those with the same members consecutive numbers.
 
-        `self.channel` maps a label to (group, channel within the group), or -1 where it stays.
+        `self.group` and `self.channel` map a component to its group and to its graph-wide number, or -1 where it stays.
         """
         count = len(self.component)
         produced = self._components(call.out for call in self.calls.values())
@@ -69,10 +69,9 @@ class Builder:
         self.group = np.full(count, -1, dtype=np.int64)
         self.channel = np.full(count, -1, dtype=np.int64)
         self.widths = np.bincount(rank, minlength=0).astype(np.int64)
-        starts = np.concatenate([[0], np.cumsum(self.widths)])
         self.group[roots[order]] = rank[order]
-        self.channel[roots[order]] = np.arange(len(roots)) - starts[rank[order]]
-        self.offsets = starts
+        self.channel[roots[order]] = np.arange(len(roots))
+        self.offsets = np.concatenate([[0], np.cumsum(self.widths)])
 
     def _components(self, found: Iterable[Labels | None]) -> Labels:
         arrays = [labels.reshape(-1) for labels in found if labels is not None]
@@ -149,7 +148,7 @@ class Builder:
 
     def attributes(self) -> Iterable[Attribute]:
         """Module attributes that change with the widths."""
-        modules = dict(self.model.named_modules())
+        modules = every_module(self.model)
         for (path, name), labels in self.tracer.attributes.items():
             index = self.axis(labels)
             held = _attribute(modules[path], name)
@@ -163,14 +162,12 @@ class Builder:
         reading = {source for labels in self.tracer.reads if (source := self.tracer.source(labels))}
         members: dict[int, list[Member]] = defaultdict(list)
         for source in self.tracer.sources:
-            component = self.component[source.labels]
-            found = self.group[component]
-            order = np.lexsort((self.channel[component], found))
-            for inside in np.split(order, np.flatnonzero(np.diff(found[order])) + 1):
-                group = int(found[inside[0]])
-                if group >= 0:
-                    positions = inside.reshape(self.widths[group], -1)
-                    members[group].append(Member(source.tensor, source.dim, positions, source in reading))
+            numbers = self.numbers_of(source.labels)
+            order = np.argsort(numbers, kind="stable")
+            ends = np.searchsorted(numbers[order], self.offsets)
+            for group in np.flatnonzero(np.diff(ends)).tolist():
+                positions = order[ends[group] : ends[group + 1]].reshape(self.widths[group], -1)
+                members[group].append(Member(source.tensor, source.dim, positions, source in reading))
         return tuple(
             Group(name, int(width), tuple(members[index]))
             for index, (name, width) in enumerate(zip(names, self.widths, strict=True))
@@ -197,9 +194,11 @@ class Builder:
     def _channels(self, call: LayerCall) -> Ints:
         if call.out is None:
             return np.full(call.width, -1, dtype=np.int64)
-        component = self.component[call.out]
-        group = self.group[component]
-        return np.where(group >= 0, self.offsets[group] + self.channel[component], -1)
+        return self.numbers_of(call.out)
+
+    def numbers_of(self, labels: Labels) -> Ints:
+        """Graph-wide numbers of channels, -1 where they stay."""
+        return self.channel[self.component[labels]]
 
     def frozen(self) -> tuple[Frozen, ...]:
         """Layers' channels that stay whole, by the operator that first asked for it."""

@@ -5,6 +5,7 @@ other. Skipping that work for convolutions, norms and activations makes tracing 
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import repeat
 from typing import Any
 
@@ -86,44 +87,110 @@ def _like(source: Tensor) -> Tensor:
     return source.new_empty(source.shape) if source.is_contiguous() else torch.empty_like(source)
 
 
-def _alike(source: Tensor, *_: Any, **__: Any) -> Tensor:
-    return _like(source)
+def _alike(source: Tensor, *_: Any, **__: Any) -> Any:
+    return _like(source) if source.is_floating_point() else NotImplemented
 
 
-def _in_place(source: Tensor, *_: Any, **__: Any) -> Tensor:
-    return source
+def _softmax(source: Tensor, dim: int, dtype: Any = None) -> Any:
+    return NotImplemented if dtype else _alike(source)
+
+
+def _written(target: Tensor, *others: Any, **_: Any) -> Any:
+    """What an elementwise operator writes into: whatever it reads has to fit."""
+    shapes = [other.shape for other in others if isinstance(other, Tensor) and other.shape != target.shape]
+    return NotImplemented if shapes and torch.broadcast_shapes(target.shape, *shapes) != target.shape else target
 
 
 def _pair(left: Tensor, right: Any, **_: Any) -> Any:
     """Two floating-point operands of one type, of which one has the result's shape."""
-    if not isinstance(right, Tensor) or left.dtype != right.dtype or not left.is_floating_point():
+    if not left.is_floating_point() or left.dtype != getattr(right, "dtype", None):
         return NotImplemented
     shape = left.shape if left.shape == right.shape else torch.broadcast_shapes(left.shape, right.shape)
     larger = next((side for side in (left, right) if side.shape == shape), None)
     return NotImplemented if larger is None else _like(larger)
 
 
+def _cat(tensors: list[Tensor], dim: int = 0) -> Any:
+    first, *others = tensors
+    dim %= max(first.ndim, 1)
+    shape = list(first.shape)
+    for other in others:
+        if (other.ndim, other.dtype, other.device) != (len(shape), first.dtype, first.device):
+            return NotImplemented
+        if any(a != b for i, (a, b) in enumerate(zip(shape, other.shape, strict=True)) if i != dim):
+            return NotImplemented
+        shape[dim] += other.shape[dim]
+    return first.new_empty(shape) if first.is_contiguous() else NotImplemented
+
+
+def _addmm(bias: Tensor, left: Tensor, right: Tensor, **_: Any) -> Any:
+    fits = left.shape[1] == right.shape[0] and bias.shape == right.shape[1:] and bias.dtype == left.dtype == right.dtype
+    return left.new_empty((left.shape[0], right.shape[1])) if fits else NotImplemented
+
+
+def _mean(source: Tensor, dims: list[int] | None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    if not dims or dtype is not None or not source.is_floating_point():
+        return NotImplemented
+    gone = {dim % source.ndim for dim in dims}
+    kept = [1 if dim in gone else size for dim, size in enumerate(source.shape) if keepdim or dim not in gone]
+    return source.new_empty(kept)
+
+
+def _upsample(source: Tensor, size: list[int], *_: Any, **__: Any) -> Any:
+    return source.new_empty([*source.shape[:2], *size]) if source.is_contiguous() else NotImplemented
+
+
+def _prelu(source: Tensor, weight: Tensor) -> Any:
+    return _like(source) if torch.broadcast_shapes(source.shape, weight.shape) == source.shape else NotImplemented
+
+
+_ACTIVATIONS = (
+    *("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish"),
+    *("sigmoid", "tanh", "hardsigmoid", "hardtanh"),
+)
+
 _DIRECT: dict[Any, Callable[..., Any]] = {
     _ATEN.convolution.default: _convolution,
     _ATEN.native_batch_norm.default: _batch_norm,
     _ATEN.native_group_norm.default: _group_norm,
     _ATEN.native_layer_norm.default: _layer_norm,
-    **{
-        getattr(_ATEN, name).default: _alike
-        for name in ["relu", "leaky_relu", "gelu", "silu", "elu", "mish", "hardswish", "hardsigmoid", "hardtanh"]
-    },
-    **{getattr(_ATEN, name).default: _in_place for name in ["leaky_relu_", "silu_", "elu_", "mish_", "hardswish_"]},
+    _ATEN.cat.default: _cat,
+    **{getattr(_ATEN, name).default: _alike for name in _ACTIVATIONS},
     **{getattr(_ATEN, name).Tensor: _pair for name in ["add", "sub", "mul", "div"]},
+    **{
+        getattr(_ATEN, f"{name}{space}d").default: _upsample
+        for name, spaces in {
+            "upsample_nearest": (1, 2, 3),
+            "_upsample_nearest_exact": (1, 2, 3),
+            "upsample_linear": (1,),
+            "upsample_bilinear": (2,),
+            "upsample_bicubic": (2,),
+            "upsample_trilinear": (3,),
+        }.items()
+        for space in spaces
+    },
+    _ATEN._safe_softmax.default: _softmax,
+    _ATEN._prelu_kernel.default: _prelu,
+    _ATEN.addmm.default: _addmm,
+    _ATEN.mean.dim: _mean,
 }
+
+
+@cache
+def _direct(func: Any) -> Callable[..., Any] | None:
+    name = func.overloadpacket.__name__
+    if name.endswith("_") and (name[:-1] in _ACTIVATIONS or torch.Tag.pointwise in func.tags):
+        return _written
+    return _DIRECT.get(func)
 
 
 def result(func: Any, args: Any, kwargs: Any) -> Any:
     """What an operator returns, at least in shape."""
-    direct = _DIRECT.get(func)
+    direct = _direct(func)
     if direct is None:
         return func(*args, **kwargs)
-    devices = {str(value.device) for value in args if isinstance(value, Tensor) and value.ndim}
+    devices = {value.device for value in args if isinstance(value, Tensor) and value.ndim}
     if len(devices) > 1:
-        raise RuntimeError(f"expected all tensors on the same device, got {' and '.join(sorted(devices))}")
+        raise RuntimeError(f"expected all tensors on the same device, got {' and '.join(sorted(map(str, devices)))}")
     found = direct(*args, **kwargs)
     return func(*args, **kwargs) if found is NotImplemented else found

@@ -112,12 +112,12 @@ class Call:
     @cached_property
     def tensors(self) -> list[Tensor]:
         """All tensor arguments, those within lists too."""
-        return list(tensors_in((self.args, self.kwargs)))
+        return tensors_in((self.args, self.kwargs))
 
     @cached_property
     def outputs(self) -> list[Tensor]:
         """All tensors that it returned."""
-        return list(tensors_in(self.out))
+        return tensors_in(self.out)
 
     def arg(self, index: int, name: str, default: Any = None) -> Any:
         """An argument, given by position or by keyword."""

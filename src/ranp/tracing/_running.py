@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp._calling import as_call
-from ranp._state import copied, untouched
+from ranp._state import copied, every_module, untouched
 from ranp.errors import TraceError
 from ranp.tracing._direct import result
 from ranp.tracing._records import Call
@@ -71,21 +71,21 @@ class Stage:
     inputs: Any
     modes: tuple[AbstractContextManager[Any], ...]
 
-    def run(self, model: nn.Module, observer: Observer, *, training: bool = False) -> Any:
-        """Run the copy, or a pruned copy of the copy, and return its outputs.
+    def run(self, observer: Observer, *, training: bool = False) -> Any:
+        """Run the copy and return its outputs.
 
         In training mode dropout and norms stay as they are in eval mode: they do the same to channels.
         """
         args, kwargs = as_call(self.inputs)
         with ExitStack() as stack:
-            for context in (_quiet(), untouched(model), _paths(model, observer), _slow_attention()):
+            for context in (_quiet(), untouched(self.model), _paths(self.model, observer), _slow_attention()):
                 stack.enter_context(context)
-            for module in model.modules():
+            for module in every_module(self.model).values():
                 module.training = training and not isinstance(module, _ALIKE)
             for mode in (torch.no_grad(), *self.modes):
                 stack.enter_context(mode)
             with observer:
-                return model(*args, **kwargs)
+                return self.model(*args, **kwargs)
 
 
 def on_meta(model: nn.Module, example_inputs: Any) -> Stage:
@@ -153,7 +153,9 @@ def _paths(model: nn.Module, observer: Observer) -> Iterator[None]:
 
     Hooks on all modules of the process, told apart by identity, cost less than two on each module of the model.
     """
-    paths = {id(module): path for path, module in model.named_modules()}
+    paths: dict[int, str] = {}
+    for path, module in every_module(model).items():
+        paths.setdefault(id(module), path)
 
     def enter(module: nn.Module, args: Any) -> None:
         if id(module) in paths:

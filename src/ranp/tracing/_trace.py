@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ranp._calling import tensors_in
+from ranp._state import every_tensor
 from ranp.errors import RanpError, TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, Predictions, build
@@ -56,14 +57,14 @@ class Traced:
         self._tracer.freezes += [(call.out, weights[call.weight]) for call in calls if call.out is not None]
         return _assemble(self.stage, self._tracer)
 
-    def failure(self, model: nn.Module, widths: Ints) -> Failure | None:
-        """Run a pruned copy of the stage's model and compare all shapes with what the labels predict."""
+    def failure(self, widths: Ints) -> Failure | None:
+        """Run the stage's model, narrowed, and compare all shapes with what the labels predict."""
         sizes = self.graph.costs.axes_at(widths)
         before = 0
         for training, predictions in enumerate(self.predictions):
             check = _Check(predictions, sizes)
             try:
-                self.stage.run(model, check, training=bool(training))
+                self.stage.run(check, training=bool(training))
             except _MismatchError as mismatch:
                 return Failure(before + check.position, mismatch.note)
             except Exception as error:
@@ -165,18 +166,18 @@ def record(model: nn.Module, example_inputs: Any) -> Recorded:
 
 
 def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
-    return {tensor.device for tensor in (*model.parameters(), *model.buffers(), *tensors_in(example_inputs))}
+    return {tensor.device for tensor in (*every_tensor(model).values(), *tensors_in(example_inputs))}
 
 
 def _run(stage: Stage, *, training: bool) -> Recording:
     recorder = Recorder()
     try:
-        outputs = stage.run(stage.model, recorder, training=training)
+        outputs = stage.run(recorder, training=training)
     except RanpError:
         raise
     except Exception as error:
         raise explain(error, recorder.path[-1]) from error
-    tensors = list(tensors_in(outputs))
+    tensors = tensors_in(outputs)
     if not tensors:
         raise TraceError(
             "output of the model",

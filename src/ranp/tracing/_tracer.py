@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ranp._state import every_tensor
 from ranp.tracing._labels import Labels, along, components, pad_rank, support
 from ranp.tracing._records import Axis, Call, Note, Output, Pass, Recording, Source
 
@@ -23,9 +24,11 @@ class Tracer:
     ) -> None:
         self.rules, self.fallback, self.whole_blocks = rules, fallback, whole_blocks
         self.names: dict[int, str] = {}
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        self.parameters: set[str] = set()
+        for name, tensor in every_tensor(model).items():
             self.names.setdefault(id(tensor), name)
-        self.parameters = {name for name, _ in model.named_parameters()}
+            if isinstance(tensor, nn.Parameter):
+                self.parameters.add(name)
         self.flows: dict[int, tuple[Labels, ...]] = {}
         self.origins: dict[int, str] = {}
         self.count = 0

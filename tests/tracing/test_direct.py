@@ -1,0 +1,105 @@
+"""Shapes that are known at once are those that torch works out."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ranp.tracing._direct import _DIRECT, _direct, result
+
+ATEN = torch.ops.aten
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def convolution(source: Tensor, weight: Tensor, bias: Tensor | None = None, **changes: object) -> tuple:
+    dims = source.ndim - 2
+    how = {"stride": [1], "padding": [0], "dilation": [1], "transposed": False, "output": [0], "groups": 1} | changes
+    each = [value * dims if isinstance(value, list) else value for value in how.values()]
+    return (ATEN.convolution.default, (source, weight, bias, *each))
+
+
+CASES = [
+    convolution(meta(2, 4, 9, 9), meta(6, 4, 3, 3), meta(6)),
+    convolution(meta(2, 4, 9, 9, 9), meta(6, 2, 3, 3, 3), groups=2, stride=[2], padding=[1], dilation=[2]),
+    convolution(meta(2, 4, 9, 9), meta(4, 3, 2, 2), transposed=True, stride=[2], output=[1], groups=2),
+    (ATEN.native_batch_norm.default, (meta(2, 4, 5), None, None, None, None, True, 0.1, 1e-5)),
+    (ATEN.native_group_norm.default, (meta(2, 4, 5), meta(4), meta(4), 2, 4, 5, 2, 1e-5)),
+    (ATEN.native_layer_norm.default, (meta(2, 4, 5), [4, 5], meta(4, 5), None, 1e-5)),
+    *((getattr(ATEN, name).default, (meta(2, 3),)) for name in ("gelu", "sigmoid", "hardtanh_", "hardswish_")),
+    (ATEN.relu.default, (meta(2, 3, dtype=torch.int64),)),
+    (ATEN.sigmoid.default, (meta(2, 3, dtype=torch.int64),)),
+    (ATEN.add.Tensor, (meta(2, 3), meta(1, 3))),
+    (ATEN.add.Tensor, (meta(2, 1), meta(1, 3))),
+    (ATEN.mul.Tensor, (meta(2, 3), meta(2, 3, dtype=torch.float64))),
+    (ATEN.add_.Tensor, (meta(2, 3), meta(1, 3))),
+    (ATEN.cat.default, ([meta(2, 3, 4), meta(2, 5, 4)], 1)),
+    (ATEN.cat.default, ([meta(2, 3), meta(2, 4), meta(2, 1)], -1)),
+    (ATEN.cat.default, ([meta(0), meta(2, 3)], 1)),
+    (ATEN.addmm.default, (meta(6), meta(5, 4), meta(4, 6))),
+    (ATEN.addmm.default, (meta(1, 6), meta(5, 4), meta(4, 6))),
+    (ATEN.mean.dim, (meta(2, 3, 4, 5), [-1, 2])),
+    (ATEN.mean.dim, (meta(2, 3, 4, 5), [2, 3], True)),
+    (ATEN.mean.dim, (meta(2, 3), None)),
+    (ATEN.upsample_nearest3d.default, (meta(1, 2, 3, 3, 3), [6, 6, 7])),
+    (ATEN.upsample_trilinear3d.default, (meta(1, 2, 3, 3, 3), [6, 6, 7], True)),
+    (ATEN.upsample_bilinear2d.default, (meta(1, 2, 3, 3), [5, 9], False)),
+    (ATEN._prelu_kernel.default, (meta(2, 3, 4), meta(1, 3, 1))),
+    (ATEN._safe_softmax.default, (meta(2, 3, 4), -1)),
+]
+
+
+@pytest.mark.parametrize(("func", "args"), CASES, ids=str)
+def test_same_as_torch(func, args) -> None:
+    assert _direct(func) is not None
+    expected, found = func(*args), result(func, args, {})
+    several = isinstance(expected, tuple)
+    for theirs, ours in zip(expected if several else [expected], found if several else [found], strict=True):
+        assert (ours.shape, ours.dtype, ours.device, ours.stride()) == (
+            theirs.shape,
+            theirs.dtype,
+            theirs.device,
+            theirs.stride(),
+        )
+
+
+def test_batch_norm_in_eval_mode_keeps_no_statistics_as_on_a_cpu() -> None:
+    def run(device: str) -> list[torch.Size]:
+        source, four = torch.ones(2, 4, 5, device=device), torch.ones(4, device=device)
+        args = (source, four, four, four, four, False, 0.1, 1e-5)
+        return [made.shape for made in result(ATEN.native_batch_norm.default, args, {})]
+
+    assert run("meta") == [
+        tensor.shape
+        for tensor in torch.native_batch_norm(
+            torch.ones(2, 4, 5), *[torch.ones(4)] * 4, training=False, momentum=0.1, eps=1e-5
+        )
+    ]
+
+
+MISFITS = [
+    convolution(meta(2, 5, 9, 9), meta(6, 4, 3, 3)),
+    convolution(meta(2, 4, 9, 9), meta(6, 4, 3, 3), meta(5)),
+    convolution(meta(2, 4, 2, 2), meta(6, 4, 3, 3)),
+    (ATEN.native_batch_norm.default, (meta(2, 4, 5), meta(3), meta(3), meta(3), meta(3), False, 0.1, 1e-5)),
+    (ATEN.native_group_norm.default, (meta(2, 5, 5), None, None, 2, 5, 5, 2, 1e-5)),
+    (ATEN.native_layer_norm.default, (meta(2, 4, 5), [5], meta(4), None, 1e-5)),
+    (ATEN.add.Tensor, (meta(2, 3), meta(2, 4))),
+    (ATEN.add_.Tensor, (meta(1, 3), meta(2, 3))),
+    (ATEN.cat.default, ([meta(2, 3, 4), meta(2, 5, 5)], 1)),
+    (ATEN.addmm.default, (meta(6), meta(5, 3), meta(4, 6))),
+    (ATEN.addmm.default, (meta(5), meta(5, 4), meta(4, 6))),
+    (ATEN._prelu_kernel.default, (meta(2, 3, 4), meta(1, 5, 1))),
+]
+
+
+@pytest.mark.parametrize(("func", "args"), MISFITS, ids=str)
+def test_what_does_not_fit_is_an_error(func, args) -> None:
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        result(func, args, {})
+
+
+def test_every_entry_is_tried() -> None:
+    alike = {name for name, how in _DIRECT.items() if how.__name__ in ("_alike", "_upsample", "_pair")}
+    assert _DIRECT.keys() - alike <= {func for func, _ in CASES}
