@@ -15,8 +15,9 @@ ranp; and by Torch-Pruning with one ratio for all layers, as its documentation a
 outputs equal those of the original with the removed channels masked, in float64. *Structural*: that could not be had,
 because a norm mixes channels or the forward insists on float32, and shapes, finiteness and gradients were checked
 instead. *Refused*: an error says why. *Wrong*: outputs of other shapes or values, a network that no longer runs, or
-nothing pruned at all. MACs are counted by torch itself. Seconds are processor time of analysis and surgery on one core, without
-verification. *Whole* is the share of the MACs in layers that cannot be pruned, but for those that make the outputs.
+nothing pruned at all. MACs are counted by torch itself. Seconds are the processor time of analysis and surgery on one
+core, without verification. *Whole* is the share of the MACs in layers that cannot be pruned, but for those that make
+the outputs.
 Inputs have up to 64 voxels or 256 pixels a side where the network takes them: Torch-Pruning runs the network on them,
 ranp only works out their shapes.
 """
