@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ranp
 from families import Member
 from ranp._calling import call, tensors_in
+from ranp._state import copied
 from ranp.errors import RanpError, VerificationError
 
 Status = Literal["works", "refused", "wrong", "crashes"]
@@ -78,9 +79,10 @@ def torch_pruning(member: Member, budget: float) -> Outcome:
     import torch_pruning as tp
 
     model = member.build().eval()
-    inputs, full = usual(model, member.inputs())
+    small_inputs = member.inputs()
+    inputs, full = usual(model, small_inputs)
     with torch.no_grad():
-        expected = _shapes(model, inputs)
+        expected = _shapes(model, small_inputs)
     ignored = _output_layers(model, inputs)
     begin = _begin()
     try:
@@ -97,7 +99,7 @@ def torch_pruning(member: Member, budget: float) -> Outcome:
     seconds = time.process_time() - begin
     try:
         with torch.no_grad():
-            found, left = _shapes(model, inputs), counted_macs(model, inputs)
+            found, left = _shapes(model, small_inputs), counted_macs(model, inputs)
     except Exception as error:
         return Outcome("wrong", seconds=seconds, note=f"the pruned model fails: {_short(error)}")
     if found != expected:
@@ -120,14 +122,33 @@ def usual(model: nn.Module, inputs: Any) -> tuple[Any, float]:
 
 
 def _enlarged(tensor: torch.Tensor) -> torch.Tensor:
-    """Repeated up to 64 voxels or 256 pixels a side."""
+    """Volumes up to 96 voxels a side, images up to 256 pixels; so are clips, whose frames stay as many."""
     spatial = tensor.shape[2:]
-    times = (64 if len(spatial) == 3 else 256) // max(spatial, default=256)
-    return tensor.repeat(1, 1, *(times for _ in spatial)) if len(spatial) > 1 and times > 1 else tensor
+    volume = len(spatial) == 3 and len(set(spatial)) == 1
+    times = (96 if volume else 256) // max(spatial, default=256)
+    if len(spatial) < 2 or times < 2:
+        return tensor
+    return tensor.repeat(*(times if dim >= tensor.ndim - (3 if volume else 2) else 1 for dim in range(tensor.ndim)))
 
 
 def counted_macs(model: nn.Module, inputs: Any) -> float:
-    """Multiply-adds of one forward pass, by torch's own counter of floating-point operations."""
+    """Multiply-adds of one forward pass, by torch's own counter of floating-point operations.
+
+    They are counted without values where the model takes that: large inputs would take long.
+    """
+
+    def convert(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().to("meta")
+
+    try:
+        shapes = copied(model, convert)
+        with torch.device("meta"):
+            return _counted(shapes, tree_map_only(torch.Tensor, convert, inputs))
+    except Exception:
+        return _counted(model, inputs)
+
+
+def _counted(model: nn.Module, inputs: Any) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call(model, inputs)
     return float(max(counter.get_total_flops(), 1)) / 2

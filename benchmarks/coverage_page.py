@@ -17,9 +17,8 @@ because a norm mixes channels or the forward insists on float32, and shapes, fin
 instead. *Refused*: an error says why. *Wrong*: outputs of other shapes or values, a network that no longer runs, or
 nothing pruned at all. MACs are counted by torch itself. Seconds are the processor time of analysis and surgery on one
 core, without verification. *Whole* is the share of the MACs in layers that cannot be pruned, but for those that make
-the outputs.
-Inputs have up to 64 voxels or 256 pixels a side where the network takes them: Torch-Pruning runs the network on them,
-ranp only works out their shapes.
+the outputs. Volumes have up to 96 voxels, images and clips up to 256 pixels a side where the network takes them:
+Torch-Pruning runs the network on them, ranp only works out their shapes.
 """
 
 
