@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ranp.demo._command import first_free
+from ranp.cli._demo import first_free
 from ranp.errors import ArtifactError
 from ranp.files import new_folder, refuse_existing
 

@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from ranp.cli import app
+from ranp.cli._runs import train
 from ranp.errors import ArtifactError, RanpError
-from ranp.runs import train
 from ranp.runs._compare import read_runs, rows_of
 from ranp.runs._evaluate import evaluate_run
 from ranp.runs._folder import RunFolder
@@ -116,7 +116,7 @@ def test_the_commands_from_data_to_comparison(tmp_path: Path) -> None:
     assert "dice/Anterior" in shown
     assert "dice: 0." in ranp("evaluate", out, "--data", folder)
     assert "ranp-f" in ranp("compare", out, out)
-    (entry,) = json.loads(ranp("compare", out, "--json"))
+    (entry,) = json.loads(ranp("compare", out, "--json"))["runs"]
     assert (entry["run"], entry["seed"], entry["steps"]) == (out, 3, 2)
     next(Path(folder, "imagesTr").iterdir()).unlink()
     found = CliRunner().invoke(app, ["data", "check", str(path), "--data", folder])
