@@ -26,6 +26,7 @@ FLOORS: list[set[str]] = [
     {"recipes"},
     {"demo", "reproduce", "runs"},
     {"cli"},
+    {"__main__"},
 ]
 STANDALONE = "models"
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ranp.errors import InputError, RanpError, nearest
-from ranp.models import BUILT_IN
+from ranp.models import BUILT_IN, BuiltIn
 
 _PACKAGES = {"site-packages", "dist-packages"}
 
@@ -45,20 +45,29 @@ def build_network(
         InputError: An unknown name, a factory that fails or wants other arguments, or one that returns no module.
 
     Example:
-        >>> build_network("unet3d", {"width": 4}, seed=0)(torch.zeros(1, 1, 8, 8, 8)).shape
-        torch.Size([1, 2, 8, 8, 8])
+        >>> build_network("unet3d", {"out_channels": 3}, seed=0).head
+        Conv3d(64, 3, kernel_size=(1, 1, 1), stride=(1, 1, 1))
     """
-    if ":" not in name and name not in BUILT_IN:
-        hint = f"{nearest(name, BUILT_IN)}; for your own network give package.module:factory or file.py:factory"
-        raise InputError(where, got=repr(name), expected="a network", hint=hint)
     place = f"{where} {name}"
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        make = find(name, place) if ":" in name else BUILT_IN[name].build
+        make = find(name, place) if ":" in name else built_in(name, where).build
         model = call(make, arguments or {}, place, remedy)
     if not isinstance(model, nn.Module):
         raise InputError(place, got=type(model).__name__, expected="a torch.nn.Module")
     return model
+
+
+def built_in(name: str, where: str) -> BuiltIn:
+    """The built-in network of that name.
+
+    Raises:
+        InputError: There is none; the nearest is suggested.
+    """
+    if name not in BUILT_IN:
+        hint = f"{nearest(name, BUILT_IN)}; for your own network give package.module:factory or file.py:factory"
+        raise InputError(where, got=repr(name), expected="a network", hint=hint)
+    return BUILT_IN[name]
 
 
 def find(name: str, where: str) -> Any:
@@ -108,7 +117,7 @@ arguments (width); give arguments as --set width=1
     """
     if not callable(function):
         raise InputError(where, got=type(function).__name__, expected="a function or class")
-    with users_code(where, "a function that returns"):
+    with users_code(where, "no error"):
         signature = _signature(function)
         if signature is not None:
             try:

@@ -1,17 +1,16 @@
 """What `ranp check`, `ranp prune` and `ranp apply` tell of a pruned network."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from torch import Tensor
 
+from ranp._calling import tensors_in
 from ranp.plan import Plan
 from ranp.report import Report
 
 
-def pruning_figures(model: str, inputs: Sequence[Tensor], plan: Plan, report: Report) -> dict[str, Any]:
+def pruning_figures(model: str, inputs: Any, plan: Plan, report: Report) -> dict[str, Any]:
     """Figures as plain data.
 
     Args:
@@ -22,7 +21,7 @@ def pruning_figures(model: str, inputs: Sequence[Tensor], plan: Plan, report: Re
     """
     return {
         "model": model,
-        "input": [list(tensor.shape) for tensor in inputs],
+        "input": [list(tensor.shape) for tensor in tensors_in(inputs)],
         "budget": dict(plan.budget.given()),
         "criterion": plan.criterion,
         "seed": plan.seed,

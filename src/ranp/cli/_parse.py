@@ -10,22 +10,28 @@ import torch
 
 from ranp.budget import Budget
 from ranp.errors import InputError, nearest
-from ranp.models import BUILT_IN
+from ranp.naming import built_in
 
 
 def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor, ...]:
     """Zeros of the shapes that were given, or of a built-in network's usual shape.
 
-    Example:
-        >>> [tuple(zeros.shape) for zeros in parse_inputs("nets.py:build", ["2,3,9,9"])]
-        [(2, 3, 9, 9)]
+    Args:
+        model: How the network is named.
+        texts: Shapes.
 
     Raises:
         InputError: A text that is no shape, or none for a network that is not built in.
+
+    Example:
+        >>> [tuple(zeros.shape) for zeros in parse_inputs("nets.py:build", ["2,3,9,9"])]
+        [(2, 3, 9, 9)]
     """
-    if not texts and model not in BUILT_IN:
+    shapes = [parse_shape(text) for text in texts or ()]
+    if ":" not in model:
+        shapes = shapes or [built_in(model, "model").shape]
+    if not shapes:
         raise InputError("--input", got="nothing", expected="the shape of every input", hint="--input 1,1,64,64,64")
-    shapes = [parse_shape(text) for text in texts or ()] or [BUILT_IN[model].shape]
     try:
         return tuple(torch.zeros(shape) for shape in shapes)
     except (RuntimeError, OverflowError, TypeError) as error:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 # Label, attribute, unit, digits.
 _COLUMNS = (("parameters", "params", 1, 0), ("MACs (M)", "macs", 1e6, 2), ("MiB", "activation_bytes", 2**20, 3))
-_BAR = 8
+# Narrower terminals get shorter bars and no kinds.
+_WIDE = 110
 
 
 def profile(model: Model, arguments: Arguments = None, shapes: Shapes = None, as_json: AsJson = False) -> None:
@@ -22,6 +23,7 @@ def profile(model: Model, arguments: Arguments = None, shapes: Shapes = None, as
     """
     from dataclasses import asdict
 
+    from ranp.cli._figures import say
     from ranp.cli._parse import parse_arguments, parse_inputs
     from ranp.naming import build_network
     from ranp.profile import profile
@@ -34,16 +36,20 @@ def profile(model: Model, arguments: Arguments = None, shapes: Shapes = None, as
         print_json("profile", {**given, **asdict(found)})
     else:
         console = stdout()
-        console.print(_table(found, bars=console.is_terminal))
+        wide = console.width >= _WIDE
+        console.print(_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0))
+        say(console, "MiB: activation memory, what the operators of the forward pass allocate.")
 
 
-def _table(found: "Profile", *, bars: bool) -> "Table":
-    """A row for every module; the longest bar of a column marks its largest module."""
+def _table(found: "Profile", *, kinds: bool, bar: int) -> "Table":
+    """A row for every module; the longest bar of a column, of so many characters, marks its largest module."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="Cost of one forward pass, by module", show_footer=True)
+    table = Table(title="Cost of one forward pass, by module", box=SIMPLE_HEAD, show_footer=True, padding=0)
     table.add_column("module", footer="total", overflow="fold")
-    table.add_column("kind")
+    if kinds:
+        table.add_column("kind")
     shares = []
     for label, name, unit, digits in _COLUMNS:
         whole = getattr(found.total, name)
@@ -51,9 +57,9 @@ def _table(found: "Profile", *, bars: bool) -> "Table":
         table.add_column("share", no_wrap=True)
         shares.append([getattr(module, name) / max(whole, 1) for module in found.modules])
     for row, module in enumerate(found.modules):
-        cells = []
+        cells = [module.name or "(model)", *([module.kind] if kinds else [])]
         for (_, name, unit, digits), column in zip(_COLUMNS, shares, strict=True):
-            bar = "█" * round(_BAR * column[row] / max(*column, 1e-9)) if bars else ""
-            cells += [f"{getattr(module, name) / unit:,.{digits}f}", f"{column[row]:6.1%} {bar}".rstrip()]
-        table.add_row(module.name or "(the model itself)", module.kind, *cells)
+            length = round(bar * column[row] / max(*column, 1e-9))
+            cells += [f"{getattr(module, name) / unit:,.{digits}f}", f"{column[row]:4.0%} {'█' * length}".rstrip()]
+        table.add_row(*cells)
     return table

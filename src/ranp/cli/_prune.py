@@ -121,9 +121,18 @@ def prune(
     if data == "noise" and scored:
         report = replace(report, warnings=(*report.warnings, sources.NOISE))
     if as_json:
-        how = {"data": data, "loss": loss} if scored else {"data": None, "loss": None}
-        seen = {"batches": result.scores.batches, "stability": [list(pair) for pair in result.scores.stability]}
-        print_json("prune", {**pruning_figures(model, inputs, result.plan, report), **how, **seen, "out": str(out)})
+        scores = result.scores
+        how = {
+            "data": data if scored else None,
+            "loss": loss if scored else None,
+            "importance": scores.importance,
+            "lam": scores.lam,
+            "weights": weights,
+            "batches": scores.batches,
+            "stability": [list(pair) for pair in scores.stability],
+            "out": str(out),
+        }
+        print_json("prune", {**pruning_figures(model, inputs, result.plan, report), **how})
         return
     console = stdout()
     show_pruning(console, result.plan, report)

@@ -160,7 +160,7 @@ def at_most(batches: Iterable[Any], count: int | None) -> Iterable[Any]:
 
 
 def _watched(batches: Iterable[Any], place: str) -> Iterator[Any]:
-    with users_code(place, "batches to the end"):
+    with users_code(place, "no error"):
         yield from batches
 
 
@@ -179,7 +179,8 @@ def _from_recipe(path: Path, folder: Path | None, batch: int | None, seed: int, 
 
 
 def _numpy(path: Path) -> dict[str, Any]:
-    with np.load(path, allow_pickle=False) as arrays:
+    # Of a file that is no archive, numpy would leave open what it opened itself.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
