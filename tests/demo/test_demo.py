@@ -69,6 +69,12 @@ def test_everything_is_there_and_nothing_else(out: Path) -> None:
         assert picture.stat().st_size > 10_000
 
 
+def test_the_report_as_json(report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ranp.demo.run", lambda *_, **__: report)
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out"), "--json"])
+    assert json.loads(result.stdout) == {**report, "out": str(tmp_path / "out")}
+
+
 def test_report_has_what_it_promises(report: dict[str, Any]) -> None:
     for name in ("full", "pruned"):
         entry = report[name]

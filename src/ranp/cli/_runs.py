@@ -20,9 +20,10 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Prune once, then train, as a recipe says."""
-    _need_recipes()
+    need_recipes()
     from ranp.recipes import read_recipe
-    from ranp.runs import run_recipe, table_of
+    from ranp.runs._compare import table_of
+    from ranp.runs._train import run_recipe
 
     chosen = read_recipe(recipe, changes or (), seed)
     with working(bars=_is_first()) as tell:
@@ -39,8 +40,8 @@ def evaluate(
     out: Annotated[Path, typer.Argument(help="Folder of a run.")], data: DataFolder, as_json: AsJson = False
 ) -> None:
     """Judge the best weights of a run by the data set's metric; figures go to evaluation.json in its folder."""
-    _need_recipes()
-    from ranp.runs import evaluate_run
+    need_recipes()
+    from ranp.runs._evaluate import evaluate_run
 
     with working(bars=_is_first()) as tell:
         found = evaluate_run(out, data, tell=tell)
@@ -55,8 +56,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")], as_json: AsJson = False
 ) -> None:
     """Put finished runs side by side: metrics, costs, time."""
-    _need_recipes()
-    from ranp.runs import read_runs, table_of
+    from ranp.runs._compare import read_runs, table_of
 
     found = read_runs(runs)
     if as_json:
@@ -90,13 +90,18 @@ def generate_data(
 
 
 def _data_set(recipe: Path, changes: list[str] | None) -> Any:
-    _need_recipes()
+    need_recipes()
     from ranp.recipes import read_recipe
 
     return read_recipe(recipe, changes or ()).data_set()
 
 
-def _need_recipes() -> None:
+def need_recipes() -> None:
+    """See to it that recipes can be read.
+
+    Raises:
+        RanpError: A package is missing.
+    """
     from ranp.data._base import need
 
     for module in ("pydantic", "yaml"):

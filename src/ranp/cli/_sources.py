@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
+from ranp.cli._runs import need_recipes
 from ranp.cli._words import LOSSES
 from ranp.errors import InputError, nearest
 from ranp.naming import call, find, users_code
@@ -165,6 +166,7 @@ def _watched(batches: Iterable[Any], place: str) -> Iterator[Any]:
 
 
 def _from_recipe(path: Path, folder: Path | None, batch: int | None, seed: int, tell: Any) -> Source:
+    need_recipes()
     from ranp.recipes import read_recipe
 
     recipe = read_recipe(path)
