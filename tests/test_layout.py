@@ -21,10 +21,12 @@ FLOORS: list[set[str]] = [
     {"storage", "_probing"},
     {"_pipeline"},
     {"__init__"},
-    {"training", "data", "plots", "check"},
+    {"naming"},
+    {"training", "data", "plots", "check", "profile"},
     {"recipes"},
     {"demo", "reproduce", "runs"},
     {"cli"},
+    {"__main__"},
 ]
 STANDALONE = "models"
 

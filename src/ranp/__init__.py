@@ -4,16 +4,9 @@ Score every neuron of a convolutional network by its effect on the loss and by w
 training, and get back a smaller dense network that trains as usual.
 """
 
-from ranp._pipeline import PruneResult, prune
-from ranp._probing import trace
+from typing import TYPE_CHECKING
+
 from ranp._version import __version__
-from ranp.allocation import allocate
-from ranp.budget import Budget
-from ranp.errors import RanpError
-from ranp.plan import Plan
-from ranp.scoring import score
-from ranp.storage import load, save
-from ranp.surgery import apply, verify
 
 __all__ = [
     "Budget",
@@ -30,3 +23,41 @@ __all__ = [
     "trace",
     "verify",
 ]
+
+if TYPE_CHECKING:
+    from ranp._pipeline import PruneResult, prune
+    from ranp._probing import trace
+    from ranp.allocation import allocate
+    from ranp.budget import Budget
+    from ranp.errors import RanpError
+    from ranp.plan import Plan
+    from ranp.scoring import score
+    from ranp.storage import load, save
+    from ranp.surgery import apply, verify
+else:
+    # Found when they are first asked for: nearly all of them import torch, which takes longer than `ranp --help` may.
+    _HOMES = {
+        "Budget": "budget",
+        "Plan": "plan",
+        "PruneResult": "_pipeline",
+        "RanpError": "errors",
+        "allocate": "allocation",
+        "apply": "surgery",
+        "load": "storage",
+        "prune": "_pipeline",
+        "save": "storage",
+        "score": "scoring",
+        "trace": "_probing",
+        "verify": "surgery",
+    }
+
+    def __getattr__(name: str):
+        from importlib import import_module
+
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted(globals().keys() | _HOMES.keys())

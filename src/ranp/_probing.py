@@ -41,7 +41,7 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
         >>> graph.cost([4]).macs
         22736
     """
-    _refuse_unready(model)
+    refuse_unready(model)
     frozen: dict[str, Note] = {}
     whole_blocks: set[int] = set()
     recorded = record(model, example_inputs)
@@ -62,7 +62,7 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
             return replace(traced.graph, missed=recorded.missed)
 
 
-def _refuse_unready(model: nn.Module) -> None:
+def refuse_unready(model: nn.Module) -> None:
     """Refuse what is no eager module with parameters of known shape.
 
     Raises:

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,12 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(folder)
     refuse_existing(target)
+    missing: list[Path] = []
+    partial: Path | None = None
     try:
+        missing += [parent for parent in target.parents if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
-    try:
         yield partial
         _open_to_readers(partial)
         refuse_existing(target)
@@ -34,7 +34,11 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        for parent in missing:
+            with suppress(OSError):  # It is not empty, as it should be.
+                parent.rmdir()
 
 
 def _open_to_readers(folder: Path) -> None:

@@ -38,18 +38,28 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
         ArtifactError: The folder exists, or cannot be written. Nothing half-written is left behind.
         PlanError: The model was not made by this plan.
     """
-    _check_pruned(model, plan)
     with new_folder(folder) as partial:
-        (partial / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
-        try:
-            save_file(tensors, partial / "weights.safetensors")
-        except SafetensorError as error:
-            raise ArtifactError(str(folder), got=str(error), expected="a place that can be written") from error
-        digests = {name: _digest(partial / name) for name in _FILES}
-        manifest = {"format": "ranp-artifact", "version": FORMAT_VERSION, "sha256": digests}
-        (partial / "artifact.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        write_artifact(model, plan, partial)
     return Path(folder)
+
+
+def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
+    """Write what `save` does into a folder that is there, and that appears under its name when all is in it.
+
+    Raises:
+        ArtifactError: The folder cannot be written.
+        PlanError: The model was not made by this plan.
+    """
+    _check_pruned(model, plan)
+    (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
+    try:
+        save_file(tensors, folder / "weights.safetensors")
+    except SafetensorError as error:
+        raise ArtifactError(str(folder), got=str(error), expected="a place that can be written") from error
+    digests = {name: _digest(folder / name) for name in _FILES}
+    manifest = {"format": "ranp-artifact", "version": FORMAT_VERSION, "sha256": digests}
+    (folder / "artifact.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def _check_pruned(model: nn.Module, plan: Plan) -> None:
@@ -86,12 +96,18 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
 
 
 def load_plan(folder: str | os.PathLike[str]) -> Plan:
-    """Read the plan of an artifact, after checking that the artifact is whole.
+    """Read the plan of an artifact, after checking that the artifact is whole; or a `plan.json` on its own.
 
     Raises:
         ArtifactError: A file is missing, damaged or not what `save` writes.
+        PlanError: A `plan.json` on its own is no plan.
     """
     root = Path(folder)
+    if root.is_file():
+        try:
+            return Plan.from_json(root.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(str(root), got=str(error), expected="a plan that ranp wrote") from error
     for name in ("artifact.json", *_FILES):
         if not (root / name).is_file():
             raise ArtifactError(

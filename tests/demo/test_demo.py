@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ranp
+from ranp.cli import app
+from ranp.cli._demo import demo
 from ranp.data.mni152 import TISSUES
-from ranp.demo import QUICK, _command, demo
-from ranp.demo._pipeline import find_device, prepare, prune
+from ranp.demo import QUICK
+from ranp.demo._pipeline import prepare, prune
 from ranp.demo._report import markdown, rows
-from ranp.errors import InputError
 from ranp.models import UNet3D
 
 TINY = replace(
@@ -47,11 +47,9 @@ FILES = {
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the command makes with tiny settings."""
     folder = tmp_path_factory.mktemp("demo") / "out"
-    app = typer.Typer()
-    app.command()(demo)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_command, "QUICK", TINY)
-        result = CliRunner().invoke(app, ["--quick", "--out", str(folder), "--seed", "3"], catch_exceptions=False)
+        patch.setattr("ranp.demo.QUICK", TINY)
+        result = CliRunner().invoke(app, ["demo", "--quick", "--out", str(folder), "--seed", "3"])
     assert result.exit_code == 0
     assert "mean Dice" in result.output
     return folder
@@ -69,6 +67,12 @@ def test_everything_is_there_and_nothing_else(out: Path) -> None:
     for picture in out.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert picture.stat().st_size > 10_000
+
+
+def test_the_report_as_json(report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ranp.demo.run", lambda *_, **__: report)
+    result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out"), "--json"])
+    assert json.loads(result.stdout) == {**report, "out": str(tmp_path / "out")}
 
 
 def test_report_has_what_it_promises(report: dict[str, Any]) -> None:
@@ -139,7 +143,7 @@ def test_the_page_says_what_the_data_say(out: Path, report: dict[str, Any]) -> N
 
 
 def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranp.demo._pipeline.run", lambda *_, **__: pytest.fail("work was done"))
+    monkeypatch.setattr("ranp.demo.run", lambda *_, **__: pytest.fail("work was done"))
     with pytest.raises(ranp.RanpError, match="a path that exists"):
         demo(out=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -153,18 +157,12 @@ def test_without_out_the_first_free_name_is_taken(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ranp.demo._pipeline.run", record)
+    monkeypatch.setattr("ranp.demo.run", record)
     (tmp_path / "ranp-demo").mkdir()
     with pytest.raises(KeyboardInterrupt):
         demo()
     assert seen[0].name.startswith(".ranp-demo-2-")
     assert [path.name for path in tmp_path.iterdir()] == ["ranp-demo"]
-
-
-@pytest.mark.parametrize("name", ["quantum", "meta:x", "cuda:99"])
-def test_an_unknown_device_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="--device"):
-        find_device(name)
 
 
 def test_same_seed_same_plan(out: Path) -> None:

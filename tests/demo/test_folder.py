@@ -4,24 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from ranp.demo._command import first_free
+from ranp.cli._demo import first_free
 from ranp.errors import ArtifactError
 from ranp.files import new_folder, refuse_existing
 
 
 def test_the_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "a" / "b" / "out"
     with new_folder(out) as partial:
         (partial / "file").write_text("content")
         assert not out.exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert (out / "file").read_text() == "content"
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_nothing_is_left_of_a_failure(tmp_path: Path, failure: type[BaseException]) -> None:
     def fill() -> None:
-        with new_folder(tmp_path / "out") as partial:
+        with new_folder(tmp_path / "a" / "b" / "out") as partial:
             (partial / "sub").mkdir()
             (partial / "sub" / "file").write_text("half")
             raise failure

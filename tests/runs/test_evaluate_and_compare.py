@@ -11,8 +11,8 @@ import torch
 from typer.testing import CliRunner
 
 from ranp.cli import app
+from ranp.cli._runs import train
 from ranp.errors import ArtifactError, RanpError
-from ranp.runs import train
 from ranp.runs._compare import read_runs, rows_of
 from ranp.runs._evaluate import evaluate_run
 from ranp.runs._folder import RunFolder
@@ -108,16 +108,25 @@ def test_the_commands_from_data_to_comparison(tmp_path: Path) -> None:
     def ranp(*words: str) -> str:
         found = CliRunner().invoke(app, words, catch_exceptions=False)
         assert found.exit_code == 0, found.output
-        return found.output
+        return found.stdout
 
+    def stored(name: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(Path(out, name).read_text())
+        return content
+
+    changes = ("--seed", "3", "--set", "training.steps=2")
     ranp("data", "generate", str(path), "--out", folder, "--count", "6")
     assert "can be read" in ranp("data", "check", str(path), "--data", folder)
-    shown = ranp("train", str(path), "--data", folder, "--out", out, "--seed", "3", "--set", "training.steps=2")
+    shown = ranp("train", str(path), "--data", folder, "--out", out, *changes)
     assert "dice/Anterior" in shown
     assert "dice: 0." in ranp("evaluate", out, "--data", folder)
+    judged = json.loads(ranp("evaluate", out, "--data", folder, "--json"))
+    assert judged == {**stored("evaluation.json"), "format": "ranp-evaluate", "run": out}
     assert "ranp-f" in ranp("compare", out, out)
-    (entry,) = json.loads(ranp("compare", out, "--json"))
+    (entry,) = json.loads(ranp("compare", out, "--json"))["runs"]
     assert (entry["run"], entry["seed"], entry["steps"]) == (out, 3, 2)
+    again = json.loads(ranp("train", str(path), "--data", folder, "--out", out, "--resume", *changes, "--json"))
+    assert again == {**stored("result.json"), "format": "ranp-train", "run": out}
     next(Path(folder, "imagesTr").iterdir()).unlink()
     found = CliRunner().invoke(app, ["data", "check", str(path), "--data", folder])
     assert found.exit_code == 1

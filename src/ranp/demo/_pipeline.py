@@ -17,7 +17,7 @@ from ranp.demo._files import write_files
 from ranp.demo._race import Runner, Tell, race
 from ranp.demo._report import Measured, make_report
 from ranp.demo._settings import Settings
-from ranp.errors import InputError, RanpError
+from ranp.errors import RanpError
 from ranp.models import UNet3D
 from ranp.training import Loss, peak_step_bytes, step_seconds, train
 
@@ -60,26 +60,6 @@ def run(folder: Path, settings: Settings, *, seed: int, device: torch.device, te
     report = make_report(settings, seed, device, pruning.plan, runners, measured, elapsed)
     write_files(folder, report, pruning, models, (task.brain, task.training, task.validation), tell)
     return report
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        InputError: There is none.
-
-    Example:
-        >>> find_device("cpu")
-        device(type='cpu')
-    """
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            "--device", got=repr(name), expected="'cpu', or 'cuda' where torch finds a CUDA device"
-        ) from error
-    return device
 
 
 def prepare(settings: Settings, tell: Tell) -> Task:

@@ -1,15 +1,11 @@
-"""What `ranp reproduce resources` shows and writes."""
+"""What `ranp reproduce resources` shows."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import groupby
-from pathlib import Path
 
 from rich.table import Table
 
 from ranp.cost._published import PublishedResources
-from ranp.errors import ArtifactError
-from ranp.files import write_json
 from ranp.reproduce._resources import Row
 
 NOTE = """\
@@ -50,20 +46,3 @@ def _feasible(row: Row) -> str:
     if row.max_sparsity is None:
         return "yes"
     return f"no, up to {100 * row.max_sparsity:.2f}%"
-
-
-def check_writable(path: Path, *, force: bool) -> None:
-    """Refuse, before anything is computed, a file that could not be written or would be replaced.
-
-    Raises:
-        ArtifactError: the file exists and `force` is false, or its folder does not exist.
-    """
-    if not path.parent.is_dir():
-        raise ArtifactError("--json", got=str(path), expected="a file in a folder that exists")
-    if path.exists() and not force:
-        raise ArtifactError("--json", got=f"{path}, which exists", expected="a new file", hint="or add --force")
-
-
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows as JSON, whole or not at all."""
-    write_json(path, [asdict(row) for row in rows])

@@ -1,6 +1,7 @@
 """What the tracer writes down: plain data."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -44,6 +45,11 @@ class Axis:
     size: int
 
 
+def total(products: Iterable[tuple[int, Sequence[Axis]]]) -> int:
+    """The sum of some products of axes at full width."""
+    return sum(factor * math.prod(axis.size for axis in axes) for factor, axes in products)
+
+
 @dataclass(frozen=True)
 class LayerCall:
     """One run of a convolution or linear layer."""
@@ -60,11 +66,13 @@ class LayerCall:
 
 @dataclass(frozen=True)
 class Output:
-    """What one operator returned: shapes and labels."""
+    """What one operator returned, as shapes and labels, and what it cost at full width."""
 
     path: str
     operator: str
     shapes: list[tuple[tuple[int, ...], tuple[Labels, ...]]]
+    macs: int
+    activation_bytes: int
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ranp._state import every_tensor
 from ranp.errors import RanpError, TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, Predictions, build
-from ranp.tracing._records import Note, Recording
+from ranp.tracing._records import Note, Output, Recording
 from ranp.tracing._rules import RULES, unknown
 from ranp.tracing._running import Observer, Recorder, Stage, explain, on_meta, with_fake_tensors
 from ranp.tracing._tracer import Tracer
@@ -50,6 +50,11 @@ class Traced:
     predictions: Predictions
     splits: tuple[frozenset[int], ...]
     _tracer: Tracer = field(repr=False)
+
+    @property
+    def operators(self) -> Sequence[Output]:
+        """All operators of the pass in eval mode, in order."""
+        return self._tracer.passes[0].outputs
 
     def freeze(self, weights: Mapping[str, Note]) -> "Traced":
         """The same with the output channels of some weights kept whole, each for a reason."""

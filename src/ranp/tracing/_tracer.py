@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ranp._state import every_tensor
 from ranp.tracing._labels import Labels, along, components, pad_rank, support
-from ranp.tracing._records import Axis, Call, Note, Output, Pass, Recording, Source
+from ranp.tracing._records import Axis, Call, Note, Output, Pass, Recording, Source, total
 
 
 class Tracer:
@@ -59,6 +59,7 @@ class Tracer:
     def _step(self, call: Call) -> None:
         self.path, self.operator = call.path, call.name
         tensors, outputs = call.tensors, call.outputs
+        macs, activations = len(self.seen.macs), len(self.seen.activations)
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
@@ -66,7 +67,8 @@ class Tracer:
             self._rule(call)(self, call)
         self._count_activations(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
-        self.seen.outputs.append(Output(call.path, call.name, shapes))
+        costs = total(self.seen.macs[macs:]), total(self.seen.activations[activations:])
+        self.seen.outputs.append(Output(call.path, call.name, shapes, *costs))
 
     def _rule(self, call: Call) -> "Rule":
         found = self.rules.get(call.name) or self.rules.get(call.name.rstrip("_"))

@@ -1,0 +1,212 @@
+"""What the commands on a network do and print: the same as the library, in tables and in JSON."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from typer.testing import Result
+
+import ranp as library
+from ranp.naming import build_network, find
+from ranp.storage import load_plan
+from tiny_runs import CONTENT
+
+Ranp = Callable[..., Result]
+
+SHAPE = "--input 1,1,8,8"
+NETWORK = f"nets.py:build {SHAPE} --set width=12"
+PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
+
+
+@pytest.fixture
+def figures(ranp: Ranp) -> Callable[[str], dict[str, Any]]:
+    """Runs a command line with --json, whose stdout must be one JSON object with the fields that are documented."""
+
+    def run(line: str) -> dict[str, Any]:
+        done = ranp(*shlex.split(line), "--json")
+        assert done.exit_code == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        command = line.split()[0]
+        (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE.read_text(), flags=re.MULTILINE)
+        assert list(found) == ["format", "version", *re.findall(r"`(\w+)`", row)]
+        assert (found["format"], found["version"]) == (f"ranp-{command}", 1)
+        return found
+
+    return run
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def network(width: int = 12, seed: int = 0) -> nn.Module:
+    return build_network("nets.py:build", {"width": width}, seed=seed)
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return list(find("nets.py:batches", "test")())
+
+
+def test_check(figures: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
+    found = figures(f"check {NETWORK} --budget macs=50%")
+    graph = library.trace(network(), torch.zeros(1, 1, 8, 8))
+    assert found["full_cost"] == vars(graph.cost())
+    assert found["cost"]["macs"] <= found["full_cost"]["macs"] / 2
+    assert (found["verified"], found["error"], found["budget"]) == ("exact", "", {"macs": 0.5})
+    assert found["full_widths"] == {"0": 12, "3": 3}
+    assert [entry["operator"] for entry in found["frozen"]] == ["output"]
+    shown = ranp(*shlex.split(f"check {NETWORK} --budget macs=50%")).stdout
+    assert "whole: 3 channels" in shown
+    assert "Verification: exact." in shown
+
+
+def test_check_without_a_budget_takes_a_quarter_of_the_macs(figures: Callable[[str], dict[str, Any]]) -> None:
+    assert figures(f"check {NETWORK}")["budget"] == {"macs": 0.25}
+
+
+def test_profile(figures: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
+    found = figures(f"profile {NETWORK}")
+    assert found["total"] == vars(library.trace(network(), torch.zeros(1, 1, 8, 8)).cost())
+    assert found["input"] == [[1, 1, 8, 8]]
+    shown = ranp(*shlex.split(f"profile {NETWORK}")).stdout
+    for module in found["modules"]:
+        row = next(line.split() for line in shown.splitlines() if line.split()[:1] == [module["name"]])
+        assert row[1:3] == [module["kind"], f"{module['params']:,}"]
+        assert row[4] == f"{module['macs'] / 1e6:,.2f}"
+        assert row[6] == f"{module['activation_bytes'] / 2**20:,.3f}"
+        assert row[5] == f"{module['macs'] / found['total']['macs']:.0%}"
+    assert "█" not in shown
+
+
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+@pytest.mark.parametrize("criterion", ["ranp-m", "snip", "random"])
+def test_prune_does_what_the_library_does(
+    criterion: str, importance: Any, figures: Callable[[str], dict[str, Any]], out: Path, user: Path
+) -> None:
+    how = f"--budget macs=55% --criterion {criterion} --importance {importance} --seed 3 --loss nets.py:loss"
+    found = figures(f"prune {NETWORK} {how} --data nets.py:batches --out {out}")
+    expected = library.prune(
+        network(seed=3),
+        torch.zeros(1, 1, 8, 8),
+        batches(),
+        F.cross_entropy,
+        budget=library.Budget(macs=0.55),
+        criterion=criterion,
+        importance=importance,
+        seed=3,
+    )
+    assert (out / "plan.json").read_text() == expected.plan.to_json()
+    loaded = library.load(out, network(seed=9))
+    for ours, theirs in zip(loaded.parameters(), expected.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert found["widths"] == expected.plan.widths
+    assert found["cost"] == vars(expected.plan.cost)
+    assert found["batches"] == (0 if criterion == "random" else 3)
+    assert (found["verified"], found["out"]) == ("exact", str(out))
+    assert {path.name for path in out.iterdir()} == {"plan.json", "weights.safetensors", "artifact.json"}
+
+
+def test_prune_passes_all_options_on(figures: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:
+    how = "--min-width 3 --round-to 2 --lam 7 --weights orthogonal --batches 2 --until 0.1"
+    found = figures(f"prune {NETWORK} {how} --budget macs=70% --budget params=80% --data nets.py:batches --out {out}")
+    plan = load_plan(out)
+    assert (plan.min_width, plan.round_to, plan.lam) == (3, 2, 7.0)
+    assert plan.budget == library.Budget(macs=0.7, params=0.8)
+    assert found["batches"] == 2
+    assert [count for count, _ in found["stability"]] == [2]
+    first = library.load(out, network())[0].weight.detach().flatten(1)
+    assert torch.allclose(first @ first.T / (first[0] @ first[0]), torch.eye(len(first)), atol=1e-5)
+
+
+def test_without_an_input_costs_are_those_of_the_first_batch(
+    figures: Callable[[str], dict[str, Any]], out: Path
+) -> None:
+    found = figures(f"prune nets.py:build --data nets.py:batches --budget macs=60% --out {out}")
+    assert found["input"] == [[2, 1, 8, 8]]
+    assert found["batches"] == 3
+
+
+@pytest.mark.parametrize("name", ["good.npz", "good.safetensors", "good.pt"])
+def test_data_in_a_file(name: str, figures: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:
+    found = figures(f"prune {NETWORK} --data {name} --batch 2 --budget macs=60% --out {out}")
+    assert found["batches"] == 3
+    with np.load("good.npz") as arrays:
+        inputs, targets = torch.from_numpy(arrays["inputs"]).float(), torch.from_numpy(arrays["targets"]).long()
+    given = list(zip(inputs.split(2), targets.split(2), strict=True))
+    budget = library.Budget(macs=0.6)
+    expected = library.prune(network(), torch.zeros(1, 1, 8, 8), given, F.cross_entropy, budget=budget)
+    assert (out / "plan.json").read_text() == expected.plan.to_json()
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "dice-cross-entropy", "mse", "nets.py:Loss", "torch.nn:L1Loss"])
+def test_losses_by_name(loss: str, figures: Callable[[str], dict[str, Any]], out: Path) -> None:
+    source = "noise" if ":" not in loss else "nets.py:batches" if "nets" in loss else "volumes.npz"
+    x = np.zeros((2, 1, 8, 8), np.float32)
+    np.savez("volumes.npz", inputs=x, targets=np.ones((2, 3, 8, 8)))
+    found = figures(f"prune {NETWORK} --data {source} --loss {loss} --budget macs=60% --out {out}")
+    Path("volumes.npz").unlink()
+    assert (found["data"], found["loss"]) == (source, loss)
+    assert any("noise" in warning for warning in found["warnings"]) == (source == "noise")
+
+
+def test_noise_is_the_same_for_the_same_seed(ranp: Ranp, tmp_path: Path) -> None:
+    plans = []
+    for number, seed in enumerate((0, 0, 1)):
+        line = f"prune {NETWORK} --data noise --budget macs=60% --seed {seed} --out {tmp_path / str(number)}"
+        shown = ranp(*shlex.split(line)).stdout
+        assert "warning: neurons were scored on noise" in shown
+        plans.append((tmp_path / str(number) / "plan.json").read_text())
+    assert plans[0] == plans[1] != plans[2]
+
+
+def test_data_of_a_recipe(figures: Callable[[str], dict[str, Any]], ranp: Ranp, tmp_path: Path, out: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(CONTENT))
+    ranp("data", "generate", recipe, "--out", tmp_path / "data", "--count", "6")
+    network = "unet3d --set width=4 --set levels=2 --set out_channels=3"
+    found = figures(f"prune {network} --data {recipe} --folder {tmp_path / 'data'} --budget macs=50% --out {out}")
+    assert found["input"] == [[2, 1, 8, 8, 8]]
+    assert found["batches"] == 2
+    assert found["loss"] == "dice-cross-entropy"
+
+
+def test_apply_repeats_what_prune_did(figures: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    pruned = figures(f"prune {NETWORK} --data nets.py:batches --budget macs=60% --seed 5 --out {first}")
+    again = figures(f"apply {first} {NETWORK} --seed 5 --out {second}")
+    for name in ("plan.json", "weights.safetensors", "artifact.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    same = ("model", "input", "budget", "criterion", "verified", "full_cost", "cost", "full_widths", "widths", "frozen")
+    assert {name: pruned[name] for name in same} == {name: again[name] for name in same}
+    anew = figures(f"apply {first / 'plan.json'} {NETWORK} --weights glorot --seed 5 --out {third}")
+    assert (anew["weights"], anew["widths"]) == ("glorot", again["widths"])
+    assert (third / "weights.safetensors").read_bytes() != (first / "weights.safetensors").read_bytes()
+
+
+def test_a_plan_applies_to_other_classes(figures: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    before = figures(f"prune {NETWORK} --data nets.py:batches --budget macs=60% --out {first}")
+    found = figures(f"apply {first} {NETWORK} --set classes=7 --out {second}")
+    width = before["widths"]["0"]
+    assert found["widths"] == {"0": width, "3": 7}
+    assert found["full_widths"] == {"0": 12, "3": 7}
+    assert found["cost"]["macs"] == 64 * (9 * width + 7 * width)
+    assert found["verified"] == "exact"
+    assert (
+        library.load(second, build_network("nets.py:build", {"width": 12, "classes": 7}, seed=0))[3].out_channels == 7
+    )
+
+
+def test_what_a_users_code_prints_is_no_result(ranp: Ranp) -> None:
+    found = ranp(*shlex.split("check nets.py:build --input 1,1,8,8 --json"))
+    json.loads(found.stdout)
+    assert "nets is imported" not in found.stdout

@@ -1,0 +1,210 @@
+"""Help, completion and terminals: what the command line is like before and around the work."""
+
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from ranp.budget import Budget
+from ranp.cli import _words as words
+from ranp.cli import app
+from ranp.models import BUILT_IN
+from ranp.reproduce import NETWORKS
+from ranp.scoring import CRITERIA
+from ranp.scoring._criteria import Importance
+from ranp.surgery import Weights
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands and groups with the words that lead to them."""
+    yield path, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+ALL = dict(commands(get_command(app)))
+EXAMPLES = {path: command.epilog.partition("Example: ranp ")[2] for path, command in ALL.items()}
+
+
+def ranp(words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "ranp", *shlex.split(words)]
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from ranp.cli import main\n"
+        "sys.argv = ['ranp', *sys.argv[1:]]\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code\n"
+        "print('IMPORTED', *{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    for arguments in (["--help"], ["prune", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        imported = set(done.stdout.partition("IMPORTED")[2].split())
+        assert "typer" in imported
+        assert not imported & {"torch", "numpy", "safetensors", "yaml", "monai", "lightning", "matplotlib"}
+
+
+def test_all_commands_are_there() -> None:
+    expected = {"demo", "check", "profile", "prune", "apply", "train", "evaluate", "compare", "reproduce", "data"}
+    assert {path[0] for path in ALL if path} == expected
+    assert {path for path in ALL if len(path) > 1} == {
+        ("reproduce", "resources"),
+        ("data", "check"),
+        ("data", "generate"),
+    }
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_help_ends_with_an_example_of_the_command(path: tuple[str, ...]) -> None:
+    example = EXAMPLES[path]
+    found = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200"})
+    assert found.exit_code == 0
+    assert found.output.rstrip().endswith(f"Example: ranp {example}")
+    assert shlex.split(example)[: len(path)] == list(path)
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_examples_are_command_lines(path: tuple[str, ...]) -> None:
+    """What cannot be run in small is parsed, at least."""
+    command, rest = get_command(app), shlex.split(EXAMPLES[path])
+    context = None
+    while rest:
+        context = command.make_context(rest[0], rest[1:] if context else rest, parent=context)
+        rest = [*context._protected_args, *context.args] if hasattr(command, "commands") else []
+        if rest:
+            command = command.commands[rest[0]]
+    assert not hasattr(command, "commands")
+
+
+def test_the_examples_run_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which a newcomer needs them; a training is cut short, and the full network trained beside it."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    train = f"{EXAMPLES['train',]} --set training.steps=2"
+    lines = [
+        EXAMPLES[()],
+        EXAMPLES["profile",],
+        EXAMPLES["prune",].replace("32,32,32", "16,16,16"),
+        EXAMPLES["apply",].replace("32,32,32", "16,16,16"),
+        EXAMPLES["data", "generate"],
+        EXAMPLES["data", "check"],
+        train,
+        train.replace("runs/pruned", "runs/full") + " --set pruning.method=none",
+        EXAMPLES["evaluate",],
+        EXAMPLES["compare",],
+    ]
+    for line in lines:
+        found = CliRunner().invoke(app, shlex.split(line))
+        assert found.exit_code == 0, f"{line}\n{found.output}"
+    assert (tmp_path / "pruned" / "plan.json").read_bytes() == (tmp_path / "other" / "plan.json").read_bytes()
+
+
+def test_exit_codes_are_documented() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    for code, meaning in (
+        (0, "done"),
+        (1, "refused or failed"),
+        (2, "the command line is wrong"),
+        (130, "interrupted"),
+    ):
+        assert f"{code} {meaning}" in shown
+        assert f"| {code} | {meaning}" in page
+
+
+def test_words_are_those_of_the_tables() -> None:
+    """They are written down a second time so that help and completion need not import torch."""
+    assert sorted(words.NETWORKS) == sorted(BUILT_IN)
+    assert sorted(words.PUBLISHED) == sorted(NETWORKS)
+    assert sorted(get_args(words.Criterion)) == sorted(CRITERIA)
+    assert get_args(words.Importance) == get_args(Importance)
+    assert get_args(words.Weights) == get_args(Weights)
+    assert set(words.LIMITS) == set(vars(Budget(1, 1, 1, 0)))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ranp pr", {"profile", "prune"}),
+        ("ranp check u", {"unet3d", "unet3d-23"}),
+        ("ranp profile src/ranp/models/u", {"src/ranp/models/unet3d.py:"}),
+        ("ranp prune unet3d --criterion ranp", {"ranp-f", "ranp-m"}),
+        ("ranp prune unet3d --loss c", {"cross-entropy"}),
+        ("ranp apply plan unet3d --weights g", {"glorot"}),
+        ("ranp check unet3d --budget m", {"macs="}),
+        (
+            "ranp train recipes/small-",
+            {path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/small-*.yaml")},
+        ),
+        ("ranp data check rec", {"recipes/"}),
+    ],
+)
+def test_completion(line: str, expected: set[str]) -> None:
+    place = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    done = ranp("", _RANP_COMPLETE="complete_bash", **place)
+    assert set(done.stdout.split()) == expected
+
+
+def test_a_recipe_is_found_without_typing_any_of_it() -> None:
+    done = ranp("", _RANP_COMPLETE="complete_bash", COMP_WORDS="ranp train ", COMP_CWORD="2")
+    assert {"recipes/", "recipes/small-decathlon.yaml"} <= set(done.stdout.split())
+
+
+def test_version() -> None:
+    from ranp import __version__
+
+    assert ranp("--version").stdout == f"{__version__}\n"
+
+
+def in_terminal(words: str, **environment: str) -> str:
+    """What a command prints where stdout and stderr are a terminal."""
+    main, other = pty.openpty()
+    command = [sys.executable, "-m", "ranp", *shlex.split(words)]
+    variables = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", **environment}
+    with subprocess.Popen(command, stdout=other, stderr=other, env=variables, cwd=ROOT) as process:
+        os.close(other)
+        found = b""
+        try:
+            while part := os.read(main, 4096):
+                found += part
+        except OSError:  # How Linux says that nobody writes to the terminal any more.
+            pass
+        process.wait()
+    os.close(main)
+    return found.decode()
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-9]")
+
+
+def test_bars_and_colours_are_for_terminals() -> None:
+    line = "profile unet3d --input 1,1,16,16,16"
+    assert "█" in in_terminal(line)
+    piped = ranp(line, COLUMNS="20")
+    assert "█" not in piped.stdout
+    assert "\x1b" not in piped.stdout
+    assert piped.stderr == ""
+    # However narrow, the table stays whole where nobody looks at it.
+    assert "encoder.0.conv1" in piped.stdout
+
+
+def test_errors_are_coloured_on_terminals_unless_that_is_unwanted() -> None:
+    assert COLOUR.search(in_terminal("check unet"))
+    assert not COLOUR.search(in_terminal("check unet", NO_COLOR="1"))
