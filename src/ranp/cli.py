@@ -17,6 +17,7 @@ from ranp.check import Check, parse_budget, parse_shape
 from ranp.check import check as run_check
 from ranp.demo import demo
 from ranp.errors import RanpError
+from ranp.integrations.nnunet_command import nnunet
 from ranp.models import BUILT_IN
 from ranp.reproduce import resources
 from ranp.runs import compare, data, evaluate, train
@@ -30,6 +31,7 @@ app = typer.Typer(
 reproduce = typer.Typer(help="Reproduce the published experiments.", no_args_is_help=True)
 app.add_typer(reproduce, name="reproduce")
 app.add_typer(data, name="data")
+app.add_typer(nnunet, name="nnunet")
 for command in (demo, train, evaluate, compare):
     app.command()(command)
 reproduce.command()(resources)
