@@ -17,7 +17,7 @@ from ranp.check import Check, parse_budget, parse_shape
 from ranp.check import check as run_check
 from ranp.demo import demo
 from ranp.errors import RanpError
-from ranp.integrations.nnunet_command import nnunet
+from ranp.integrations._nnunet_command import nnunet
 from ranp.models import BUILT_IN
 from ranp.reproduce import resources
 from ranp.runs import compare, data, evaluate, train
