@@ -15,7 +15,7 @@ ROOT = Path(ranp.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "_version"},
     {"graph", "files", "_state", "_calling"},
-    {"budget"},
+    {"budget", "_tables"},
     {"plan", "scores"},
     {"tracing", "scoring", "cost", "allocation", "surgery", "report"},
     {"storage", "_probing"},

@@ -43,7 +43,7 @@ class Work:
         (folder / "trainers" / "short.py").write_text(TRAINER)
         write_data(folder / "raw" / NAME)
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")},
             **{f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")},
             "nnUNet_extTrainer": str(folder / "trainers"),
             "nnUNet_def_n_proc": "1",
