@@ -69,6 +69,32 @@ def test_who_holds_a_module_holds_the_pruned_one() -> None:
     assert full.training
 
 
+def test_weights_drawn_anew_are_taken_on_too() -> None:
+    full, _, plan = pruned_unet()
+    small, x = ranp.apply(full, plan, weights="glorot", seed=4), torch.randn(1, 1, 8, 8, 8)
+    assert not torch.equal(small.get_submodule("head").bias, full.head.bias)
+    assert equal(run(take_on(carry_plan(full), small, plan).eval(), x), run(small.eval(), x))
+
+
+class Tied(nn.Sequential):
+    """Two modules with one weight between them."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv1d(1, 6, 1), nn.Conv1d(6, 6, 1), nn.ReLU(), nn.Conv1d(6, 6, 1), nn.Conv1d(6, 2, 1))
+        self[3].weight = self[1].weight
+
+
+def test_what_modules_share_they_share_afterwards() -> None:
+    full, x = Tied(), torch.randn(1, 1, 9)
+    plan = random_plan(ranp.trace(full, x), 0, 0.3)
+    stored = take_on(carry_plan(full), ranp.apply(full, plan), plan).state_dict()
+    other = carry_plan(Tied())
+    other.load_state_dict(stored)
+    for pruned in (full, other):
+        assert pruned[3].weight is pruned[1].weight
+        assert pruned[3].weight.shape[0] < 6
+
+
 def test_a_network_that_was_never_pruned_is_stored_as_ever() -> None:
     full = carry_plan(UNet3D(1, 2, 4, levels=2))
     assert carried_plan(full) is None
@@ -107,6 +133,16 @@ def test_a_plan_for_another_network_is_refused() -> None:
     with pytest.raises(PlanError, match="made for another model"):
         follow(other, stored)
     assert carried_plan(other) is None
+
+
+def test_the_plan_that_a_network_has_already_changes_nothing() -> None:
+    full, small, plan = pruned_unet()
+    stored = copy.deepcopy(take_on(carry_plan(full), small, plan).state_dict())
+    held = list(full.parameters())
+    assert not follow(full, stored)
+    full.load_state_dict(stored)
+    assert all(a is b for a, b in zip(full.parameters(), held, strict=True))
+    assert follow(carry_plan(UNet3D(1, 2, 4, levels=2)), stored)
 
 
 def test_a_network_unknown_to_carry_plan_is_refused() -> None:
