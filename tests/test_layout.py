@@ -15,7 +15,7 @@ ROOT = Path(ranp.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "_version"},
     {"graph", "files", "_state", "_calling"},
-    {"budget"},
+    {"budget", "_tables"},
     {"plan", "scores"},
     {"tracing", "scoring", "cost", "allocation", "surgery", "report"},
     {"storage", "_probing"},
@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"naming"},
     {"training", "data", "plots", "check", "profile"},
     {"recipes"},
-    {"demo", "reproduce", "runs"},
+    {"demo", "integrations", "reproduce", "runs"},
     {"cli"},
     {"__main__"},
 ]
@@ -85,7 +85,7 @@ def test_importing_does_nothing_and_brings_no_extra() -> None:
     code = (
         "import sys, random, torch, numpy, rich.console\n"
         "before = torch.get_rng_state(), random.getstate(), torch.get_num_threads(), torch.is_grad_enabled()\n"
-        "import ranp, ranp.cli, ranp.data, ranp.models, ranp.report, ranp.storage\n"
+        "import ranp, ranp.cli, ranp.data, ranp.integrations, ranp.models, ranp.report, ranp.storage\n"
         "after = torch.get_rng_state(), random.getstate(), torch.get_num_threads(), torch.is_grad_enabled()\n"
         "assert torch.equal(before[0], after[0]) and before[1:] == after[1:]\n"
         "heavy = {'monai', 'matplotlib', 'nilearn', 'nibabel', 'scipy', 'pandas', 'sklearn'}\n"

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from ranp._probing import trace
+from ranp._tables import html_text
 from ranp.allocation import allocate
 from ranp.budget import Budget
 from ranp.errors import TraceError
@@ -40,6 +41,13 @@ class PruneResult:
     scores: Scores
     report: Report
     verification: Verification
+
+    def __rich__(self) -> Report:
+        return self.report
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the report, and how the pruned model was verified."""
+        return f"{self.report._repr_html_()}{html_text(f'Verification: {self.verification.status}.')}"
 
 
 def prune(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ranp._tables import WIDTHS, cost_html, html_table, html_text
 from ranp.budget import Budget
 from ranp.errors import PlanError, RanpError
 from ranp.graph import ChannelGraph, Cost
@@ -97,6 +98,14 @@ class Plan:
         data["keep"] = {name: pack(kept) for name, kept in self.keep.items()}
         data["slices"] = [{**asdict(entry), "keep": pack(entry.keep)} for entry in self.slices]
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+    def _repr_html_(self) -> str:
+        """The plan in a notebook: how it was decided, what it costs, and how wide every layer becomes."""
+        asked = ", ".join(f"{name}={value:g}" for name, value in self.budget.given())
+        how = f"Plan by {self.criterion}, budget {asked}, seed {self.seed}"
+        rows = [(layer, str(self.full_widths[layer]), str(width)) for layer, width in self.widths.items()]
+        widths = html_table(WIDTHS, ("layer", "neurons", "kept"), rows)
+        return html_text(how) + cost_html(self.full_cost, self.cost) + widths
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":

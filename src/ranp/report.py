@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
+from rich.text import Text
 
+from ranp._tables import COSTS, WIDTHS, cost_html, cost_rows, html_table, html_text
 from ranp.graph import ChannelGraph, Cost, Frozen
 from ranp.plan import Plan
 
@@ -44,38 +46,37 @@ class Report:
 
     def tables(self) -> tuple[Table, Table]:
         """Costs before and after, and widths by layer, as rich tables."""
-        costs = Table("", "full", "pruned", "kept", title="Cost of one forward pass")
+        costs = Table("", "full", "pruned", "kept", title=COSTS)
         for column in costs.columns[1:]:
             column.justify = "right"
-        for label, name, unit, scale in (
-            ("multiply-adds", "macs", "G", 1e9),
-            ("parameters", "params", "M", 1e6),
-            ("activations", "activation_bytes", "MiB", 2**20),
-            ("neurons", "neurons", "", 1),
-        ):
-            full, kept = getattr(self.before, name), getattr(self.after, name)
-            digits = 0 if scale == 1 else 3
-            costs.add_row(
-                label,
-                f"{full / scale:,.{digits}f} {unit}",
-                f"{kept / scale:,.{digits}f} {unit}",
-                _share(kept, full),
-            )
-        widths = Table("layer", "neurons", "kept", "share of MACs", title="Neurons by layer")
+        for texts in cost_rows(self.before, self.after):
+            costs.add_row(*texts)
+        widths = Table("layer", "neurons", "kept", "share of MACs", title=WIDTHS)
         for column in widths.columns[1:]:
             column.justify = "right"
-        for row in self.layers:
-            widths.add_row(row.layer, str(row.full), str(row.kept), f"{row.macs_share:.1%}")
+        for texts in self._width_rows():
+            widths.add_row(*texts)
         return costs, widths
+
+    def _width_rows(self) -> list[tuple[str, str, str, str]]:
+        return [(row.layer, str(row.full), str(row.kept), f"{row.macs_share:.1%}") for row in self.layers]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.tables()
+        for warning in self.warnings:
+            yield Text(f"warning: {warning}")
 
     def __str__(self) -> str:
         console = Console(width=100, color_system=None, force_terminal=False)
         with console.capture() as capture:
-            for table in self.tables():
-                console.print(table)
-            for warning in self.warnings:
-                console.print(f"warning: {warning}", markup=False, highlight=False)
+            console.print(self)
         return capture.get()
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        costs = cost_html(self.before, self.after)
+        widths = html_table(WIDTHS, ("layer", "neurons", "kept", "share of MACs"), self._width_rows())
+        return costs + widths + html_text(*(f"warning: {warning}" for warning in self.warnings))
 
 
 def make_report(
@@ -114,7 +115,3 @@ def _warnings(graph: ChannelGraph, note: str) -> list[str]:
     if note:
         found.append(f"{note}: the pruned model was checked for shapes, finite values and gradients")
     return found
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else "-"

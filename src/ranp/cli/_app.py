@@ -12,6 +12,7 @@ from ranp import __version__
 from ranp.cli._apply import apply
 from ranp.cli._check import check
 from ranp.cli._demo import demo
+from ranp.cli._nnunet import install, path
 from ranp.cli._profile import profile
 from ranp.cli._prune import prune
 from ranp.cli._reproduce import resources
@@ -62,6 +63,11 @@ data = typer.Typer(
     no_args_is_help=True,
     epilog="Example: ranp data check recipes/small-decathlon.yaml --data data",
 )
+nnunet = typer.Typer(
+    help="Let nnU-Net v2 find the trainer nnUNetTrainerRanp.",
+    no_args_is_help=True,
+    epilog="Example: ranp nnunet install",
+)
 reproduce = typer.Typer(
     help="Reproduce the published experiments.",
     no_args_is_help=True,
@@ -107,8 +113,11 @@ add(app, compare, "compare runs/pruned runs/full")
 add(reproduce, resources, "reproduce resources --networks shapenet")
 add(data, check_data, f"data check {SMALL} --data data", "check")
 add(data, generate_data, f"data generate {SMALL} --count 20 --out data", "generate")
+add(nnunet, install, "nnunet install && nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerRanp")
+add(nnunet, path, "nnunet path")
 app.add_typer(reproduce, name="reproduce")
 app.add_typer(data, name="data")
+app.add_typer(nnunet, name="nnunet")
 
 
 def main() -> None:

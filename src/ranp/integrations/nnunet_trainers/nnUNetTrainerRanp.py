@@ -1,0 +1,6 @@
+"""Where nnU-Net finds the trainer of ranp, which prunes before it trains; nnU-Net imports every file beside it too."""
+
+from importlib.util import find_spec
+
+if find_spec("ranp"):  # Once ranp is uninstalled, a copy of this file must not stop nnU-Net.
+    from ranp.integrations.nnunet import nnUNetTrainerRanp  # noqa: F401
