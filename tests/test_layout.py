@@ -18,12 +18,13 @@ FLOORS: list[set[str]] = [
     {"budget"},
     {"plan", "scores"},
     {"tracing", "scoring", "cost", "allocation", "surgery", "report"},
-    {"storage", "_probing"},
+    {"storage", "survey", "_probing"},
     {"_pipeline"},
     {"__init__"},
     {"training", "data", "plots", "check"},
     {"recipes"},
     {"demo", "reproduce", "runs"},
+    {"page"},
     {"cli"},
 ]
 STANDALONE = "models"

@@ -18,6 +18,7 @@ from ranp.check import check as run_check
 from ranp.demo import demo
 from ranp.errors import RanpError
 from ranp.models import BUILT_IN
+from ranp.page import report
 from ranp.reproduce import resources
 from ranp.runs import compare, data, evaluate, train
 
@@ -30,7 +31,7 @@ app = typer.Typer(
 reproduce = typer.Typer(help="Reproduce the published experiments.", no_args_is_help=True)
 app.add_typer(reproduce, name="reproduce")
 app.add_typer(data, name="data")
-for command in (demo, train, evaluate, compare):
+for command in (demo, train, evaluate, compare, report):
     app.command()(command)
 reproduce.command()(resources)
 

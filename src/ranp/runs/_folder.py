@@ -12,6 +12,7 @@ from ranp.errors import ArtifactError, InputError
 from ranp.files import new_folder, write_json
 
 FORMAT, VERSION = "ranp-run", 1
+PRUNING = "ranp-pruning"
 LOCK = ".lock"
 MAY_CHANGE = ("about", "training.workers", "training.checkpoint_every")
 """Fields of a recipe that do not change what a run computes."""
@@ -41,6 +42,11 @@ class RunFolder:
     def pruning(self) -> Path:
         """What pruning found: costs at the size of training, batches, seconds."""
         return self.path / "pruning.json"
+
+    @property
+    def survey(self) -> Path:
+        """What pruning could have decided, for `ranp report`."""
+        return self.path / "survey.json"
 
     @property
     def last(self) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ranp._calling import tensors_in
+from ranp.graph import Node
 from ranp.tracing._labels import Labels
 
 
@@ -45,6 +46,16 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Allocated:
+    """What one operator allocated for one of its outputs: bytes times the sizes of some axes."""
+
+    path: str
+    operator: str
+    bytes: int
+    axes: list[Axis]
+
+
+@dataclass(frozen=True)
 class LayerCall:
     """One run of a convolution or linear layer."""
 
@@ -74,14 +85,16 @@ class Pass:
     Attributes:
         layers: Runs of layers.
         macs: Multiply-adds of every operator, each a factor times the sizes of some axes.
-        activations: Bytes that operators allocated, likewise.
+        activations: What operators allocated.
         outputs: What every operator returned.
+        nodes: How results of layers reach other layers.
     """
 
     layers: list[LayerCall] = field(default_factory=list)
     macs: list[tuple[int, list[Axis]]] = field(default_factory=list)
-    activations: list[tuple[int, list[Axis]]] = field(default_factory=list)
+    activations: list[Allocated] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ranp.tracing._labels import Labels, along, components, pad_rank, support
-from ranp.tracing._records import Axis, Call, Note, Output, Pass, Recording, Source
+from ranp.tracing._records import Allocated, Axis, Call, Note, Output, Pass, Recording, Source
+from ranp.tracing._wiring import Wiring
 
 
 class Tracer:
@@ -45,8 +46,12 @@ class Tracer:
     def follow(self, recording: Recording) -> None:
         """Let labels flow through all operators of a pass, and write down what they cost."""
         self.passes.append(Pass())
+        wiring = Wiring(self.is_weight)
         for call in recording.calls:
+            layers = len(self.seen.layers)
             self._step(call)
+            wiring.follow(call, self.seen.layers[layers:])
+        self.seen.nodes.extend(wiring.end(recording.outputs))
         self.path, self.operator = "", "output"
         for tensor in recording.outputs:
             for labels in self.labels(tensor):
@@ -77,7 +82,8 @@ class Tracer:
         for index, output in enumerate(call.outputs):
             fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name != "_unsafe_view"
             if fresh and output.numel():
-                self.seen.activations.append((output.element_size(), self._axes(output)))
+                allocated = Allocated(call.path, call.name, output.element_size(), self._axes(output))
+                self.seen.activations.append(allocated)
 
     def _axes(self, tensor: Tensor) -> list[Axis]:
         """The tensor's size as a product of axes, one for each labelling and one for all dimensions without labels."""
