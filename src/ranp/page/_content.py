@@ -1,9 +1,11 @@
 """What a page tells, read from folders."""
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from ranp.plan import Plan
 from ranp.runs._folder import PRUNING, RunFolder, read_json
 from ranp.storage import load_plan
 from ranp.survey import NAME as SURVEY
-from ranp.survey import read_survey
+from ranp.survey import mismatch, read_survey
 
 NO_FIGURE = ("step", "seconds", "loss", "rate")
 """Columns of a curve that are no figures of the metric."""
@@ -56,7 +58,7 @@ class Run:
             return "begun, but not pruned yet"
         if not self.curve:
             return "pruned, but training has not reached its first validation"
-        asked = self.recipe["training"]["steps"]
+        asked = self.recipe["training"].get("steps")
         return f"in training: the last validation was at step {self.curve[-1]['step']:,.0f}" + (
             f" of {asked:,}" if asked else ""
         )
@@ -126,31 +128,23 @@ def read_run(folder: Path) -> Run:
         ArtifactError: The folder is no run's, or a file in it is damaged.
     """
     paths = RunFolder(folder)
-    record = read_json(paths.record)
-    run = Run(
+    pruned, finished = paths.pruning.exists(), paths.result.exists()
+    return Run(
         name=folder.resolve().name,
-        recipe=record.get("recipe") or {},
-        pruning=read_json(paths.pruning, PRUNING) if paths.pruning.exists() else None,
-        result=read_json(paths.result) if paths.result.exists() else None,
+        recipe=_checked("recipe", paths.record, read_json(paths.record))["recipe"],
+        pruning=_checked("pruning", paths.pruning, read_json(paths.pruning, PRUNING)) if pruned else None,
+        result=_checked("result", paths.result, read_json(paths.result)) if finished else None,
         curve=_read_curve(paths.curve) if paths.curve.exists() else (),
     )
-    _check_fields(paths, run)
-    return run
 
 
-def _check_fields(paths: RunFolder, run: Run) -> None:
-    """Refuse files that lack what a page shows of them."""
-    result = {"best", "seconds", "seconds_waiting", "step_seconds", "steps", "batch", "method", "seed", "headline"}
-    for path, found, names in (
-        (paths.record, run.recipe, {"training", "pruning", "data"}),
-        (paths.pruning, run.pruning, {"cost", "full_cost", "seconds", "method"}),
-        (paths.result, run.result, result | {"cost", "full_cost", "pruning_seconds"}),
-    ):
-        missing = names - found.keys() if found is not None else set()
-        if missing:
-            raise ArtifactError(
-                str(path), got=f"no field {min(missing)!r}", expected="a file that ranp train wrote", hint="restore it"
-            )
+def _checked(part: str, path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a file, if all that a page shows of it is there."""
+    schema = json.loads(files("ranp.page").joinpath("assets", "run.schema.json").read_text(encoding="utf-8"))
+    problem = mismatch({part: content}, schema)
+    if problem:
+        raise ArtifactError(str(path), got=problem, expected="a file that ranp train wrote", hint="restore it")
+    return content
 
 
 def _read_curve(path: Path) -> tuple[Row, ...]:

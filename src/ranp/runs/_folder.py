@@ -44,11 +44,6 @@ class RunFolder:
         return self.path / "pruning.json"
 
     @property
-    def survey(self) -> Path:
-        """What pruning could have decided, for `ranp report`."""
-        return self.path / "survey.json"
-
-    @property
     def last(self) -> Path:
         """The checkpoint to go on from."""
         return self.path / "last.ckpt"

@@ -14,7 +14,7 @@ from ranp.files import write_json
 from ranp.recipes import Recipe, build_network
 from ranp.runs._folder import PRUNING, RunFolder, read_json
 from ranp.storage import load_plan
-from ranp.survey import survey, write_survey
+from ranp.survey import survey, timed, write_survey
 from ranp.training import Stream, length, objective, seed_of, stream_loader
 
 
@@ -86,9 +86,10 @@ def _decide(
     whole = pruning.method == "none"
     shown = recipe.data_set(pruning.data).open(data, progress=tell) if pruning.data else opened
     assert whole or pruning.budget is not None
+    example = torch.zeros(1, *shown.input_shape, device=next(full.parameters()).device)
     found = ranp.prune(
         full,
-        torch.zeros(1, *shown.input_shape, device=next(full.parameters()).device),
+        example,
         _batches(recipe, shown, fabric),
         objective(recipe.training.loss, shown.ignore_index),
         budget=ranp.Budget(macs=1.0) if whole or pruning.budget is None else pruning.budget.budget(),
@@ -102,7 +103,7 @@ def _decide(
         until=pruning.stability if pruning.batches == "stable" else None,
         progress=tell,
     )
-    return found.model, found.plan, found.survey()
+    return found.model, found.plan, timed(found.survey(), found.graph, found.plan, full, example)
 
 
 def _batches(recipe: Recipe, opened: Opened, fabric: Any) -> Any:

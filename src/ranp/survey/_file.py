@@ -59,19 +59,25 @@ def _problem(content: Any) -> str:
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, FORMAT_VERSION):
         return "another kind of file, or another version of it"
     schema = json.loads(files("ranp.survey").joinpath("survey.schema.json").read_text(encoding="utf-8"))
-    error = next(iter(_validator()(schema).iter_errors(content)), None)
-    if error is not None:
-        return f"{error.json_path} that is wrong ({error.message[:80]})"
-    return "" if _is_consistent(content) else "parts that do not belong together"
+    found = mismatch(content, schema)
+    return found or ("" if _is_consistent(content) else "parts that do not belong together")
 
 
-def _validator() -> Any:
+def mismatch(content: Any, schema: Mapping[str, Any]) -> str:
+    """Where JSON does not match a schema, in words; empty if it does. Needs jsonschema.
+
+    Example:
+        >>> mismatch({"steps": "three"}, {"properties": {"steps": {"type": "integer"}}})
+        "$.steps that is wrong ('three' is not of type 'integer')"
+    """
     try:
-        return importlib.import_module("jsonschema").Draft202012Validator
+        validator = importlib.import_module("jsonschema").Draft202012Validator
     except ImportError as error:
         raise RanpError(
-            "survey", got="no package jsonschema", expected="jsonschema", hint="run: pip install 'ranp[report]'"
+            "report", got="no package jsonschema", expected="jsonschema", hint="run: pip install 'ranp[report]'"
         ) from error
+    found = next(iter(validator(schema).iter_errors(content)), None)
+    return "" if found is None else f"{found.json_path} that is wrong ({found.message[:80]})"
 
 
 def _is_consistent(content: Mapping[str, Any]) -> bool:

@@ -161,7 +161,7 @@ class Explorer {
       },
     ];
     const yaxis = axis({ range: [0, 112], title: "neurons kept (%)", tickvals: [0, 25, 50, 75, 100] });
-    draw("widths-picture", traces, { barmode: "overlay", bargap: 0.25, xaxis: named(names), yaxis, height: 380 });
+    draw("widths-picture", traces, { barmode: "overlay", bargap: 0.25, xaxis: named("widths-picture", names), yaxis, height: 380 });
   }
 
   drawCosts() {
@@ -178,6 +178,7 @@ class Explorer {
       marker: { size: survey.steps.map((_, at) => (at === index ? 10 : survey.steps.length > 1 ? 0.1 : 8)) },
       hovertemplate: `%{x:.3g}% of the multiply-adds: %{y:.3g}% of the ${RESOURCES[name]}<extra></extra>`,
     }));
+    traces.push(...this.secondsTrace(x));
     const line = (step, dash, name) => ({
       type: "line",
       xref: "x",
@@ -194,6 +195,26 @@ class Explorer {
     const chosen = { x: Math.log10(x[survey.chosen]), y: 0.02, yref: "paper", yanchor: "bottom", xanchor: "left" };
     const annotations = [{ ...chosen, text: "chosen", showarrow: false, font: { color: colour("--chosen") } }];
     draw("costs-picture", traces, { shapes, annotations, xaxis, yaxis: axis({ ...scale, title: "kept (%)" }), height: 380 });
+  }
+
+  /** Measured time as a share of the full network's, where both were measured. */
+  secondsTrace(x) {
+    const seconds = this.survey.steps.map((step) => step.forward_seconds);
+    const full = seconds[seconds.length - 1];
+    const measured = [...seconds.keys()].filter((step) => seconds[step]);
+    if (!full || measured.length < 2) return [];
+    return [
+      {
+        type: "scatter",
+        mode: "lines+markers",
+        name: "forward pass, measured",
+        x: measured.map((step) => x[step]),
+        y: measured.map((step) => (100 * seconds[step]) / full),
+        line: { color: colour("--fifth"), width: 1.5, dash: "dot" },
+        marker: { size: 6 },
+        hovertemplate: "%{x:.3g}% of the multiply-adds: %{y:.3g}% of the measured time<extra></extra>",
+      },
+    ];
   }
 
   drawMemory() {

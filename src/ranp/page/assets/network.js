@@ -1,6 +1,6 @@
 // The network as a graph, drawn once; the slider only changes how much of each bar is filled.
 
-const STEP = 58, BAR = 120, LANE = 196;
+const STEP = 58, BAR = 120, LANE = 186;
 
 /** A column for each node, after all that it reads, and a lane within the column. */
 function placed(nodes) {

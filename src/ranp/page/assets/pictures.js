@@ -24,11 +24,13 @@ function axis(more = {}) {
   };
 }
 
-/** An axis whose numbers stand for names. */
-function named(names) {
+/** An axis whose numbers stand for names; as many are written as there is room for. */
+function named(id, names) {
+  const every = Math.ceil((names.length * 18) / Math.max(document.getElementById(id).clientWidth - 60, 120));
+  const places = [...names.keys()].filter((place) => place % every === 0);
   return axis({
-    tickvals: names.map((_, place) => place),
-    ticktext: names.map((name) => plain(shortened(name))),
+    tickvals: places,
+    ticktext: places.map((place) => plain(shortened(names[place]))),
     tickangle: names.length > 8 ? -50 : 0,
     range: [-0.6, names.length - 0.4],
   });
@@ -92,5 +94,5 @@ function drawImportance(survey) {
     };
   });
   const scale = axis({ type: "log", title: "score of a neuron", exponentformat: "power", dtick: 1 });
-  draw("importance-picture", traces, { boxmode: "group", boxgap: 0.25, xaxis: named(names), yaxis: scale, height: 420 });
+  draw("importance-picture", traces, { boxmode: "group", boxgap: 0.25, xaxis: named("importance-picture", names), yaxis: scale, height: 420 });
 }
