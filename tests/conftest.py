@@ -3,6 +3,10 @@
 import pytest
 import torch
 
+from pages import chromium, pruned
+
+__all__ = ["chromium", "fixed_seed", "one_thread", "pruned"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:

@@ -22,6 +22,7 @@ from ranp.scoring import score
 from ranp.scoring._criteria import Importance
 from ranp.scoring._loss import Progress, Step
 from ranp.surgery import Verification, Weights, apply, verify
+from ranp.survey import survey
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class PruneResult:
     Attributes:
         model: The smaller model.
         plan: Every decision, as data.
+        graph: What tracing found.
         scores: What the decisions rest on.
         report: What it did, for people.
         verification: What was proven.
@@ -38,6 +40,7 @@ class PruneResult:
 
     model: nn.Module
     plan: Plan
+    graph: ChannelGraph
     scores: Scores
     report: Report
     verification: Verification
@@ -48,6 +51,18 @@ class PruneResult:
     def _repr_html_(self) -> str:
         """What a notebook shows: the report, and how the pruned model was verified."""
         return f"{self.report._repr_html_()}{html_text(f'Verification: {self.verification.status}.')}"
+
+    def survey(self) -> dict[str, Any]:
+        """What was decided, with plans over the whole range of budgets: what `ranp report` draws; see `ranp.survey`."""
+        report = self.report
+        return survey(
+            self.graph,
+            self.plan,
+            self.scores,
+            verification=report.verification,
+            warnings=report.warnings,
+            seconds=report.seconds,
+        )
 
 
 def prune(
@@ -89,7 +104,7 @@ def prune(
         progress: Called with (what, done, total).
 
     Returns:
-        The smaller model, the plan, the scores, a report, and what was proven.
+        The smaller model, the plan, the graph, the scores, a report, and what was proven.
 
     Raises:
         RanpError: Bad input, a model that cannot be pruned, or a budget that cannot be met; nothing has been changed.
@@ -133,7 +148,7 @@ def prune(
         small = apply(model, plan, weights=weights, seed=seed)
     status, note = verification.status, verification.note
     report = make_report(graph, plan, verification=status, note=note, seconds=clock.seconds)
-    return PruneResult(small, plan, scores, report, verification)
+    return PruneResult(small, plan, graph, scores, report, verification)
 
 
 def _dry_run(graph: ChannelGraph, budget: Budget, min_width: int, round_to: int) -> None:

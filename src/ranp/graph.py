@@ -8,6 +8,7 @@ costs are ordinary arrays.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +140,23 @@ class Cost:
     neurons: int
 
 
+@dataclass(frozen=True)
+class Allocation:
+    """Bytes that one operator allocates for one of its outputs: the factor times the sizes of some axes.
+
+    Attributes:
+        path: Module in whose forward the operator ran; empty for the model itself.
+        operator: Its name.
+        factor: Bytes.
+        axes: Rows of `CostTable.axes`.
+    """
+
+    path: str
+    operator: str
+    factor: int
+    axes: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class CostTable:
     """Formulas of what a forward pass at the traced shape costs, as functions of the kept widths.
@@ -148,12 +166,14 @@ class CostTable:
         macs: See `Cost`, as are the others.
         params: See `Cost`.
         activation_bytes: See `Cost`.
+        allocations: What `activation_bytes` adds up, operator by operator as they ran.
     """
 
     axes: Ints
     macs: Terms
     params: Terms
     activation_bytes: Terms
+    allocations: tuple[Allocation, ...]
 
     def axes_at(self, widths: Ints) -> Ints:
         """Size of every axis at given widths of the groups."""
@@ -180,6 +200,23 @@ class Frozen:
     macs_share: float
 
 
+@dataclass(frozen=True)
+class Node:
+    """A step of the forward pass in eval mode, as far as it makes channels or brings them together.
+
+    Attributes:
+        kind: `input`, `layer`, `join` (an operator on several activations, such as a sum) or `output`.
+        name: Of the layer or the operator; empty for inputs and outputs.
+        shape: Of its (first) result.
+        sources: Numbers of the nodes whose results it takes; all of them are earlier ones.
+    """
+
+    kind: Literal["input", "layer", "join", "output"]
+    name: str
+    shape: tuple[int, ...]
+    sources: tuple[int, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ChannelGraph:
     """Everything that scoring, costing, allocation and surgery need to know of a model.
@@ -191,6 +228,7 @@ class ChannelGraph:
         costs: Formulas of the kept widths.
         frozen: What stays whole, and why.
         shapes: Name and shape of every parameter and buffer (the model's fingerprint).
+        nodes: How results of layers reach other layers; a layer that runs several times has a node for each.
         mixes: Whether an operator (such as a layer norm) mixes removable channels, so that removing one changes the
             values of others.
         missed: Why training mode could not be traced; empty if it could. What runs in training mode alone was not
@@ -203,6 +241,7 @@ class ChannelGraph:
     costs: CostTable
     frozen: tuple[Frozen, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
+    nodes: tuple[Node, ...] = field(repr=False)
     mixes: bool
     missed: str = ""
 

@@ -67,13 +67,16 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
         params[name.rpartition(".")[0]] += parameter.numel()
     for operator in traced.operators:
         macs[operator.path] += operator.macs
-        activation_bytes[operator.path] += operator.activation_bytes
+    costs = traced.graph.costs
+    sizes = costs.axes_at(traced.graph.widths)
+    for entry in costs.allocations:
+        activation_bytes[entry.path] += entry.factor * int(sizes[list(entry.axes)].prod())
     modules = dict(model.named_modules())
 
-    def costs() -> Iterator[ModuleCost]:
-        for name in dict.fromkeys((*macs, *params)):
+    def rows() -> Iterator[ModuleCost]:
+        for name in dict.fromkeys((*macs, *activation_bytes, *params)):
             if params[name] or macs[name] or activation_bytes[name]:
                 kind = type(modules[name]).__name__
                 yield ModuleCost(name, kind, params[name], macs[name], activation_bytes[name])
 
-    return Profile(tuple(costs()), traced.graph.cost())
+    return Profile(tuple(rows()), traced.graph.cost())

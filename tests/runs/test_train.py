@@ -30,7 +30,7 @@ Finished = tuple[Path, dict[str, Any]]
 def test_everything_is_there_and_nothing_else(finished: Finished) -> None:
     out, result = finished
     names = {"run.json", "plan", "pruning.json", "last.ckpt", "best.safetensors", "curve.csv", "result.json", "model"}
-    assert {path.name for path in out.iterdir()} == names | {"logs", ".lock"}
+    assert {path.name for path in out.iterdir()} == names | {"survey.json", "logs", ".lock"}
     assert json.loads((out / "result.json").read_text()) == result
     assert any(path.name.startswith("events.") for path in (out / "logs").iterdir())
     assert [path.name for path in out.parent.iterdir()] == [out.name]

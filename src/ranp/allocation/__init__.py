@@ -1,5 +1,5 @@
 """Deciding what stays: from scores and a budget to a plan, on arrays alone."""
 
-from ranp.allocation._threshold import allocate
+from ranp.allocation._threshold import Ladder, allocate
 
-__all__ = ["allocate"]
+__all__ = ["Ladder", "allocate"]

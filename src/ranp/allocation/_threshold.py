@@ -1,7 +1,7 @@
 """One threshold over all channels, as low as the budget permits."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 
 import numpy as np
@@ -34,29 +34,8 @@ def allocate(graph: ChannelGraph, scores: Scores, budget: Budget, *, min_width: 
         BudgetError: Even the narrowest network exceeds the budget; the message names the feasible minimum.
         InputError: `min_width` or `round_to` below 1, or scores of another model.
     """
-    for name, value in (("min_width", min_width), ("round_to", round_to)):
-        if not isinstance(value, int) or value < 1:
-            raise InputError(name, got=repr(value), expected="an integer of at least 1")
-    if scores.channels.shape != graph.group_of.shape or not np.isfinite(scores.channels).all():
-        raise InputError(
-            "scores",
-            got=f"an array of shape {scores.channels.shape}, finite: {np.isfinite(scores.channels).all()}",
-            expected=f"finite scores of shape {graph.group_of.shape}",
-            hint="score the same model that was traced",
-        )
-    ranking, guarded = rank(graph, scores, min_width)
-
-    def widths(count: int) -> Ints:
-        found = np.bincount(graph.group_of[ranking[:count]], minlength=len(graph.groups))
-        return round_widths(found, graph.widths, min_width, round_to)
-
-    count = _longest_prefix(graph, budget, widths, guarded, len(ranking))
-    kept = widths(count)
-    order = np.lexsort((np.argsort(ranking), graph.group_of))
-    keep = {
-        group.name: np.sort(order[start : start + width] - start)
-        for group, start, width in zip(graph.groups, graph.offsets[:-1], kept, strict=True)
-    }
+    ladder = Ladder(graph, scores, min_width=min_width, round_to=round_to)
+    keep = ladder.keep(ladder.widths(budget))
     return make_plan(
         graph,
         keep,
@@ -72,6 +51,64 @@ def allocate(graph: ChannelGraph, scores: Scores, budget: Budget, *, min_width: 
 
 
 _version = cache(version)  # It reads files.
+
+
+class Ladder:
+    """All plans that one threshold over some scores can give, from the narrowest network to the full one.
+
+    Args:
+        graph: The traced model.
+        scores: Scores of its channels.
+        min_width: See `allocate`.
+        round_to: See `allocate`.
+
+    Raises:
+        InputError: `min_width` or `round_to` below 1, or scores of another model.
+    """
+
+    def __init__(self, graph: ChannelGraph, scores: Scores, *, min_width: int = 1, round_to: int = 1) -> None:
+        for name, value in (("min_width", min_width), ("round_to", round_to)):
+            if not isinstance(value, int) or value < 1:
+                raise InputError(name, got=repr(value), expected="an integer of at least 1")
+        if scores.channels.shape != graph.group_of.shape or not np.isfinite(scores.channels).all():
+            raise InputError(
+                "scores",
+                got=f"an array of shape {scores.channels.shape}, finite: {np.isfinite(scores.channels).all()}",
+                expected=f"finite scores of shape {graph.group_of.shape}",
+                hint="score the same model that was traced",
+            )
+        self.graph, self.min_width, self.round_to = graph, min_width, round_to
+        self.ranking, self.guarded = rank(graph, scores, min_width)
+
+    @cached_property
+    def order(self) -> dict[str, Ints]:
+        """For each group its channels, those kept longest first."""
+        order = np.lexsort((np.argsort(self.ranking), self.graph.group_of))
+        starts = self.graph.offsets[:-1]
+        return {
+            group.name: order[start : start + group.width] - start
+            for group, start in zip(self.graph.groups, starts, strict=True)
+        }
+
+    def keep(self, widths: Ints) -> dict[str, Ints]:
+        """Which channels of each group stay at given widths, ascending."""
+        return {name: np.sort(found[:width]) for (name, found), width in zip(self.order.items(), widths, strict=True)}
+
+    def narrowest(self) -> Ints:
+        """The least widths of all groups."""
+        return self._widths_of(self.guarded)
+
+    def widths(self, budget: Budget) -> Ints:
+        """The largest widths of all groups that meet a budget.
+
+        Raises:
+            BudgetError: There are none; the message names the feasible minimum.
+        """
+        return self._widths_of(_longest_prefix(self.graph, budget, self._widths_of, self.guarded, len(self.ranking)))
+
+    def _widths_of(self, count: int) -> Ints:
+        found = np.bincount(self.graph.group_of[self.ranking[:count]], minlength=len(self.graph.groups))
+        return round_widths(found, self.graph.widths, self.min_width, self.round_to)
 
 
 def rank(graph: ChannelGraph, scores: Scores, min_width: int) -> tuple[Ints, int]:

@@ -15,6 +15,7 @@ from ranp.cli._demo import demo
 from ranp.cli._nnunet import install, path
 from ranp.cli._profile import profile
 from ranp.cli._prune import prune
+from ranp.cli._report import report
 from ranp.cli._reproduce import resources
 from ranp.cli._runs import check_data, compare, evaluate, generate_data, train
 from ranp.errors import RanpError
@@ -110,6 +111,7 @@ add(app, apply, "apply pruned unet3d --input 1,1,32,32,32 --weights orthogonal -
 add(app, train, f"train {SMALL} --data data --out runs/pruned")
 add(app, evaluate, "evaluate runs/pruned --data data")
 add(app, compare, "compare runs/pruned runs/full")
+add(app, report, "report runs/pruned --beside runs/full")
 add(reproduce, resources, "reproduce resources --networks shapenet")
 add(data, check_data, f"data check {SMALL} --data data", "check")
 add(data, generate_data, f"data generate {SMALL} --count 20 --out data", "generate")

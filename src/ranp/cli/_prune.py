@@ -83,6 +83,7 @@ def prune(
     from ranp.runs._faults import explained
     from ranp.scoring import CRITERIA
     from ranp.storage import write_artifact
+    from ranp.survey import write_survey
 
     limits, on = parse_budget(budget), find_device(device)
     scored = CRITERIA[criterion].importance
@@ -117,6 +118,7 @@ def prune(
             progress=tell,
         )
         write_artifact(result.model, result.plan, partial)
+        write_survey(partial, result.survey())
     report = result.report
     if data == "noise" and scored:
         report = replace(report, warnings=(*report.warnings, sources.NOISE))
@@ -137,3 +139,4 @@ def prune(
     console = stdout()
     show_pruning(console, result.plan, report)
     say(console, f"Plan and weights are in {out}; in Python, ranp.load({str(out)!r}, model) reads them back.")
+    say(console, f"ranp report {out} draws what came out, and what other budgets would give.")

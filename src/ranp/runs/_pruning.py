@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ranp
 from ranp.data import Opened, Progress
 from ranp.files import write_json
 from ranp.recipes import Recipe, build_network
-from ranp.runs._folder import RunFolder, read_json
-from ranp.scores import Scores
+from ranp.runs._folder import PRUNING, RunFolder, read_json
 from ranp.storage import load_plan
+from ranp.survey import survey, timed, write_survey
 from ranp.training import Stream, length, objective, seed_of, stream_loader
-
-FORMAT = "ranp-pruning"
 
 
 def network_of(recipe: Recipe, opened: Opened) -> nn.Module:
@@ -45,20 +43,20 @@ def pruned_network(
     made = folder.plan.exists()
     fabric.barrier()  # No process may write before all have looked.
     if made:
-        return ranp.load(folder.plan, full), read_json(folder.pruning, FORMAT)
+        return ranp.load(folder.plan, full), read_json(folder.pruning, PRUNING)
     begin = time.perf_counter()
-    if recipe.pruning.plan is not None:
-        small, plan, scores = *_taken_over(full, recipe), None
-    else:
-        small, plan, scores = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
-    small, full = small.cpu(), full.cpu()
     example = torch.zeros(1, *opened.input_shape)
+    if recipe.pruning.plan is not None:
+        small, plan, found = _taken_over(full, recipe, example)
+    else:
+        small, plan, found = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
+    small, full = small.cpu(), full.cpu()
     facts = {
-        "format": FORMAT,
+        "format": PRUNING,
         "version": 1,
         "method": recipe.pruning.method if recipe.pruning.plan is None else f"plan ({plan.criterion})",
-        "batches": 0 if scores is None else scores.batches,
-        "stability": [] if scores is None else [list(entry) for entry in scores.stability],
+        "batches": found["batches"],
+        "stability": found["stability"],
         "seconds": time.perf_counter() - begin,
         # Pruning may have seen smaller samples: these are the costs of one that training sees.
         "cost": asdict(ranp.trace(small, example).cost()),
@@ -67,28 +65,31 @@ def pruned_network(
     }
     if fabric.is_global_zero:
         write_json(folder.pruning, facts)
+        write_survey(folder.path, found)
         # Last: its presence says that all of pruning is done.
         ranp.save(small, plan, folder.plan)
     return small, facts
 
 
-def _taken_over(full: nn.Module, recipe: Recipe) -> tuple[nn.Module, ranp.Plan]:
+def _taken_over(full: nn.Module, recipe: Recipe, example: Tensor) -> tuple[nn.Module, ranp.Plan, dict[str, Any]]:
     assert recipe.pruning.plan is not None
     plan = load_plan(recipe.pruning.plan)
-    return ranp.apply(full, plan, weights=recipe.pruning.weights, seed=recipe.seed), plan
+    small = ranp.apply(full, plan, weights=recipe.pruning.weights, seed=recipe.seed)
+    return small, plan, survey(ranp.trace(full, example), plan)
 
 
 def _decide(
     full: nn.Module, recipe: Recipe, data: Path, opened: Opened, fabric: Any, tell: Progress
-) -> tuple[nn.Module, ranp.Plan, Scores]:
+) -> tuple[nn.Module, ranp.Plan, dict[str, Any]]:
     """Prune by the recipe; the full network, too, gets a plan: to keep everything."""
     pruning = recipe.pruning
     whole = pruning.method == "none"
     shown = recipe.data_set(pruning.data).open(data, progress=tell) if pruning.data else opened
     assert whole or pruning.budget is not None
+    example = torch.zeros(1, *shown.input_shape, device=next(full.parameters()).device)
     found = ranp.prune(
         full,
-        torch.zeros(1, *shown.input_shape, device=next(full.parameters()).device),
+        example,
         _batches(recipe, shown, fabric),
         objective(recipe.training.loss, shown.ignore_index),
         budget=ranp.Budget(macs=1.0) if whole or pruning.budget is None else pruning.budget.budget(),
@@ -102,7 +103,7 @@ def _decide(
         until=pruning.stability if pruning.batches == "stable" else None,
         progress=tell,
     )
-    return found.model, found.plan, found.scores
+    return found.model, found.plan, timed(found.survey(), found.graph, found.plan, full, example)
 
 
 def _batches(recipe: Recipe, opened: Opened, fabric: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ranp._state import every_module, every_tensor
-from ranp.graph import Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
+from ranp.graph import Allocation, Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
 from ranp.tracing._labels import Labels, support
 from ranp.tracing._records import Axis, LayerCall
 from ranp.tracing._tracer import Tracer
@@ -91,7 +91,8 @@ class Builder:
         for source in self.tracer.sources:
             yield source.labels
         seen: set[bytes] = set()
-        for _, axes in (*self.costs.macs, *self.costs.activations):
+        macs, activations = self.costs.macs, self.costs.activations
+        for axes in (*(axes for _, axes in macs), *(entry.axes for entry in activations)):
             for axis in axes:
                 if axis.labels is not None and (key := axis.labels.tobytes()) not in seen:
                     seen.add(key)
@@ -120,19 +121,31 @@ class Builder:
         """Products of axes, like ones added up; axes of constant size go into the factor."""
         collected: dict[tuple[int, ...], int] = defaultdict(int)
         for given, axes in products:
-            factor, indices = given, []
-            for axis in axes:
-                index = None if axis.labels is None else self.axis(axis.labels)
-                if index is None or not self.rows[index][:-1].any():
-                    factor *= axis.size
-                else:
-                    indices.append(index)
-            collected[tuple(sorted(indices))] += factor
+            factor, indices = self._term(given, axes)
+            collected[indices] += factor
         longest = max((len(key) for key in collected), default=0) or 1
         table = [list(key) + [0] * (longest - len(key)) for key in collected]
         return Terms(
             np.array(list(collected.values()), dtype=np.int64),
             np.array(table, dtype=np.int64).reshape(-1, longest),
+        )
+
+    def _term(self, factor: int, axes: Sequence[Axis]) -> tuple[int, tuple[int, ...]]:
+        """One product: its constant factor, and the axes that may shrink."""
+        indices = []
+        for axis in axes:
+            index = None if axis.labels is None else self.axis(axis.labels)
+            if index is None or not self.rows[index][:-1].any():
+                factor *= axis.size
+            else:
+                indices.append(index)
+        return factor, tuple(sorted(indices))
+
+    def allocations(self) -> tuple[Allocation, ...]:
+        """Activation bytes, operator by operator."""
+        return tuple(
+            Allocation(entry.path, entry.operator, *self._term(entry.bytes, entry.axes))
+            for entry in self.costs.activations
         )
 
     def formulas(self) -> tuple[Terms, Terms, Terms]:
@@ -144,7 +157,8 @@ class Builder:
             (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
             for name, parameter in self.model.named_parameters()
         ]
-        return self.terms(self.costs.macs), self.terms(params), self.terms(self.costs.activations)
+        activations = ((entry.bytes, entry.axes) for entry in self.costs.activations)
+        return self.terms(self.costs.macs), self.terms(params), self.terms(activations)
 
     def attributes(self) -> Iterable[Attribute]:
         """Module attributes that change with the widths."""
@@ -259,15 +273,16 @@ def build(
     layers = builder.layers()
     names = _group_names(layers, builder)
     macs, params, activations = builder.formulas()
-    attributes, predictions = tuple(builder.attributes()), builder.predictions()
+    allocations, attributes, predictions = builder.allocations(), tuple(builder.attributes()), builder.predictions()
     shapes = {name: tuple(tensor.shape) for name, tensor in every_tensor(model).items()}
     graph = ChannelGraph(
         groups=builder.groups(names),
         layers=layers,
         attributes=attributes,
-        costs=CostTable(np.stack(builder.rows), macs, params, activations),
+        costs=CostTable(np.stack(builder.rows), macs, params, activations, allocations),
         frozen=builder.frozen(),
         shapes=shapes,
+        nodes=tuple(replace(node, name=layer_name(node.name)) for node in builder.costs.nodes),
         mixes=builder.mixes(),
     )
     return graph, predictions, builder.splits()

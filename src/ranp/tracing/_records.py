@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ranp._calling import tensors_in
+from ranp.graph import Node
 from ranp.tracing._labels import Labels
 
 
@@ -51,6 +52,16 @@ def total(products: Iterable[tuple[int, Sequence[Axis]]]) -> int:
 
 
 @dataclass(frozen=True)
+class Allocated:
+    """What one operator allocated for one of its outputs: bytes times the sizes of some axes."""
+
+    path: str
+    operator: str
+    bytes: int
+    axes: list[Axis]
+
+
+@dataclass(frozen=True)
 class LayerCall:
     """One run of a convolution or linear layer."""
 
@@ -66,13 +77,12 @@ class LayerCall:
 
 @dataclass(frozen=True)
 class Output:
-    """What one operator returned, as shapes and labels, and what it cost at full width."""
+    """What one operator returned, as shapes and labels, and its multiply-adds at full width."""
 
     path: str
     operator: str
     shapes: list[tuple[tuple[int, ...], tuple[Labels, ...]]]
     macs: int
-    activation_bytes: int
 
 
 @dataclass(frozen=True)
@@ -82,14 +92,16 @@ class Pass:
     Attributes:
         layers: Runs of layers.
         macs: Multiply-adds of every operator, each a factor times the sizes of some axes.
-        activations: Bytes that operators allocated, likewise.
+        activations: What operators allocated.
         outputs: What every operator returned.
+        nodes: How results of layers reach other layers.
     """
 
     layers: list[LayerCall] = field(default_factory=list)
     macs: list[tuple[int, list[Axis]]] = field(default_factory=list)
-    activations: list[tuple[int, list[Axis]]] = field(default_factory=list)
+    activations: list[Allocated] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ranp._state import every_tensor
 from ranp.tracing._labels import Labels, along, components, pad_rank, support
-from ranp.tracing._records import Axis, Call, Note, Output, Pass, Recording, Source, total
+from ranp.tracing._records import Allocated, Axis, Call, Note, Output, Pass, Recording, Source, total
+from ranp.tracing._wiring import Wiring
 
 
 class Tracer:
@@ -48,8 +49,12 @@ class Tracer:
     def follow(self, recording: Recording) -> None:
         """Let labels flow through all operators of a pass, and write down what they cost."""
         self.passes.append(Pass())
+        wiring = Wiring(self.is_weight)
         for call in recording.calls:
+            layers = len(self.seen.layers)
             self._step(call)
+            wiring.follow(call, self.seen.layers[layers:])
+        self.seen.nodes.extend(wiring.end(recording.outputs))
         self.path, self.operator = "", "output"
         for tensor in recording.outputs:
             for labels in self.labels(tensor):
@@ -59,7 +64,7 @@ class Tracer:
     def _step(self, call: Call) -> None:
         self.path, self.operator = call.path, call.name
         tensors, outputs = call.tensors, call.outputs
-        macs, activations = len(self.seen.macs), len(self.seen.activations)
+        before = len(self.seen.macs)
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
@@ -67,8 +72,7 @@ class Tracer:
             self._rule(call)(self, call)
         self._count_activations(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
-        costs = total(self.seen.macs[macs:]), total(self.seen.activations[activations:])
-        self.seen.outputs.append(Output(call.path, call.name, shapes, *costs))
+        self.seen.outputs.append(Output(call.path, call.name, shapes, total(self.seen.macs[before:])))
 
     def _rule(self, call: Call) -> "Rule":
         found = self.rules.get(call.name) or self.rules.get(call.name.rstrip("_"))
@@ -82,7 +86,8 @@ class Tracer:
         for index, output in enumerate(call.outputs):
             fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name != "_unsafe_view"
             if fresh and output.numel():
-                self.seen.activations.append((output.element_size(), self._axes(output)))
+                allocated = Allocated(call.path, call.name, output.element_size(), self._axes(output))
+                self.seen.activations.append(allocated)
 
     def _axes(self, tensor: Tensor) -> list[Axis]:
         """The tensor's size as a product of axes, one for each labelling and one for all dimensions without labels."""

@@ -1,0 +1,319 @@
+"""The parts of a page, each from what is known; pictures are drawn by the scripts from the same data."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from ranp.graph import Cost
+from ranp.page._content import Content, Run
+from ranp.page._html import Section, facts, figure, folded, paragraph, table
+from ranp.page._words import RESOURCES, TIMES, amount, asked, share, times
+from ranp.plan import Plan
+from ranp.runs._compare import rows_of
+
+
+def sections(content: Content) -> list[Section]:
+    """All parts that the content allows, in the order in which they are read."""
+    plan, survey = content.plan, content.survey
+    found = [Section("glance", "At a glance", _glance(content))]
+    if plan is not None and survey is not None:
+        found.append(Section("explorer", "Budget explorer", _explorer(plan, survey)))
+        found.append(Section("network", "The network", _network()))
+        found.append(Section("memory", "Where memory is spent", _memory()))
+        found.append(Section("importance", "Importance by layer", _importance(survey)))
+    elif plan is not None:
+        found.append(Section("widths", "Neurons by layer", _widths(plan)))
+    if content.runs:
+        found.append(Section("training", "Training", _training(content)))
+    if survey is not None:
+        found.append(Section("notes", "Warnings, and what stays whole", _notes(survey)))
+    return found
+
+
+def verdict(content: Content) -> str:
+    """One sentence, as HTML."""
+    if content.plan is None:
+        return "Not pruned yet."
+    cost, full = _costs(content)
+    return (
+        f"<strong>{times(full.macs, cost.macs)}</strong> fewer multiply-adds and "
+        f"<strong>{times(full.activation_bytes, cost.activation_bytes)}</strong> less activation memory than the full "
+        "network."
+    )
+
+
+def _costs(content: Content) -> tuple[Cost, Cost]:
+    """Of the pruned and the full network, at the shape at which it was pruned."""
+    assert content.plan is not None
+    if content.survey is None:
+        return content.plan.cost, content.plan.full_cost
+    step = content.survey["steps"][content.survey["chosen"]]
+    return Cost(**step["cost"]), Cost(**content.survey["plan"]["full_cost"])
+
+
+# -- at a glance -------------------------------------------------------------------------------------------------
+
+
+def _glance(content: Content) -> str:
+    notices = []
+    if content.own and content.runs[0].state:
+        notices.append(
+            f"This run is not finished: it is {content.runs[0].state}. What there is so far is shown; "
+            "ranp train with --resume goes on with it."
+        )
+    if content.plan is None:
+        return _notice(notices) + facts(_recipe_facts(content.runs[0]))
+    warnings = [] if content.survey is None else content.survey["warnings"]
+    notices += [f"Warning: {text}" for text in warnings]
+    cost, full = _costs(content)
+    tiles = [_tile(label, name, getattr(cost, name), getattr(full, name)) for name, label in RESOURCES]
+    tiles += _run_tiles(content)
+    came = _came_out(content.plan, cost, full)
+    return (
+        _notice(notices)
+        + f'<ul class="tiles">{"".join(tiles)}</ul>'
+        + facts([("Asked", asked(content.plan.budget)), ("Came out", came), *_how(content)])
+    )
+
+
+def _notice(texts: list[str]) -> str:
+    return "".join(paragraph(text, "notice") for text in texts)
+
+
+def _tile(label: str, name: str, value: int, full: int) -> str:
+    return (
+        f'<li class="tile" data-resource="{name}" data-value="{value}"><span class="name">{escape(label)}</span> '
+        f'<span class="big">{times(full, value)}<small> {_less(name)}</small></span> '
+        f'<span class="bar" aria-hidden="true"><span style="width:{100 * value / max(full, 1):.2f}%"></span></span> '
+        f'<span class="small">{amount(name, value)} of {amount(name, full)} ({share(value, full)})</span></li>'
+    )
+
+
+def _less(resource: str) -> str:
+    return "less" if resource == "activation_bytes" else "fewer"
+
+
+def _run_tiles(content: Content) -> list[str]:
+    """What the folder's own run measured, beside the first run of a full network, if there is one."""
+    own = content.runs[0].result if content.own else None
+    if own is None:
+        return []
+    full = next(
+        (run.result for run in content.runs[1:] if run.result and run.result["cost"] == run.result["full_cost"]), None
+    )
+    headline, step = own["headline"], own["step_seconds"]
+    best = own["best"].get(headline)
+    against = None if full is None else full["best"].get(headline)
+    faster = "" if full is None else f"{times(full['step_seconds'], step)}<small> less</small>"
+    return [
+        _plain_tile(
+            "Training step, measured",
+            faster or f"{step * 1e3:,.0f}<small> ms</small>",
+            f"{step * 1e3:,.1f} ms" + ("" if full is None else f" of {full['step_seconds'] * 1e3:,.1f} ms"),
+        ),
+        _plain_tile(
+            f"Best {headline}",
+            "-" if best is None else f"{best:.3f}",
+            f"at step {own['best'].get('step', 0):,}" + ("" if against is None else f"; full network {against:.3f}"),
+        ),
+    ]
+
+
+def _plain_tile(label: str, big: str, small: str) -> str:
+    return (
+        f'<li class="tile"><span class="name">{escape(label)}</span> <span class="big">{big}</span> '
+        f'<span class="small">{escape(small)}</span></li>'
+    )
+
+
+def _came_out(plan: Plan, cost: Cost, full: Cost) -> str:
+    names = {"macs": ("macs", "multiply-adds"), "params": ("params", "parameters")}
+    names |= {"activations": ("activation_bytes", "activation memory")}
+    parts = []
+    for name, _ in plan.budget.given():
+        if name == "sparsity":
+            parts.append(f"{share(full.neurons - cost.neurons, full.neurons)} of the neurons removed")
+        else:
+            field, words = names[name]
+            parts.append(f"{share(getattr(cost, field), getattr(full, field))} of the {words}")
+    return "; ".join(parts)
+
+
+def _how(content: Content) -> list[tuple[str, str]]:
+    plan, survey = content.plan, content.survey
+    assert plan is not None
+    criterion = plan.criterion + (f", importance by {plan.importance}" if plan.importance else "")
+    found = [("Criterion", criterion + (f", λ = {plan.lam:g}" if plan.lam else ""))]
+    if survey is not None:
+        if survey["batches"]:
+            stable = f", rank correlation {survey['stability'][-1][1]:.3f}" if survey["stability"] else ""
+            found.append(("Scored on", f"{survey['batches']} batch{'' if survey['batches'] == 1 else 'es'}{stable}"))
+        shapes = [f" {TIMES} ".join(map(str, node["shape"])) for node in survey["nodes"] if node["kind"] == "input"]
+        found.append(("Input", ", ".join(shapes)))
+        proof = {
+            "exact": "exact: pruned equals masked, in float64",
+            "structural": "shapes, finite values, gradients",
+            "": "not run",
+        }
+        found.append(("Verification", proof[survey["verification"]]))
+    found.append(("Seed", str(plan.seed)))
+    found.append(("Made with", ", ".join(f"{name} {number}" for name, number in plan.versions.items())))
+    return found
+
+
+def _recipe_facts(run: Run) -> list[tuple[str, str]]:
+    pruning, training = run.recipe["pruning"], run.recipe["training"]
+    budget = {name: value for name, value in (pruning.get("budget") or {}).items() if value is not None}
+    return [
+        ("Data", str(run.recipe["data"].get("name", "-"))),
+        ("Method", str(pruning.get("method", "-"))),
+        ("Budget", ", ".join(f"{name} {value:g}" for name, value in budget.items()) or "none"),
+        ("Steps", str(training.get("steps") or f"{training.get('epochs')} epochs")),
+    ]
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------
+
+
+def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
+    last = len(survey["steps"]) - 1
+    cards = "".join(
+        f'<li class="tile" id="at-{name}"><span class="name">{escape(label)}</span> <span class="big"></span> '
+        '<span class="bar" aria-hidden="true"><span></span></span> <span class="small"></span></li>'
+        for name, label in RESOURCES
+    )
+    if any("forward_seconds" in step for step in survey["steps"]):
+        cards += (
+            '<li class="tile" id="at-seconds"><span class="name">Forward pass, measured</span> '
+            '<span class="big"></span> <span class="small"></span></li>'
+        )
+    only = "" if last else paragraph("This plan was taken over from elsewhere; there are no scores for other budgets.")
+    return (
+        only
+        + '<div class="slider"><label for="step">Budget: share of the multiply-adds</label>'
+        + f'<div class="track"><input type="range" id="step" min="0" max="{last}" step="1" value="{survey["chosen"]}" '
+        + f'list="marks"><datalist id="marks"><option value="{survey["chosen"]}"></option></datalist>'
+        + '<span class="mark" id="mark" aria-hidden="true">chosen</span></div>'
+        + '<output id="where" for="step"></output></div>'
+        + f'<ul class="tiles">{cards}</ul>'
+        + '<p class="buttons"><button type="button" id="back">Back to the chosen plan</button> '
+        + '<button type="button" id="download">Download this plan (JSON)</button></p>'
+        + '<p id="told" class="hidden" aria-live="polite"></p>'
+        + '<div class="pair">'
+        + figure("widths-picture", "Neurons kept in each layer.", "Bars: share of the neurons kept, by layer")
+        + figure(
+            "costs-picture",
+            "What the plans cost, against their multiply-adds. Dashed: the plan at the slider.",
+            "Lines: parameters, activation memory and neurons kept, against multiply-adds kept",
+        )
+        + "</div>"
+        + folded("Neurons by layer, as a table", _widths(plan, at=True))
+        + folded("Costs of all plans, as a table", _steps(survey))
+    )
+
+
+def _widths(plan: Plan, *, at: bool = False) -> str:
+    head = ["Layer", "Full", "Chosen plan", *(["At the slider"] if at else [])]
+    rows = [
+        [name, str(full), str(plan.widths[name]), *([str(plan.widths[name])] if at else [])]
+        for name, full in plan.full_widths.items()
+    ]
+    return table("Neurons by layer", head, rows, id="widths-table")
+
+
+def _steps(survey: Mapping[str, Any]) -> str:
+    full = survey["plan"]["full_cost"]
+    rows = [
+        [
+            share(step["cost"]["macs"], full["macs"]) + (" (chosen)" if number == survey["chosen"] else ""),
+            *(amount(name, step["cost"][name]) for name, _ in RESOURCES),
+        ]
+        for number, step in enumerate(survey["steps"])
+    ]
+    return table("Costs of all plans", ["Of the multiply-adds", *(label for _, label in RESOURCES)], rows)
+
+
+def _network() -> str:
+    graph = table("Layers and what they read", ["Step", "Reads", "Neurons kept"], [], id="network-table")
+    return (
+        paragraph("It follows the slider of the budget explorer. Outlines: the full widths; filled: what is kept.")
+        + '<figure><div id="network-picture" class="scroll" role="region" tabindex="0" aria-label="The network as a '
+        'graph; scrolls sideways"></div><figcaption>From left to right as it runs. A bar is a layer, its height grows '
+        "with the root of its width; a circle joins several activations.</figcaption>"
+        f"{folded('The graph, as a table', graph)}</figure>"
+    )
+
+
+def _memory() -> str:
+    head = ["Operator", "Full", "Chosen plan", "At the slider"]
+    return figure(
+        "memory-picture",
+        "Bytes that each operator of one forward pass allocates, in order: of the full network, of the chosen plan, "
+        "and of the plan at the slider.",
+        "Bars: activation bytes by operator, full and pruned",
+        folded("Memory by operator, as a table", table("Activation memory by operator", head, [], id="memory-table")),
+    )
+
+
+def _importance(survey: Mapping[str, Any]) -> str:
+    stages = survey["stages"]
+    if not stages:
+        return paragraph(f"The criterion {survey['plan']['criterion']} does not look at importance.")
+    rows = [
+        [layer["name"], *(_mean(stage["layers"].get(layer["name"])) for stage in stages)] for layer in survey["layers"]
+    ]
+    means = table("Mean importance of a layer's neurons", ["Layer", *(stage["name"] for stage in stages)], rows)
+    return figure(
+        "importance-picture",
+        "Scores of each layer's neurons (quartiles, least and largest; dashed: mean) after each step of the criterion: "
+        + ", then ".join(stage["name"] for stage in stages)
+        + ". The scale is logarithmic.",
+        "Boxes: quartiles of the neurons' scores by layer and step",
+        folded("Means, as a table", means),
+    )
+
+
+def _mean(found: Mapping[str, Any] | None) -> str:
+    return "-" if found is None else f"{found['mean']:.3g}"
+
+
+def _notes(survey: Mapping[str, Any]) -> str:
+    warned = "".join(f"<li>{escape(text)}</li>" for text in survey["warnings"])
+    rows = [_frozen(entry) for entry in survey["frozen"]]
+    head = ["Where", "Why", "Channels", "Share of the multiply-adds"]
+    return (f"<ul>{warned}</ul>" if warned else paragraph("There are no warnings.")) + (
+        table("Channels that stay whole", head, rows) if rows else paragraph("Every channel may be removed.")
+    )
+
+
+def _frozen(entry: Mapping[str, Any]) -> list[str]:
+    where = f"{entry['operator']} in {entry['path'] or 'the model'}"
+    return [where, entry["reason"], str(entry["channels"]), share(entry["macs_share"], 1)]
+
+
+# -- training ----------------------------------------------------------------------------------------------------
+
+
+def _training(content: Content) -> str:
+    parts = [paragraph(f"{run.name}: {run.state}.", "notice") for run in content.runs if run.state]
+    if any(run.curve for run in content.runs):
+        names = dict.fromkeys(name for run in content.runs for name in run.figures if run.curve)
+        options = "".join(f'<option value="{escape(name)}">{escape(name)}</option>' for name in (*names, "loss"))
+        parts.append(
+            f'<p><label for="figure">Figure</label> <select id="figure">{options}</select></p><div class="pair">'
+            + figure("steps-picture", "Validation against training steps.", "Lines: the figure against steps, by run")
+            + figure("seconds-picture", "Validation against training time.", "Lines: the figure against time, by run")
+            + "</div>"
+            + folded("All validations, as a table", "".join(_curve(run) for run in content.runs if run.curve))
+        )
+    finished: list[dict[str, Any]] = [{"run": run.name, **run.result} for run in content.runs if run.result is not None]
+    if finished:
+        rows = [[label, *values] for label, values in rows_of(finished)]
+        parts.append(table("Runs, by their best validations", ["", *(run["run"] for run in finished)], rows))
+    return "".join(parts)
+
+
+def _curve(run: Run) -> str:
+    names = list(run.curve[0])
+    rows = [["-" if row[name] is None else f"{row[name]:.6g}" for name in names] for row in run.curve]
+    return table(f"Validations of {run.name}", names, rows)

@@ -1,0 +1,28 @@
+const content = JSON.parse(document.getElementById("data").textContent);
+
+/** The theme follows the system until the reader chooses. */
+function startTheme() {
+  const root = document.documentElement;
+  const button = document.getElementById("theme");
+  const set = (theme) => {
+    root.dataset.theme = theme;
+    button.textContent = theme === "dark" ? "Light theme" : "Dark theme";
+    for (const redraw of redraws) redraw();
+  };
+  button.addEventListener("click", () => set(root.dataset.theme === "dark" ? "light" : "dark"));
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  system.addEventListener("change", () => set(system.matches ? "dark" : "light"));
+  set(root.dataset.theme);
+}
+
+async function start() {
+  startTheme();
+  const explored = content.survey && document.getElementById("step");
+  const curves = document.getElementById("figure");
+  if (!explored && !curves) return;
+  await loadPlotly();
+  if (explored) new Explorer(content.survey);
+  if (curves) drawTraining(content.runs);
+}
+
+start().finally(() => (document.documentElement.dataset.ready = "yes"));
