@@ -62,12 +62,27 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_all_commands_are_there() -> None:
-    expected = {"demo", "check", "profile", "prune", "apply", "train", "evaluate", "compare", "reproduce", "data"}
+    expected = {
+        "demo",
+        "check",
+        "profile",
+        "prune",
+        "apply",
+        "train",
+        "evaluate",
+        "compare",
+        "report",
+        "reproduce",
+        "data",
+        "nnunet",
+    }
     assert {path[0] for path in ALL if path} == expected
     assert {path for path in ALL if len(path) > 1} == {
         ("reproduce", "resources"),
         ("data", "check"),
         ("data", "generate"),
+        ("nnunet", "install"),
+        ("nnunet", "path"),
     }
 
 
