@@ -186,6 +186,21 @@ def test_a_second_fit_prunes_no_more(tmp_path: Path) -> None:
     assert carried_plan(module.net) == plan
 
 
+class Draws(pl.Callback):
+    """The state of torch's random numbers when it is this callback's turn to start."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.state = torch.get_rng_state()
+
+
+def test_random_numbers_are_those_of_a_training_without_it(tmp_path: Path) -> None:
+    before, after = Draws(), Draws()
+    images, labels = (torch.cat(part) for part in zip(*batches(), strict=True))
+    shuffled: Any = DataLoader(TensorDataset(images, labels), batch_size=2, shuffle=True)
+    trainer(tmp_path, before, RanpPruning(BUDGET), after).fit(Segmenter(), shuffled)
+    assert torch.equal(before.state, after.state)
+
+
 class Named(Segmenter):
     def training_step(self, batch: Any) -> Tensor:  # type: ignore[override]
         return nn.functional.cross_entropy(self.net(x=batch[0]), batch[1])
