@@ -126,10 +126,12 @@ def test_fewer_batches_and_batches_of_ones_own(tmp_path: Path) -> None:
         trainer(tmp_path, RanpPruning(BUDGET, batches=given)).fit(module, loader())
         plans.append(carried_plan(module.net))
     assert plans[0] == plans[1]
-    callback = RanpPruning(BUDGET, batches=2)
+    callback = RanpPruning(BUDGET, batches=2, example_inputs=torch.zeros(1, 1, 16, 16, 16))
     trainer(tmp_path, callback).fit(Segmenter(), loader())
     assert callback.result is not None
     assert callback.result.scores.batches == 2
+    assert plans[0] is not None
+    assert callback.result.plan.full_cost.macs == 4 * plans[0].full_cost.macs  # eight times the positions, half a batch
 
 
 def test_going_on_from_a_checkpoint_gives_the_weights_of_one_training(tmp_path: Path) -> None:

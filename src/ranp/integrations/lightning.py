@@ -17,6 +17,7 @@ from ranp.errors import InputError, PlanError, nearest
 from ranp.integrations._state_dict import carried_plan, carry_plan, take_on
 
 pytorch: Any = need("lightning.pytorch", "RanpPruning", extra="lightning")
+move_data_to_device = need("lightning.fabric.utilities", "RanpPruning", extra="lightning").move_data_to_device
 strategies: Any = need("lightning.pytorch.strategies", "RanpPruning", extra="lightning")
 Metric: Any = need("torchmetrics", "RanpPruning", extra="lightning").Metric
 
@@ -107,7 +108,7 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         # Half the memory. Not so float16: without a scaler, gradients would underflow.
         short = trainer.precision == "bf16-mixed"
         batches = self._batches(trainer)
-        example = self.example_inputs
+        example = move_data_to_device(self.example_inputs, pl_module.device)
         if example is None:
             first = next(batches, None)
             if first is None:
