@@ -126,10 +126,12 @@ def test_fewer_batches_and_batches_of_ones_own(tmp_path: Path) -> None:
         trainer(tmp_path, RanpPruning(BUDGET, batches=given)).fit(module, loader())
         plans.append(carried_plan(module.net))
     assert plans[0] == plans[1]
-    callback = RanpPruning(BUDGET, batches=2)
+    callback = RanpPruning(BUDGET, batches=2, example_inputs=torch.zeros(1, 1, 16, 16, 16))
     trainer(tmp_path, callback).fit(Segmenter(), loader())
     assert callback.result is not None
     assert callback.result.scores.batches == 2
+    assert plans[0] is not None
+    assert callback.result.plan.full_cost.macs == 4 * plans[0].full_cost.macs  # eight times the positions, half a batch
 
 
 def test_going_on_from_a_checkpoint_gives_the_weights_of_one_training(tmp_path: Path) -> None:
@@ -184,6 +186,21 @@ def test_a_second_fit_prunes_no_more(tmp_path: Path) -> None:
     trainer(tmp_path, again).fit(module, loader())
     assert again.result is None
     assert carried_plan(module.net) == plan
+
+
+class Draws(pl.Callback):
+    """The state of torch's random numbers when it is this callback's turn to start."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.state = torch.get_rng_state()
+
+
+def test_random_numbers_are_those_of_a_training_without_it(tmp_path: Path) -> None:
+    before, after = Draws(), Draws()
+    images, labels = (torch.cat(part) for part in zip(*batches(), strict=True))
+    shuffled: Any = DataLoader(TensorDataset(images, labels), batch_size=2, shuffle=True)
+    trainer(tmp_path, before, RanpPruning(BUDGET), after).fit(Segmenter(), shuffled)
+    assert torch.equal(before.state, after.state)
 
 
 class Named(Segmenter):

@@ -1,5 +1,6 @@
 """What can be said of nnU-Net's trainer without nnU-Net: its settings, and how nnU-Net is told where it is."""
 
+import importlib
 import runpy
 import sys
 from pathlib import Path
@@ -79,3 +80,10 @@ def test_install_says_what_is_missing(trainers: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("ranp.cli._nnunet.find_spec", lambda name: None)
     found = CliRunner().invoke(app, ["nnunet", "install"])
     assert "pip install 'ranp[nnunet]'" in f"{found.output}{found.exception}"
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nnunetv2", None)
+    monkeypatch.delitem(sys.modules, "ranp.integrations.nnunet", raising=False)
+    with pytest.raises(RanpError, match=r"no package nnunetv2 .* pip install 'ranp\[nnunet\]'"):
+        importlib.import_module("ranp.integrations.nnunet")

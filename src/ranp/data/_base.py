@@ -296,12 +296,13 @@ def drawn_seed() -> int:
     return int(torch.randint(2**31, ()))
 
 
-def need(module: str, where: str = "data") -> Any:
+def need(module: str, where: str = "data", *, extra: str = "train") -> Any:
     """Import a module of an optional package.
 
     Args:
         module: Its full name.
         where: What needs it, for the message.
+        extra: The extra of ranp that brings it.
 
     Raises:
         RanpError: It is not installed.
@@ -311,5 +312,5 @@ def need(module: str, where: str = "data") -> Any:
     except ImportError as error:
         package = module.partition(".")[0]
         raise RanpError(
-            where, got=f"no package {package} ({error})", expected=package, hint="run: pip install 'ranp[train]'"
+            where, got=f"no package {package} ({error})", expected=package, hint=f"run: pip install 'ranp[{extra}]'"
         ) from error

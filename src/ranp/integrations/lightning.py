@@ -16,9 +16,10 @@ from ranp.data._base import need
 from ranp.errors import InputError, PlanError, nearest
 from ranp.integrations._state_dict import carried_plan, carry_plan, take_on
 
-pytorch: Any = need("lightning.pytorch", "lightning")
-strategies: Any = need("lightning.pytorch.strategies", "lightning")
-Metric: Any = need("torchmetrics", "lightning").Metric
+pytorch: Any = need("lightning.pytorch", "RanpPruning", extra="lightning")
+move_data_to_device = need("lightning.fabric.utilities", "RanpPruning", extra="lightning").move_data_to_device
+strategies: Any = need("lightning.pytorch.strategies", "RanpPruning", extra="lightning")
+Metric: Any = need("torchmetrics", "RanpPruning", extra="lightning").Metric
 
 _OPTIONS = ("criterion", "importance", "lam", "min_width", "round_to", "seed", "weights")
 
@@ -71,10 +72,10 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Have the network follow the plan of the checkpoint, if one is loaded."""
-        known = (strategies.SingleDeviceStrategy, strategies.DDPStrategy)
-        if stage == "fit" and not isinstance(trainer.strategy, known):
-            kind = type(trainer.strategy).__name__
-            raise InputError("RanpPruning", got=f"the strategy {kind}", expected="one device, or DDP")
+        kind = type(trainer.strategy)
+        # Exactly these: DeepSpeed's strategy, say, derives from that of DDP and shares out the optimizer.
+        if stage == "fit" and kind not in (strategies.SingleDeviceStrategy, strategies.DDPStrategy):
+            raise InputError("RanpPruning", got=f"the strategy {kind.__name__}", expected="one device, or DDP")
         carry_plan(self._network(pl_module))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -92,7 +93,7 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         with _as_it_was(pl_module):
             self.result = self._prune(trainer, pl_module, network)
         take_on(network, self.result.model, self.result.plan)
-        _hold_new_parameters(trainer.strategy, pl_module)
+        _hold_new_parameters(trainer, pl_module)
         pytorch.utilities.rank_zero_info(str(self.result.report))
 
     def _prune(self, trainer: Any, pl_module: Any, network: nn.Module) -> PruneResult:
@@ -107,7 +108,7 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         # Half the memory. Not so float16: without a scaler, gradients would underflow.
         short = trainer.precision == "bf16-mixed"
         batches = self._batches(trainer)
-        example = self.example_inputs
+        example = move_data_to_device(self.example_inputs, pl_module.device)
         if example is None:
             first = next(batches, None)
             if first is None:
@@ -185,10 +186,11 @@ def _as_it_was(pl_module: Any) -> Iterator[None]:
                     module.reset()
 
 
-def _hold_new_parameters(strategy: Any, pl_module: Any) -> None:
+def _hold_new_parameters(trainer: Any, pl_module: Any) -> None:
     """Have the optimizers, and the wrapper for several processes, hold the parameters as they are now."""
+    strategy = trainer.strategy
     if isinstance(strategy, strategies.DDPStrategy):
         strategy.model = pl_module
         strategy.configure_ddp()
-    strategy.setup_optimizers(pl_module.trainer)
+    strategy.setup_optimizers(trainer)
     strategy.setup_precision_plugin()

@@ -19,7 +19,8 @@ from ranp.files import write_bytes
 from ranp.integrations._nnunet_settings import Settings
 from ranp.integrations._state_dict import carried_plan, carry_plan, follow, take_on
 
-nnUNetTrainer: Any = need("nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "nnunet").nnUNetTrainer  # noqa: N816
+_nnunet = need("nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "nnUNetTrainerRanp", extra="nnunet")
+nnUNetTrainer: Any = _nnunet.nnUNetTrainer  # noqa: N816
 
 __all__ = ["Budget", "Settings", "nnUNetTrainerRanp"]
 
@@ -111,7 +112,5 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 
 
 def _told(plan: Plan) -> str:
-    share = plan.cost.macs / plan.full_cost.macs
-    return (
-        f"{plan.criterion}, {share:.1%} of the MACs and {plan.cost.params / plan.full_cost.params:.1%} of the weights"
-    )
+    macs, params = plan.cost.macs / plan.full_cost.macs, plan.cost.params / plan.full_cost.params
+    return f"{plan.criterion}, {macs:.1%} of the MACs and {params:.1%} of the parameters"
