@@ -111,6 +111,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "good.npz", inputs=inputs.numpy().astype(np.float64), targets=targets.numpy().astype(np.uint8))
     np.savez(folder / "half.npz", inputs=inputs.numpy())
     np.savez(folder / "odd.npz", inputs=inputs.numpy(), targets=targets.numpy()[:3])
+    np.savez(folder / "code.npz", inputs=np.array([Path("/")], dtype=object), targets=targets.numpy())
     save_file({"inputs": inputs, "targets": targets}, folder / "good.safetensors")
     torch.save({"inputs": inputs, "targets": targets}, folder / "good.pt")
     torch.save(Path("/"), folder / "code.pt")

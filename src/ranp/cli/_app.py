@@ -1,5 +1,6 @@
 """All commands in one place, and how each of them ends."""
 
+import sys
 import textwrap
 from typing import Annotated, Any, NoReturn
 
@@ -32,7 +33,9 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # A pipe that was closed is found here, where it can be dealt with.
+            return result
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error
         except RanpError as error:
