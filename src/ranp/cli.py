@@ -20,6 +20,7 @@ from ranp.errors import RanpError
 from ranp.models import BUILT_IN
 from ranp.reproduce import resources
 from ranp.runs import compare, data, evaluate, train
+from ranp.studies import STUDIES, command_of
 
 app = typer.Typer(
     name="ranp",
@@ -33,6 +34,8 @@ app.add_typer(data, name="data")
 for command in (demo, train, evaluate, compare):
     app.command()(command)
 reproduce.command()(resources)
+for name, study in STUDIES.items():
+    reproduce.command(name)(command_of(study))
 
 
 @app.command()
@@ -76,11 +79,6 @@ def _show_check(found: Check, budget: Budget) -> None:
     asked = ", ".join(f"{name}={value:g}" for name, value in budget.given())
     verdict = f"failed: {found.error}" if found.error else found.verified
     console.print(f"Pruned to {asked} in {found.seconds:.2f} s. Verification: {verdict}.", markup=False)
-
-
-@reproduce.callback()
-def reproduce_options() -> None:
-    """Keeps `resources` under its name while it is alone."""
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def test_one_step_is_the_update_by_hand(data: Path, tmp_path: Path, monkeypatch:
     model = ranp.load(tmp_path / "out" / "plan", build_network(chosen.network, 1, 3, seed=0))
     opened = chosen.data_set().open(data)
     numbers = next(iter(_stream(chosen, len(opened.train))))  # type: ignore[arg-type]
-    optimizer = make_optimizer(chosen.training, model)
+    optimizer = make_optimizer(chosen.training, model.parameters())
     samples = []
     for index, seed in numbers:
         torch.manual_seed(seed)

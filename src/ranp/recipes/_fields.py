@@ -39,6 +39,9 @@ class Network(_Part):
         "called with the numbers of input channels and of classes, and with the arguments.",
     )
     arguments: dict[str, Any] = Field(default={}, description="Further keyword arguments, such as width.")
+    weights: Literal["glorot", "orthogonal"] | None = Field(
+        default=None, description="How the weights to score with are drawn; as the network does it if not given."
+    )
 
 
 class Limits(_Part):
@@ -139,7 +142,7 @@ class Training(_Part):
     )
     channels_last: bool = Field(
         default=False,
-        description="Keep channels last in memory: the same numbers but for rounding, faster convolutions on many devices.",
+        description="Keep channels last in memory: the same numbers but for rounding, faster on many devices.",
     )
     workers: int = Field(default=0, ge=0, description="Processes that load data; 0 loads in the training process.")
 

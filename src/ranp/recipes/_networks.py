@@ -10,6 +10,7 @@ from torch import nn
 from ranp.errors import InputError, RanpError, nearest
 from ranp.models import BUILT_IN
 from ranp.recipes._fields import Network
+from ranp.surgery._initialise import redraw
 
 
 def build_network(network: Network, in_channels: int, classes: int, *, seed: int) -> nn.Module:
@@ -45,6 +46,8 @@ def build_network(network: Network, in_channels: int, classes: int, *, seed: int
             ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"network {network.name}", got=type(model).__name__, expected="a torch.nn.Module")
+    if network.weights is not None:
+        redraw(model, network.weights, seed)
     return model
 
 

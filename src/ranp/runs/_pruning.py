@@ -5,12 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import ranp
 from ranp.data import Opened, Progress
 from ranp.files import write_json
+from ranp.graph import ChannelGraph
 from ranp.recipes import Recipe, build_network
 from ranp.runs._folder import RunFolder, read_json
 from ranp.scores import Scores
@@ -53,6 +55,7 @@ def pruned_network(
         small, plan, scores = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
     small, full = small.cpu(), full.cpu()
     example = torch.zeros(1, *opened.input_shape)
+    graph = ranp.trace(full, example)
     facts = {
         "format": FORMAT,
         "version": 1,
@@ -62,14 +65,32 @@ def pruned_network(
         "seconds": time.perf_counter() - begin,
         # Pruning may have seen smaller samples: these are the costs of one that training sees.
         "cost": asdict(ranp.trace(small, example).cost()),
-        "full_cost": asdict(ranp.trace(full, example).cost()),
+        "full_cost": asdict(graph.cost()),
         "widths": dict(plan.widths),
+        "guarded": [] if scores is None else _guarded(graph, plan, scores),
+        "importance": {} if scores is None else _mean_importance(scores),
     }
     if fabric.is_global_zero:
         write_json(folder.pruning, facts)
         # Last: its presence says that all of pruning is done.
         ranp.save(small, plan, folder.plan)
     return small, facts
+
+
+def _guarded(graph: ChannelGraph, plan: ranp.Plan, scores: Scores) -> list[str]:
+    """Groups that would be empty, had as many channels been kept by their scores alone."""
+    count = sum(len(kept) for kept in plan.keep.values())
+    best = np.argsort(-scores.channels, kind="stable")[:count]
+    alive = np.bincount(graph.group_of[best], minlength=len(graph.groups))
+    return [group.name for group, number in zip(graph.groups, alive, strict=True) if not number]
+
+
+def _mean_importance(scores: Scores) -> dict[str, dict[str, float]]:
+    """Of the neurons of every layer, before and after each reweighting."""
+    return {
+        stage: {layer: float(np.mean(values)) for layer, values in layers.items()}
+        for stage, layers in scores.stages.items()
+    }
 
 
 def _taken_over(full: nn.Module, recipe: Recipe) -> tuple[nn.Module, ranp.Plan]:
