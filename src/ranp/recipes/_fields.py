@@ -35,8 +35,8 @@ class Network(_Part):
     """The network, before pruning."""
 
     name: str = Field(
-        description="A built-in network (unet3d, unet3d-23, mobilenetv2, i3d), or package.module:factory, which is "
-        "called with the numbers of input channels and of classes, and with the arguments.",
+        description="A built-in network (unet3d, unet3d-23, unet2d, mobilenetv2, i3d), or package.module:factory, "
+        "which is called with the numbers of input channels and of classes, and with the arguments.",
     )
     arguments: dict[str, Any] = Field(default={}, description="Further keyword arguments, such as width.")
     weights: Literal["glorot", "orthogonal"] | None = Field(

@@ -76,11 +76,13 @@ def _shown(study: Study, figures: Figures, task: str) -> dict[Variant, list[Entr
 
 
 def _styles(shown: Mapping[Variant, Sequence[Entry]]) -> dict[Variant, dict[str, Any]]:
-    """A colour for each method, and dashes that tell its variants apart."""
+    """A colour for each method, and dashes that tell its variants apart; of one method, a colour for each variant."""
+    methods = {variant: str(entries[0]["recipe"]["pruning"]["method"]) for variant, entries in shown.items()}
+    if len(set(methods.values())) == 1:
+        return {variant: {"color": colour} for variant, colour in zip(shown, COLOURS.values(), strict=False)}
     used: dict[str, int] = {}
     styles: dict[Variant, dict[str, Any]] = {}
-    for variant, entries in shown.items():
-        method = str(entries[0]["recipe"]["pruning"]["method"])
+    for variant, method in methods.items():
         styles[variant] = {"color": COLOURS[method], "linestyle": DASHES[used.get(method, 0) % len(DASHES)]}
         used[method] = used.get(method, 0) + 1
     return styles
@@ -194,7 +196,8 @@ def _layers(study: Study, figures: Figures, task: str) -> Drawn:
         axis.grid(axis="y", color=FAINT, linewidth=0.8)
         tidy(axis, title)
     axis.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
-    axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
     return {"Importance and neurons kept per layer": figure}
 
 

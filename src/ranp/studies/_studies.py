@@ -28,13 +28,26 @@ def _sparse(methods: Iterable[str]) -> tuple[Variant, ...]:
     )
 
 
+def _drawn(method: str, weights: str) -> tuple[str, ...]:
+    """Weights to score with, and to train from, that are drawn in one way."""
+    return f"pruning.method={method}", f"network.weights={weights}", f"pruning.weights={weights}"
+
+
 def _budget(sparsity: float) -> str:
     return f"pruning.budget={{sparsity: {sparsity}}}"
 
 
 # Generated shapes of a size that six levels can halve.
-_DEEP = ("network.name=unet3d-23", "network.arguments={width: 4}", "data.size=32", "pruning.min_width=1")
+_DEEP = ("network.name=unet3d-23", "network.arguments={width: 8}", "data.size=32", "pruning.min_width=1")
 _SHAPES = Task(Setting("shapenet"), Setting("small-shapenet"), count=4)
+# Wide enough for high sparsities beside the 50 outputs, which stay.
+_WIDE_SHAPES = Task(
+    Setting("shapenet"),
+    Setting(
+        "small-shapenet", ("network.arguments={width: 16, levels: 3}", "pruning.min_width=1", "training.steps=200")
+    ),
+    count=4,
+)
 _DEEP_SHAPES = Task(Setting("shapenet-23"), Setting("small-shapenet", _DEEP), count=4)
 # A plan fits where the hidden widths agree.
 _SAME_WIDTHS = ("network.name=unet3d-23", "network.arguments={width: 32}", _budget(0.8))
@@ -119,7 +132,14 @@ _ALL = (
         name="batch",
         title="A larger batch in the same memory",
         question="How many samples can a batch of the pruned network have in the memory of the full one's?",
-        tasks={"": Task(Setting("shapenet-23", ("training.batch=1",)), Setting("small-shapenet", _DEEP), count=4)},
+        tasks={
+            "": Task(
+                Setting("shapenet-23", ("training.batch=1",)),
+                # Few classes: their outputs take as much memory in the pruned network as in the full one.
+                Setting("small-decathlon", (*_DEEP[:2], "data.size=[32, 32, 32]", "pruning.min_width=1")),
+                count=4,
+            )
+        },
         variants=(Variant("full", _FULL), Variant("ranp-f-80", (*_RANP_F, _budget(0.8)))),
         pictures=("batches",),
         trains=False,
@@ -130,14 +150,12 @@ _ALL = (
         name="initialisation",
         title="Orthogonal and Glorot initialisation",
         question="How do the weights to score with change importance, and what is kept, layer by layer?",
-        tasks={"": _SHAPES},
+        tasks={"": _WIDE_SHAPES},
         variants=tuple(
-            Variant(
-                f"{method}-{weights}",
-                (f"pruning.method={method}", f"network.weights={weights}", f"pruning.weights={weights}", _budget(0.78)),
-            )
+            Variant(f"{method}-{weights}", (*changes, _budget(0.78)), small=(*changes, _budget(0.6)))
             for method in ("vanilla", "ranp-f")
             for weights in ("glorot", "orthogonal")
+            for changes in [_drawn(method, weights)]
         ),
         pictures=("layers",),
         trains=False,
@@ -146,7 +164,7 @@ _ALL = (
         name="sweep",
         title="Accuracy and resources over sparsities",
         question="What do accuracy and resources become as more neurons are removed, with and without reweighting?",
-        tasks={"": _SHAPES},
+        tasks={"": _WIDE_SHAPES},
         variants=(Variant("full", _FULL), *_sparse(("ranp-f", "weighted", "vanilla"))),
         pictures=("sweep",),
     ),

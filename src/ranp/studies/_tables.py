@@ -68,6 +68,8 @@ def cost_table(study: Study, figures: Figures, task: str) -> Table:
     variants = study.variants_of(task)
     entries = [finished(figures, variant) for variant in variants]
     columns = [*_costs(entries), *_measured(figures, task, variants)]
+    if not study.trains:
+        columns.insert(0, ("seeds", [_seeds(figures, variant) for variant in variants]))
     if any(entry["pruning"].get("guarded") for part in entries for entry in part):
         columns.append(("groups saved from being emptied", _column(entries, _guarded, ".1f")))
     return _table(variants, columns)
@@ -92,24 +94,19 @@ def metric_names(entries: Sequence[Sequence[Entry]]) -> list[str]:
 
 def batch_table(study: Study, figures: Figures, task: str) -> Table:
     """The largest batch of each variant in the same memory."""
+    variants = study.variants_of(task)
     found = figures["batches"].get(task, {"variants": {}})["variants"]
-    header = [
-        "variant",
-        "largest batch",
-        "its peak memory (MiB)",
-        "peak memory of one sample (MiB)",
-        "samples a second",
+    entries = [found.get(variant.label) for variant in variants]
+
+    def cells(text: Callable[[dict[str, Any]], str]) -> list[str]:
+        return [NOTHING if entry is None or not entry["largest"] else text(entry) for entry in entries]
+
+    columns = [
+        ("largest batch", cells(lambda entry: str(entry["largest"]))),
+        ("its peak memory (MiB)", cells(lambda entry: f"{entry['peaks'][str(entry['largest'])] / 2**20:,.1f}")),
+        ("samples a second", cells(lambda entry: f"{entry['samples_per_second']:,.2f}")),
     ]
-    rows = []
-    for variant in study.variants_of(task):
-        entry = found.get(variant.label)
-        if entry is None:
-            rows.append([variant.label, *[NOTHING] * (len(header) - 1)])
-            continue
-        peaks, largest, speed = entry["peaks"], str(entry["largest"]), entry["samples_per_second"]
-        cells = [f"{peaks[count] / 2**20:,.1f}" if count in peaks else NOTHING for count in (largest, "1")]
-        rows.append([variant.label, largest, *cells, NOTHING if speed is None else f"{speed:.2f}"])
-    return Table(header, rows)
+    return _table(variants, columns)
 
 
 def _seeds(figures: Figures, variant: Variant) -> str:
