@@ -58,6 +58,10 @@ class DataError(RanpError, ValueError):
             self.where = where
 
 
+class OutOfMemoryError(RanpError, MemoryError):
+    """The memory of the device or of the machine is too small for what was asked."""
+
+
 class VerificationError(RanpError, RuntimeError):
     """The pruned model does not compute what the plan says it computes."""
 

@@ -21,7 +21,7 @@ PRUNED_COLOUR = "#D55E00"
 _SERIES = (FULL_COLOUR, PRUNED_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _BOXES = ("#F0E442", "#CC79A7", "#56B4E9")
 _CLASSES = ("#000000", "#E69F00", "#F0F0F0", "#56B4E9", "#CC79A7", "#009E73")
-_INK, _FAINT = "#222222", "#D9D9D9"
+_INK, FAINT = "#222222", "#D9D9D9"
 
 Curve = Sequence[Mapping[str, float]]
 """Points with the keys `seconds`, `steps` and `dice`."""
@@ -33,18 +33,18 @@ def dice_curves(curves: Mapping[str, Curve]) -> "Figure":
     Args:
         curves: Name of a network -> its points, in order.
     """
-    figure = _figure(11, 4.4)
+    figure = blank_figure(11, 4.4)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, label in zip(axes, ("seconds", "steps"), ("training time (s)", "training steps"), strict=True):
         for curve, colour in zip(curves.values(), _SERIES, strict=False):
             x, y = [point[key] for point in curve], [point["dice"] for point in curve]
             axis.plot(x, y, color=colour, marker="o", markersize=4, linewidth=2, clip_on=False)
         _label_ends(axis, {name: (curve[-1][key], curve[-1]["dice"]) for name, curve in curves.items()})
-        _tidy(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}")
+        tidy(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}")
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
         axis.set_ylim(0, 1)
-        axis.grid(axis="y", color=_FAINT, linewidth=0.8)
+        axis.grid(axis="y", color=FAINT, linewidth=0.8)
         axis.tick_params(labelleft=True)
     axes[0].set_ylabel("mean Dice of the tissues, validation")
     return figure
@@ -69,16 +69,16 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floati
         stages: Name of a stage -> name of a layer -> importance of each of its neurons.
     """
     layers = list(next(iter(stages.values())))
-    figure = _figure(9, 1.6 + 1.9 * len(stages))
+    figure = blank_figure(9, 1.6 + 1.9 * len(stages))
     axes = np.atleast_1d(figure.subplots(len(stages), 1, sharex=True))
     for axis, (stage, scores) in zip(axes, stages.items(), strict=True):
         _draw_spread(axis, [np.asarray(scores[layer], dtype=float) for layer in layers])
         # Linear and from zero, so that a layer far below the others is seen to vanish.
         axis.set_ylim(bottom=0)
-        axis.grid(axis="y", color=_FAINT, linewidth=0.8)
+        axis.grid(axis="y", color=FAINT, linewidth=0.8)
         axis.set_axisbelow(True)
         axis.set_ylabel("importance")
-        _tidy(axis, stage)
+        tidy(axis, stage)
     axes[-1].set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
     axes[-1].set_xlim(-0.6, len(layers) - 0.4)
     figure.supxlabel("dot: mean of the layer's neurons   bar: middle 80%   line: all", fontsize=9, color=_INK)
@@ -101,11 +101,11 @@ def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> 
         full_widths: Name of a layer -> channels before, same layers.
     """
     layers = list(full_widths)
-    figure = _figure(8, 1.4 + 0.33 * len(layers))
+    figure = blank_figure(8, 1.4 + 0.33 * len(layers))
     axis = figure.subplots()
     positions = np.arange(len(layers))
     before, after = ([each[layer] for layer in layers] for each in (full_widths, widths))
-    axis.barh(positions, before, color=_FAINT, height=0.72, label="full")
+    axis.barh(positions, before, color=FAINT, height=0.72, label="full")
     axis.barh(positions, after, color=PRUNED_COLOUR, height=0.72, label="kept")
     for position, kept, all_of_them in zip(positions, after, before, strict=True):
         text = f"{kept} of {all_of_them}"
@@ -116,7 +116,7 @@ def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> 
     axis.set_xlabel("output channels")
     axis.tick_params(axis="y", length=0)
     axis.legend(frameon=False, loc="lower right")
-    _tidy(axis, "Channels kept per layer")
+    tidy(axis, "Channels kept per layer")
     return figure
 
 
@@ -140,7 +140,7 @@ def segmentations(
     from matplotlib.patches import Patch
 
     panels = 2 + len(labelled)
-    figure = _figure(2.5 * panels, 5)
+    figure = blank_figure(2.5 * panels, 5)
     axes = figure.subplots(1, panels, width_ratios=[1.25] + [1] * (panels - 1))
     _draw_locator(axes[0], *locator)
     axes[1].imshow(image.T, origin="lower", cmap="gray")
@@ -191,7 +191,8 @@ def _draw_locator(
     axis.set_title("seen from above", fontsize=11)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def blank_figure(width: float, height: float) -> "Figure":
+    """A white figure of that size in inches, which no window or global state knows."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -201,6 +202,7 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
 
 
-def _tidy(axis: "Axes", title: str) -> None:
+def tidy(axis: "Axes", title: str) -> None:
+    """Give a panel its title, and take away the lines that say nothing."""
     axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK)
     axis.spines[["top", "right"]].set_visible(False)

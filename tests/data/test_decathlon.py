@@ -7,8 +7,10 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.data import get_track_meta
 
-from ranp.data.decathlon import Decathlon
+from ranp.data._base import drawn_seed
+from ranp.data.decathlon import Decathlon, by_planes
 from ranp.errors import DataError, InputError
 from real_data import real_data
 
@@ -47,6 +49,42 @@ def generated(tmp_path: Path) -> Path:
     folder = tmp_path / "generated"
     Decathlon(size=(8, 8, 8)).generate(folder, count=5, seed=0)
     return folder
+
+
+def test_planes_are_those_of_the_volumes(drawn: Path) -> None:
+    volume, truth = PLAIN.open(drawn).train[0]
+    opened = Decathlon(size=(4, 2, 2), validation=0.5, augment=False, planes=True).open(drawn)
+    assert opened.input_shape == (1, 4, 2)
+    places = set()
+    for _ in range(20):
+        image, label = opened.train[0]
+        assert (image.shape, label.shape) == ((1, 4, 2), (4, 2))
+        here = [z for z in range(2) if torch.equal(image, volume[..., z]) and torch.equal(label, truth[..., z])]
+        assert here
+        places.update(here)
+    assert places == {0, 1}
+    assert [part.shape for part in opened.evaluation[0]] == [(1, 4, 2, 2), (4, 2, 2)]
+
+
+def test_volumes_are_predicted_plane_by_plane() -> None:
+    model = torch.nn.Conv2d(2, 3, 3, padding=1)
+    volumes = torch.randn(2, 2, 4, 5, 6)
+    outputs = by_planes(model, volumes)
+    assert outputs.shape == (2, 3, 4, 5, 6)
+    for z in range(6):
+        torch.testing.assert_close(outputs[..., z], model(volumes[..., z]))
+
+
+def test_what_is_drawn_does_not_depend_on_what_monai_writes_down(generated: Path) -> None:
+    train = Decathlon(size=(8, 8, 8)).open(generated).train
+    torch.manual_seed(3)
+    plain = [train[0] for _ in range(4)]
+    assert get_track_meta()
+    torch.manual_seed(3)
+    for image, label in plain:
+        with_history = train._drawn.set_random_state(seed=drawn_seed())(train._load(0))  # type: ignore[attr-defined]
+        assert torch.equal(image, with_history["image"])
+        assert torch.equal(label, with_history["label"][0])
 
 
 def test_volumes_are_normalised_padded_and_oriented_alike(drawn: Path) -> None:

@@ -63,6 +63,25 @@ def by_hand(network: UNet3D, x: torch.Tensor) -> torch.Tensor:
     )
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_in_two_dimensions_it_is_the_network_of_a_single_plane(size: tuple[int, int]) -> None:
+    """A plane between planes of zeros meets only the middle of each kernel, where nothing is halved across it."""
+    flat = UNet3D(in_channels=2, out_channels=3, width=4, levels=1, dimensions=2).double().eval()
+    deep = UNet3D(in_channels=2, out_channels=3, width=4, levels=1).double().eval()
+    for layer, source in zip(deep.parameters(), flat.parameters(), strict=True):
+        layer.data = source.data[:, :, None] if source.ndim == 4 else source.data
+    for name, layer in convolutions(deep).items():
+        if name != "head":
+            layer.weight.data = nn.functional.pad(layer.weight.data, (0, 0, 0, 0, 1, 1))
+    x = torch.randn(2, 2, *size, dtype=torch.float64)
+    torch.testing.assert_close(flat(x), deep(x[:, :, None])[:, :, 0], rtol=1e-12, atol=1e-12)
+    assert UNet3D(width=2, dimensions=2)(torch.zeros(2, 1, 8, 12)).shape == (2, 50, 8, 12)
+    with pytest.raises(ValueError, match=r"an image \(N, C, H, W\) of at least 8 voxels"):
+        UNet3D(width=2, dimensions=2)(torch.zeros(2, 1, 8, 8, 8))
+    with pytest.raises(ValueError, match="dimensions must be 2 or 3, got 1"):
+        UNet3D(dimensions=1)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("size", [(4, 4, 4), (5, 7, 6)])
 def test_forward_equals_the_same_network_spelt_out(size: tuple[int, int, int]) -> None:
     torch.manual_seed(0)

@@ -14,6 +14,7 @@ from ranp.errors import InputError
 from ranp.models import UNet3D
 from ranp.recipes import METHODS, Network, Recipe, build_network, parse_recipe, read_recipe
 from ranp.scoring import CRITERIA
+from ranp.surgery._initialise import redraw
 from tiny_runs import CONTENT
 
 FILES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -51,6 +52,22 @@ def test_a_recipe_round_trips() -> None:
     assert parse_recipe(recipe.model_dump(mode="json"), "there") == recipe
     assert recipe.data_set() == DATA_SETS["decathlon"](size=(8, 8, 8), validation=0.34)
     assert recipe.data_set({"size": [4, 4, 4]}) == DATA_SETS["decathlon"](size=(4, 4, 4), validation=0.34)
+
+
+def test_weights_to_score_with_are_drawn_as_asked() -> None:
+    arguments = {"width": 4, "levels": 2}
+    plain, glorot, again, other = (
+        build_network(Network(name="unet3d", arguments=arguments, weights=weights), 1, 3, seed=seed)  # type: ignore[arg-type]
+        for weights, seed in ((None, 0), ("glorot", 0), ("glorot", 0), ("glorot", 1))
+    )
+    by_hand = UNet3D(1, 3, width=4, levels=2)
+    redraw(by_hand, "glorot", 0)
+    for name, tensor in glorot.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+        assert torch.equal(tensor, by_hand.state_dict()[name])
+    first = "encoder.0.conv1.weight"
+    assert not torch.equal(glorot.state_dict()[first], plain.state_dict()[first])
+    assert not torch.equal(glorot.state_dict()[first], other.state_dict()[first])
 
 
 def test_fields_are_changed_from_outside(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from ranp.runs import _loop
 from ranp.runs._folder import claimed
 from ranp.runs._loop import make_optimizer
 from ranp.runs._pruning import _batches
-from ranp.runs._train import run_recipe
-from tiny_runs import curve, recipe, run, same_outcome
+from ranp.runs._train import prune_recipe, run_recipe
+from ranp.storage import load_plan
+from tiny_runs import curve, quiet, recipe, run, same_outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -88,7 +89,7 @@ def test_one_step_is_the_update_by_hand(data: Path, tmp_path: Path, monkeypatch:
     model = ranp.load(tmp_path / "out" / "plan", build_network(chosen.network, 1, 3, seed=0))
     opened = chosen.data_set().open(data)
     numbers = next(iter(_stream(chosen, len(opened.train))))  # type: ignore[arg-type]
-    optimizer = make_optimizer(chosen.training, model)
+    optimizer = make_optimizer(chosen.training, model.parameters())
     samples = []
     for index, seed in numbers:
         torch.manual_seed(seed)
@@ -147,6 +148,29 @@ def test_scoring_sees_the_same_batches_in_every_run_of_a_seed(data: Path) -> Non
     assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
     assert [len(batch) for batch in first] == [2, 2]
     assert [len(batch) for batch in all_of_them] == [3, 3]  # 4 samples: the second batch begins the next pass
+
+
+def test_pruning_alone_is_the_first_half_of_a_run(finished: Finished, data: Path, tmp_path: Path) -> None:
+    facts = prune_recipe(recipe(), data, tmp_path / "out", resume=False, tell=quiet)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json", "plan", "pruning.json", ".lock"}
+    assert prune_recipe(recipe(), data, tmp_path / "out", resume=True, tell=quiet) == facts
+    run(recipe(), data, tmp_path / "out", resume=True)
+    assert same_outcome(finished[0], tmp_path / "out")
+
+
+def test_pruning_says_what_it_saw(data: Path, tmp_path: Path) -> None:
+    """Importance before and after reweighting, and the groups that would be empty without their guard."""
+    loose = prune_recipe(recipe(), data, tmp_path / "loose", resume=False, tell=quiet)
+    assert loose["guarded"] == []
+    assert list(loose["importance"]) == ["importance", "weighted", "ranp-f"]
+    means = list(loose["importance"]["weighted"].values())
+    assert means == pytest.approx([max(loose["importance"]["importance"].values())] * len(means))
+    assert loose["importance"]["importance"].keys() == loose["widths"].keys()
+    tight = recipe(pruning__method="vanilla", pruning__budget={"sparsity": 0.6})
+    facts = prune_recipe(tight, data, tmp_path / "tight", resume=False, tell=quiet)
+    plan = load_plan(tmp_path / "tight" / "plan")
+    assert facts["guarded"]
+    assert all(len(plan.keep[name]) == 1 for name in facts["guarded"])
 
 
 def test_stable_scoring_says_what_it_saw(data: Path, tmp_path: Path) -> None:

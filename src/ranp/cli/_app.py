@@ -19,7 +19,9 @@ from ranp.cli._prune import prune
 from ranp.cli._report import report
 from ranp.cli._reproduce import resources
 from ranp.cli._runs import check_data, compare, evaluate, generate_data, train
+from ranp.cli._studies import command_of
 from ranp.errors import RanpError
+from ranp.studies import STUDIES
 
 UNEXPECTED = "that is a fault of ranp's: please report it, with what the same command shows after ranp --debug"
 EXIT_CODES = (
@@ -95,11 +97,6 @@ def options(
     """Prune a convolutional network once, before training, by what each neuron is worth and what it costs."""
 
 
-@reproduce.callback()
-def reproduce_options() -> None:
-    """Keeps `resources` under its name while it is alone."""
-
-
 def add(group: typer.Typer, command: Any, example: str, name: str | None = None) -> None:
     """Add a command whose help ends with an example."""
     group.command(name, epilog=f"Example: ranp {example}")(command)
@@ -116,6 +113,8 @@ add(app, evaluate, "evaluate runs/pruned --data data")
 add(app, compare, "compare runs/pruned runs/full")
 add(app, report, "report runs/pruned --beside runs/full")
 add(reproduce, resources, "reproduce resources --networks shapenet")
+for study in STUDIES.values():
+    add(reproduce, command_of(study), f"reproduce {study.name} --small --out {study.name}", study.name)
 add(data, check_data, f"data check {SMALL} --data data", "check")
 add(data, generate_data, f"data generate {SMALL} --count 20 --out data", "generate")
 add(nnunet, install, "nnunet install")

@@ -26,9 +26,9 @@ def train(
     from ranp.runs._train import run_recipe
 
     chosen = read_recipe(recipe, changes or (), seed)
-    with working(bars=_is_first()) as tell:
+    with working(bars=is_first()) as tell:
         result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, tell=tell)}
-    if not _is_first():
+    if not is_first():
         return
     if as_json:
         print_json("train", result)
@@ -43,7 +43,7 @@ def evaluate(
     need_recipes()
     from ranp.runs._evaluate import evaluate_run
 
-    with working(bars=_is_first()) as tell:
+    with working(bars=is_first()) as tell:
         found = evaluate_run(out, data, tell=tell)
     if as_json:
         print_json("evaluate", {"run": str(out), **found})
@@ -108,6 +108,6 @@ def need_recipes() -> None:
         need(module, "recipe")
 
 
-def _is_first() -> bool:
+def is_first() -> bool:
     """Whether this process is alone, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"

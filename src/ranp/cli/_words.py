@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-NETWORKS = ("i3d", "mobilenetv2", "unet3d", "unet3d-23")
+NETWORKS = ("i3d", "mobilenetv2", "unet2d", "unet3d", "unet3d-23")
 LOSSES = ("cross-entropy", "dice-cross-entropy", "mse")
 PUBLISHED = ("shapenet", "brats", "mobilenetv2", "i3d")
 LIMITS = ("macs", "params", "activations", "sparsity")

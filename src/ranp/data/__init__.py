@@ -25,7 +25,7 @@ def data_set(name: str) -> type[DataSet[Any]]:
 
     Example:
         >>> data_set("decathlon")(size=(48, 64, 48))
-        Decathlon(size=(48, 64, 48), validation=0.2, seed=0, cache=1.0, augment=True)
+        Decathlon(size=(48, 64, 48), validation=0.2, seed=0, cache=1.0, augment=True, planes=False)
     """
     if name not in DATA_SETS:
         raise InputError("data", got=repr(name), expected="a data set", hint=nearest(name, DATA_SETS))

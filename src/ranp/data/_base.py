@@ -106,7 +106,7 @@ class Opened:
     Attributes:
         train: Gives `(inputs, targets)`, each time drawn anew; all of one shape.
         evaluation: Gives `(inputs, targets)`, always the same.
-        input_shape: Of the inputs of `train`, `(C, D, H, W)`.
+        input_shape: Of the inputs of `train`: `(C, D, H, W)`, or `(C, H, W)` for a 2D network.
         class_names: Of every output channel of a model; a target is an index into them.
         metric: Makes an empty metric.
         headline: The figure of the metric to judge a model by; higher is better.
@@ -118,7 +118,7 @@ class Opened:
 
     train: Dataset[Sample]
     evaluation: Dataset[Sample]
-    input_shape: tuple[int, int, int, int]
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     metric: Callable[[], Metric]
     headline: str

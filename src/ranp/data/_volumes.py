@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ class Volumes(Dataset[Sample]):
         if self._drawn is not None:
             # MONAI's own state would be the same in every worker process; torch's is not.
             self._drawn.set_random_state(seed=drawn_seed())
-            case = self._drawn(case)
+            with _without_history():
+                case = self._drawn(case)
         # A copy: where nothing was drawn, it is the kept volume itself.
         return case["image"].clone(memory_format=torch.contiguous_format), case["label"][0].long()
 
@@ -173,6 +175,18 @@ class Volumes(Dataset[Sample]):
             while cause is not None and not isinstance(cause, DataError):
                 cause = cause.__cause__
             raise cause or error from None
+
+
+@contextmanager
+def _without_history() -> Iterator[None]:
+    """Keep MONAI from writing down what is done to each tensor, which takes longer than doing it."""
+    data = need("monai.data")
+    before = data.get_track_meta()
+    data.set_track_meta(False)
+    try:
+        yield
+    finally:
+        data.set_track_meta(before)
 
 
 def write_volume(path: Path, volume: np.ndarray[Any, Any]) -> None:

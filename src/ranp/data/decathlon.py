@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ranp.data._base import DataSet, Opened, Problem, Progress, Report, at_least_one, fail, need, shares
+from ranp.data._base import DataSet, Model, Opened, Problem, Progress, Report, at_least_one, fail, forward, need, shares
 from ranp.data._volumes import Case, Volumes, balls, read_case, write_volume
 from ranp.errors import InputError
 from ranp.files import new_folder, write_json
@@ -27,7 +29,8 @@ class Decathlon(DataSet[Case]):
 
     Every volume is turned to the same orientation, normalised to mean 0 and deviation 1 on its own, and padded with
     the mean, or cropped, around its centre to one size. Voxels keep their own width. Training volumes are mirrored
-    left to right at random and vary in contrast and brightness.
+    left to right at random and vary in contrast and brightness. For a 2D network training sees single planes, and
+    evaluation predicts whole volumes plane by plane.
 
     Attributes:
         size: Voxels of a sample; large enough for the task's volumes, and divisible as the network asks.
@@ -35,6 +38,8 @@ class Decathlon(DataSet[Case]):
         seed: Of that draw.
         cache: Fraction of the cases to keep in memory.
         augment: Whether to vary training volumes.
+        planes: Whether a training sample is one plane of a volume, at a random place of the last axis, which runs from
+            feet to head; it then has the shape `(C, X, Y)`.
 
     Example:
         >>> import tempfile
@@ -52,6 +57,7 @@ class Decathlon(DataSet[Case]):
     seed: int = 0
     cache: float = 1.0
     augment: bool = True
+    planes: bool = False
 
     def find(self, folder: Path, report: Report) -> tuple[list[Case], list[Case]]:
         """Cases of `dataset.json`, or of the files if it lists none."""
@@ -87,22 +93,25 @@ class Decathlon(DataSet[Case]):
             transforms.NormalizeIntensityd(keys="image", channel_wise=True),
             transforms.ResizeWithPadOrCropd(keys=both, spatial_size=self.size),
         ]
-        drawn = [
-            transforms.RandFlipd(keys=both, prob=0.5, spatial_axis=0),
-            transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
-            transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
-        ]
+        drawn: list[Any] = [one_plane] if self.planes else []
+        if self.augment:
+            drawn += [
+                transforms.RandFlipd(keys=both, prob=0.5, spatial_axis=0),
+                transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
+                transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
+            ]
         need("torchmetrics")
         from ranp.data._metrics import RegionDice
 
         regions = {name: (index,) for index, name in enumerate(described.labels) if index}
         return Opened(
-            train=Volumes(train, fixed, drawn if self.augment else [], self.cache, progress),
+            train=Volumes(train, fixed, drawn, self.cache, progress),
             evaluation=Volumes(evaluation, fixed, [], self.cache, progress),
-            input_shape=(described.channels, *self.size),
+            input_shape=(described.channels, *self.size[: 2 if self.planes else 3]),
             class_names=described.labels,
             metric=partial(RegionDice, regions),
             headline="dice",
+            predict=by_planes if self.planes else forward,
         )
 
     def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
@@ -145,6 +154,25 @@ class Decathlon(DataSet[Case]):
         label[:, :front][inside[:, :front]] = 2
         image = (20 + 40 * (label == 1) + 60 * (label == 2) + random.normal(0, 5, shape)) * random.uniform(1, 100)
         return image.astype(np.float32), label
+
+
+def one_plane(case: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A plane of the last axis, drawn from torch's global random state."""
+    place = int(torch.randint(case["image"].shape[-1], ()))
+    return {name: volume[..., place] for name, volume in case.items()}
+
+
+def by_planes(model: Model, inputs: Tensor) -> Tensor:
+    """Outputs `(N, classes, X, Y, Z)` of a 2D model for volumes `(N, C, X, Y, Z)`, plane by plane of the last axis.
+
+    Example:
+        >>> volume = torch.arange(12.0).reshape(1, 1, 2, 2, 3)
+        >>> torch.equal(by_planes(lambda planes: planes + 1, volume), volume + 1)
+        True
+    """
+    outputs = model(inputs.movedim(-1, 1).flatten(0, 1))
+    volumes: Tensor = outputs.unflatten(0, (len(inputs), -1)).movedim(1, -1)
+    return volumes
 
 
 @dataclass(frozen=True)

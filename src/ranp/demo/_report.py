@@ -1,15 +1,12 @@
 """The report: one plain dictionary, from which every file and table is made."""
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from ranp._machine import hardware, versions
 from ranp.data.mni152 import TISSUES
 from ranp.demo._race import Runner
 from ranp.demo._settings import Settings
@@ -17,6 +14,8 @@ from ranp.graph import Cost
 from ranp.plan import Plan
 
 FORMAT_VERSION = 1
+# That the numbers depend on.
+PACKAGES = ("ranp", "torch", "monai", "nilearn", "numpy", "matplotlib")
 
 Row = tuple[str, str, str, str]
 
@@ -59,7 +58,7 @@ def make_report(
         "seed": seed,
         "device": str(device),
         "hardware": hardware(device),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "settings": asdict(settings),
         "elapsed_seconds": dict(elapsed),
         **{runner.name: _entry(runner, costs[runner.name], measured[runner.name]) for runner in runners},
@@ -78,23 +77,6 @@ def _entry(runner: Runner, cost: Cost, measured: Measured) -> dict[str, Any]:
         "training_seconds": runner.last.seconds,
         "curve": runner.curve,
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
-    packages = ("ranp", "torch", "monai", "nilearn", "numpy", "matplotlib")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def hardware(device: torch.device) -> str:
-    """What the demo ran on, in words."""
-    processor = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        named = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-        processor = named[0] if named else processor
-    words = f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.system()}"
-    return f"{torch.cuda.get_device_name(device)}; {words}" if device.type == "cuda" else words
 
 
 def rows(report: Mapping[str, Any]) -> list[Row]:

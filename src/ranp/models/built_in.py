@@ -29,6 +29,7 @@ class BuiltIn:
 BUILT_IN = {
     "unet3d": BuiltIn(UNet3D, "out_channels", (1, 1, 64, 64, 64)),
     "unet3d-23": BuiltIn(partial(UNet3D, levels=6), "out_channels", (1, 1, 64, 64, 64)),
+    "unet2d": BuiltIn(partial(UNet3D, dimensions=2), "out_channels", (1, 1, 64, 64)),
     "mobilenetv2": BuiltIn(MobileNetV2, "num_classes", (1, 3, 16, 112, 112)),
     "i3d": BuiltIn(I3D, "num_classes", (1, 3, 16, 224, 224)),
 }

@@ -1,11 +1,18 @@
-"""The 3D U-Net of Xu et al., RANP, 3DV 2020: 15 convolutions with four levels, 23 with six."""
+"""The 3D U-Net of Xu et al., RANP, 3DV 2020: 15 convolutions with four levels, 23 with six; or the same in 2D."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_LAYERS: dict[int, tuple[Any, Any, Any]] = {
+    2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d),
+    3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d),
+}
+"""Convolution, norm and pooling, by dimensions."""
 
 
 class UNet3D(nn.Module):
@@ -24,6 +31,7 @@ class UNet3D(nn.Module):
         out_channels: classes, the channels of the logits.
         width: channels of the first level.
         levels: encoder levels, so `4 * levels - 1` convolutions.
+        dimensions: 3 for volumes; 2 for images `(N, C, H, W)`, with 3x3 convolutions.
 
     Raises:
         ValueError: an argument that is not a positive integer, or an input volume that is not
@@ -35,26 +43,37 @@ class UNet3D(nn.Module):
         torch.Size([1, 5, 9, 16, 8])
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 50, width: int = 64, levels: int = 4) -> None:
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 50,
+        width: int = 64,
+        levels: int = 4,
+        dimensions: Literal[2, 3] = 3,
+    ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "levels": levels}
         for name, size in sizes.items():
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(f"UNet3D: {name} must be an integer of at least 1, got {size!r}")
-        self.levels = levels
+        if dimensions not in (2, 3):
+            raise ValueError(f"UNet3D: dimensions must be 2 or 3, got {dimensions!r}")
+        self.levels, self.dimensions = levels, dimensions
+        convolution, _, pool = _LAYERS[dimensions]
         widths = [width * 2**level for level in range(levels)]
         self.encoder = nn.ModuleList(
-            _DoubleConv(before, max(after // 2, before), after) for before, after in pairwise([in_channels, *widths])
+            _DoubleConv(before, max(after // 2, before), after, dimensions)
+            for before, after in pairwise([in_channels, *widths])
         )
-        self.pools = nn.ModuleList(nn.MaxPool3d(2) for _ in widths[1:])
+        self.pools = nn.ModuleList(pool(2) for _ in widths[1:])
         self.decoder = nn.ModuleList(
-            _DoubleConv(skip + below, skip, skip) for below, skip in pairwise(reversed(widths))
+            _DoubleConv(skip + below, skip, skip, dimensions) for below, skip in pairwise(reversed(widths))
         )
-        self.head = nn.Conv3d(width, out_channels, 1)
+        self.head = convolution(width, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(N, out_channels, D, H, W)` of a volume `(N, in_channels, D, H, W)`."""
-        _check_volume(x.shape, self.levels)
+        _check_volume(x.shape, self.levels, self.dimensions)
         skips = [self.encoder[0](x)]
         for pool, block in zip(self.pools, self.encoder[1:], strict=True):
             skips.append(block(pool(skips[-1])))
@@ -66,15 +85,16 @@ class UNet3D(nn.Module):
 
 
 class _DoubleConv(nn.Module):
-    """Two 3x3x3 convolutions, each with batch norm and ReLU."""
+    """Two convolutions of 3 voxels a side, each with batch norm and ReLU."""
 
-    def __init__(self, in_channels: int, middle: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, middle: int, out_channels: int, dimensions: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv3d(in_channels, middle, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm3d(middle)
+        convolution, norm, _ = _LAYERS[dimensions]
+        self.conv1 = convolution(in_channels, middle, 3, padding=1, bias=False)
+        self.norm1 = norm(middle)
         self.relu1 = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv3d(middle, out_channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm3d(out_channels)
+        self.conv2 = convolution(middle, out_channels, 3, padding=1, bias=False)
+        self.norm2 = norm(out_channels)
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,10 +103,11 @@ class _DoubleConv(nn.Module):
         return features
 
 
-def _check_volume(shape: Sequence[int], levels: int) -> None:
+def _check_volume(shape: Sequence[int], levels: int, dimensions: int) -> None:
     least = 2 ** (levels - 1)
-    if len(shape) != 5 or min(shape[2:]) < least:
+    if len(shape) != 2 + dimensions or min(shape[2:]) < least:
+        what = "a volume (N, C, D, H, W)" if dimensions == 3 else "an image (N, C, H, W)"
         raise ValueError(
-            f"UNet3D: expected a volume (N, C, D, H, W) of at least {least} voxels a side, which "
+            f"UNet3D: expected {what} of at least {least} voxels a side, which "
             f"{levels} levels can halve {levels - 1} times, got shape {tuple(shape)}"
         )

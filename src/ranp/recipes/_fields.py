@@ -35,10 +35,13 @@ class Network(_Part):
     """The network, before pruning."""
 
     name: str = Field(
-        description="A built-in network (unet3d, unet3d-23, mobilenetv2, i3d), package.module:factory or "
+        description="A built-in network (unet3d, unet3d-23, unet2d, mobilenetv2, i3d), package.module:factory or "
         "path/to/file.py:factory; a factory is called with in_channels, classes, and the arguments.",
     )
     arguments: dict[str, Any] = Field(default={}, description="Further keyword arguments, such as width.")
+    weights: Literal["glorot", "orthogonal"] | None = Field(
+        default=None, description="How the weights to score with are drawn; as the network does it if not given."
+    )
 
 
 class Limits(_Part):

@@ -5,6 +5,7 @@ from torch import nn
 from ranp import naming
 from ranp.models import BUILT_IN
 from ranp.recipes._fields import Network
+from ranp.surgery._initialise import redraw
 
 
 def build_network(network: Network, in_channels: int, classes: int, *, seed: int) -> nn.Module:
@@ -28,4 +29,7 @@ def build_network(network: Network, in_channels: int, classes: int, *, seed: int
     classes_name = BUILT_IN[network.name].classes if network.name in BUILT_IN else "classes"
     arguments = {"in_channels": in_channels, classes_name: classes, **network.arguments}
     remedy = "the recipe's network.arguments come on top of the data's channels and classes"
-    return naming.build_network(network.name, arguments, seed=seed, where="network.name", remedy=remedy)
+    model = naming.build_network(network.name, arguments, seed=seed, where="network.name", remedy=remedy)
+    if network.weights is not None:
+        redraw(model, network.weights, seed)
+    return model

@@ -31,10 +31,11 @@ def make_fabric(precision: Literal["auto", "32", "bf16"], logs: Path | None = No
         need("tensorboard", "train")
         purge = {"purge_step": start + 1} if start else {}
         loggers = [TensorBoardLogger(logs.parent, name=logs.name, version="", **purge)]
-    return Fabric(accelerator="auto", precision=_plugin(precision), loggers=loggers, **_processes())
+    return Fabric(accelerator="auto", precision=fabric_precision(precision), loggers=loggers, **_processes())
 
 
-def _plugin(precision: str) -> str:
+def fabric_precision(precision: str) -> str:
+    """Fabric's name of a recipe's precision: `32-true` or `bf16-mixed`."""
     on_cuda = torch.cuda.is_available()
     if precision == "auto":
         return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

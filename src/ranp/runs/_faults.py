@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ranp.errors import ArtifactError, RanpError
+from ranp.errors import ArtifactError, OutOfMemoryError, RanpError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -21,22 +21,25 @@ def explained(what: str, *, memory: str, disk: str) -> Iterator[None]:
         disk: What to do when the disk is full.
 
     Raises:
-        RanpError: Out of memory, or a worker process died.
+        OutOfMemoryError: Memory is short.
+        RanpError: A worker process died.
         ArtifactError: The disk is full.
 
     Example:
         >>> with explained("training", memory="lower training.batch", disk="free space"):
         ...     raise torch.OutOfMemoryError("tried to allocate 3 GiB")
         Traceback (most recent call last):
-        ranp.errors.RanpError: training: got out of memory (tried to allocate 3 GiB); expected enough memory; lower \
-training.batch
+        ranp.errors.OutOfMemoryError: training: got out of memory (tried to allocate 3 GiB); expected enough memory; \
+lower training.batch
     """
     try:
         yield
     except (MemoryError, RuntimeError, OSError, RanpError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if _is_memory(error):
-            raise RanpError(what, got=f"out of memory ({first})", expected="enough memory", hint=memory) from error
+            raise OutOfMemoryError(
+                what, got=f"out of memory ({first})", expected="enough memory", hint=memory
+            ) from error
         if isinstance(error, OSError) and error.errno in _FULL:
             raise ArtifactError(
                 what, got=f"no room to write ({first})", expected="room on the disk", hint=disk

@@ -121,21 +121,30 @@ def claimed(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[R
         with new_folder(out) as partial:
             write_json(partial / "run.json", {"format": FORMAT, "version": VERSION, "recipe": dict(recipe)})
     folder = RunFolder(out)
-    _check_same(folder, recipe)
+    check_same(str(out), read_json(folder.record)["recipe"], recipe)
     with _locked(folder):
         _clear_leftovers(folder)
         yield folder
 
 
-def _check_same(folder: RunFolder, recipe: Mapping[str, Any]) -> None:
-    began = _flat(read_json(folder.record)["recipe"])
-    asked = _flat(recipe)
-    for name in sorted(began.keys() | asked.keys()):
-        if name not in MAY_CHANGE and began.get(name) != asked.get(name):
+def check_same(place: str, began: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse a recipe that would compute something else than what the run began with.
+
+    Args:
+        place: Where the run is, for the message.
+        began: The recipe that the run began with, as plain data.
+        asked: The recipe to go on with.
+
+    Raises:
+        InputError: A field differs that is not among `MAY_CHANGE`.
+    """
+    before, now = _flat(began), _flat(asked)
+    for name in sorted(before.keys() | now.keys()):
+        if name not in MAY_CHANGE and before.get(name) != now.get(name):
             raise InputError(
-                f"{folder.path}: {name}",
-                got=repr(asked.get(name)),
-                expected=f"{began.get(name)!r}, as when the run began",
+                f"{place}: {name}",
+                got=repr(now.get(name)),
+                expected=f"{before.get(name)!r}, as when the run began",
                 hint="resume with the same recipe, or begin a new run in another folder",
             )
 

@@ -8,6 +8,7 @@ import csv
 import io
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,10 +82,8 @@ def fit(trial: Trial) -> Progress:
         InputError: The loss is not finite.
     """
     training, fabric = trial.recipe.training, trial.fabric
-    if training.channels_last:
-        convert_conv2d_weight_memory_format(trial.model, torch.channels_last)
-        convert_conv3d_weight_memory_format(trial.model, torch.channels_last_3d)
-    optimizer: Any = make_optimizer(training, trial.model)
+    lay_out(training, trial.model)
+    optimizer: Any = make_optimizer(training, trial.model.parameters())
     model, optimizer = fabric.setup(trial.model, optimizer)
     progress = _resumed(trial, optimizer)
     batches = iter(_loader(trial, progress.step))
@@ -109,12 +108,19 @@ def fit(trial: Trial) -> Progress:
     return progress
 
 
-def make_optimizer(training: Training, model: nn.Module) -> Optimizer:
-    """The recipe's optimizer of a model's parameters."""
+def lay_out(training: Training, model: nn.Module) -> None:
+    """Put the weights of convolutions in the order in memory that the recipe asks for."""
+    if training.channels_last:
+        convert_conv2d_weight_memory_format(model, torch.channels_last)
+        convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
+
+
+def make_optimizer(training: Training, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The recipe's optimizer."""
     kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     more = {"momentum": 0.9} if training.optimizer == "sgd" else {}
     made: Optimizer = kinds[training.optimizer](
-        model.parameters(), lr=training.rate, weight_decay=training.weight_decay, **more
+        parameters, lr=training.rate, weight_decay=training.weight_decay, **more
     )
     return made
 

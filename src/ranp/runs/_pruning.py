@@ -5,14 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import ranp
 from ranp.data import Opened, Progress
 from ranp.files import write_json
+from ranp.graph import ChannelGraph
 from ranp.recipes import Recipe, build_network
 from ranp.runs._folder import PRUNING, RunFolder, read_json
+from ranp.scores import Scores
 from ranp.storage import load_plan
 from ranp.survey import survey, timed, write_survey
 from ranp.training import Stream, length, objective, seed_of, stream_loader
@@ -47,10 +50,11 @@ def pruned_network(
     begin = time.perf_counter()
     example = torch.zeros(1, *opened.input_shape)
     if recipe.pruning.plan is not None:
-        small, plan, found = _taken_over(full, recipe, example)
+        small, plan, found, scores = *_taken_over(full, recipe, example), None
     else:
-        small, plan, found = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
+        small, plan, found, scores = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
     small, full = small.cpu(), full.cpu()
+    graph = ranp.trace(full, example)
     facts = {
         "format": PRUNING,
         "version": 1,
@@ -60,8 +64,10 @@ def pruned_network(
         "seconds": time.perf_counter() - begin,
         # Pruning may have seen smaller samples: these are the costs of one that training sees.
         "cost": asdict(ranp.trace(small, example).cost()),
-        "full_cost": asdict(ranp.trace(full, example).cost()),
+        "full_cost": asdict(graph.cost()),
         "widths": dict(plan.widths),
+        "guarded": [] if scores is None else _guarded(graph, plan, scores),
+        "importance": {} if scores is None else _mean_importance(scores),
     }
     if fabric.is_global_zero:
         write_json(folder.pruning, facts)
@@ -69,6 +75,22 @@ def pruned_network(
         # Last: its presence says that all of pruning is done.
         ranp.save(small, plan, folder.plan)
     return small, facts
+
+
+def _guarded(graph: ChannelGraph, plan: ranp.Plan, scores: Scores) -> list[str]:
+    """Groups that would be empty, had as many channels been kept by their scores alone."""
+    count = sum(len(kept) for kept in plan.keep.values())
+    best = np.argsort(-scores.channels, kind="stable")[:count]
+    alive = np.bincount(graph.group_of[best], minlength=len(graph.groups))
+    return [group.name for group, number in zip(graph.groups, alive, strict=True) if not number]
+
+
+def _mean_importance(scores: Scores) -> dict[str, dict[str, float]]:
+    """Of the neurons of every layer, before and after each reweighting."""
+    return {
+        stage: {layer: float(np.mean(values)) for layer, values in layers.items()}
+        for stage, layers in scores.stages.items()
+    }
 
 
 def _taken_over(full: nn.Module, recipe: Recipe, example: Tensor) -> tuple[nn.Module, ranp.Plan, dict[str, Any]]:
@@ -80,7 +102,7 @@ def _taken_over(full: nn.Module, recipe: Recipe, example: Tensor) -> tuple[nn.Mo
 
 def _decide(
     full: nn.Module, recipe: Recipe, data: Path, opened: Opened, fabric: Any, tell: Progress
-) -> tuple[nn.Module, ranp.Plan, dict[str, Any]]:
+) -> tuple[nn.Module, ranp.Plan, dict[str, Any], Scores]:
     """Prune by the recipe; the full network, too, gets a plan: to keep everything."""
     pruning = recipe.pruning
     whole = pruning.method == "none"
@@ -103,7 +125,7 @@ def _decide(
         until=pruning.stability if pruning.batches == "stable" else None,
         progress=tell,
     )
-    return found.model, found.plan, timed(found.survey(), found.graph, found.plan, full, example)
+    return found.model, found.plan, timed(found.survey(), found.graph, found.plan, full, example), found.scores
 
 
 def _batches(recipe: Recipe, opened: Opened, fabric: Any) -> Any:

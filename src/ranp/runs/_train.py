@@ -4,13 +4,13 @@ import shutil
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import ranp
+from ranp._machine import hardware, versions
 from ranp._state import forked_random
 from ranp.data import Opened, Progress
 from ranp.files import write_json
@@ -48,14 +48,11 @@ def run_recipe(recipe: Recipe, data: Path, out: Path, *, resume: bool, tell: Pro
     """
     fabric = make_fabric(recipe.training.precision, RunFolder(out).logs, start=_step_of(RunFolder(out)))
     fabric.launch()
+    disk = f"the last checkpoint in {out} is whole: make room and go on with --resume"
     with _entered(fabric, recipe, out, resume=resume) as folder:
         if folder.result.exists():
             return read_json(folder.result)
-        disk = f"the last checkpoint in {out} is whole: make room and go on with --resume"
-        with explained("opening the data set", memory="lower data.cache or data.size", disk=disk):
-            opened = recipe.data_set().open(data, progress=tell)
-        with explained("pruning", memory=MEMORY["pruning"], disk=disk):
-            model, facts = pruned_network(folder, recipe, data, opened, fabric=fabric, tell=tell)
+        opened, model, facts = _pruned(folder, recipe, data, fabric, disk, tell)
         with explained("training", memory=MEMORY["training"], disk=disk), forked_random(model):
             trial = Trial(folder, recipe, opened, fabric, model, tell)
             done = fit(trial)
@@ -65,6 +62,37 @@ def run_recipe(recipe: Recipe, data: Path, out: Path, *, resume: bool, tell: Pro
                 write_json(folder.result, _result(trial, done, facts))
             fabric.barrier()
         return read_json(folder.result)
+
+
+def prune_recipe(recipe: Recipe, data: Path, out: Path, *, resume: bool, tell: Progress) -> dict[str, Any]:
+    """The first half of `run_recipe`: prune and stop; resuming the run would train it.
+
+    Args:
+        recipe: What to do.
+        data: Folder of the data set.
+        out: Folder of the run; new, unless it is resumed.
+        resume: Go on with the run in the folder, if there is one.
+        tell: Told of progress.
+
+    Returns:
+        The figures in `pruning.json`.
+
+    Raises:
+        RanpError: As `run_recipe`.
+    """
+    fabric = make_fabric(recipe.training.precision)
+    fabric.launch()
+    with _entered(fabric, recipe, out, resume=resume) as folder:
+        return _pruned(folder, recipe, data, fabric, f"make room and go on with {out}", tell)[2]
+
+
+def _pruned(
+    folder: RunFolder, recipe: Recipe, data: Path, fabric: Any, disk: str, tell: Progress
+) -> tuple[Opened, torch.nn.Module, dict[str, Any]]:
+    with explained("opening the data set", memory="lower data.cache or data.size", disk=disk):
+        opened = recipe.data_set().open(data, progress=tell)
+    with explained("pruning", memory=MEMORY["pruning"], disk=disk):
+        return opened, *pruned_network(folder, recipe, data, opened, fabric=fabric, tell=tell)
 
 
 @contextmanager
@@ -128,6 +156,7 @@ def _result(trial: Trial, done: Done, facts: dict[str, Any]) -> dict[str, Any]:
         "cost": facts["cost"],
         "full_cost": facts["full_cost"],
         "device": torch.cuda.get_device_name(device) if on_cuda else f"cpu, {torch.get_num_threads()} threads",
+        "hardware": hardware(device),
         "processes": trial.fabric.world_size,
-        "versions": {name: version(name) for name in ("ranp", "torch", "lightning")},
+        "versions": versions(("ranp", "torch", "lightning")),
     }

@@ -1,0 +1,25 @@
+"""What figures were measured on, in words."""
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+def hardware(device: torch.device) -> str:
+    """Processor, cores and threads, and before them the GPU if the device is one."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        processor = named[0] if named else processor
+    words = f"{processor}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.system()}"
+    return f"{torch.cuda.get_device_name(device)}; {words}" if device.type == "cuda" else words
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of Python and of packages that are installed."""
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
