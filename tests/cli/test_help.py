@@ -21,6 +21,7 @@ from ranp.models import BUILT_IN
 from ranp.reproduce import NETWORKS
 from ranp.scoring import CRITERIA
 from ranp.scoring._criteria import Importance
+from ranp.studies import STUDIES
 from ranp.surgery import Weights
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,7 @@ def test_all_commands_are_there() -> None:
     assert {path[0] for path in ALL if path} == expected
     assert {path for path in ALL if len(path) > 1} == {
         ("reproduce", "resources"),
+        *(("reproduce", name) for name in STUDIES),
         ("data", "check"),
         ("data", "generate"),
         ("nnunet", "install"),
