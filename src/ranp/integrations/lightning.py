@@ -30,8 +30,8 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
     The loss is that of the module's `training_step`, the batches are the first ones of its training data. The network
     stays the same object, and `configure_optimizers` is called again with its new parameters. Checkpoints hold the plan
     among the weights, so that `fit(ckpt_path=...)`, `validate`, `test` and `predict` take the pruned network from them;
-    they contain nothing that runs code. In several processes (DDP) each scores its share of the batches, and all get
-    the same plan.
+    what the callback adds to a checkpoint is a tensor, which runs no code. In several processes (DDP) each scores its
+    share of the batches, and all get the same plan.
 
     Args:
         budget: What the pruned network may cost.
