@@ -112,7 +112,7 @@ def test_prune_does_what_the_library_does(
     assert found["cost"] == vars(expected.plan.cost)
     assert found["batches"] == (0 if criterion == "random" else 3)
     assert (found["verified"], found["out"]) == ("exact", str(out))
-    assert {path.name for path in out.iterdir()} == {"plan.json", "weights.safetensors", "artifact.json"}
+    assert {path.name for path in out.iterdir()} == {"plan.json", "weights.safetensors", "artifact.json", "survey.json"}
 
 
 def test_prune_passes_all_options_on(figures: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:

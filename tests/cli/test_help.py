@@ -14,6 +14,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from ranp import __version__
 from ranp.budget import Budget
 from ranp.cli import _words as words
 from ranp.cli import app
@@ -160,7 +161,7 @@ def test_words_are_those_of_the_tables() -> None:
     ("line", "expected"),
     [
         ("ranp pr", {"profile", "prune"}),
-        ("ranp check u", {"unet3d", "unet3d-23"}),
+        ("ranp check u", {"unet2d", "unet3d", "unet3d-23"}),
         ("ranp profile src/ranp/models/u", {"src/ranp/models/unet3d.py:"}),
         ("ranp prune unet3d --criterion ranp", {"ranp-f", "ranp-m"}),
         ("ranp prune unet3d --loss c", {"cross-entropy"}),
@@ -185,9 +186,13 @@ def test_a_recipe_is_found_without_typing_any_of_it() -> None:
 
 
 def test_version() -> None:
-    from ranp import __version__
-
     assert ranp("--version").stdout == f"{__version__}\n"
+
+
+def test_the_installed_command() -> None:
+    script = Path(sys.executable).with_name("ranp")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{__version__}\n"
 
 
 def in_terminal(words: str, **environment: str) -> str:

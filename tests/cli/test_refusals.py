@@ -79,6 +79,9 @@ REFUSED = {
     f"{PRUNE} --out new --data nets.py:loss": "--data nets.py:loss: got no arguments (missing a required argument: 'o",
     f"{PRUNE} --out new --data nets.py:batches --folder taken": "--folder: got --data nets.py:batches beside it; expe",
     f"{PRUNE} --out new --data nets.py:batches --batch 2": "--batch: got --data nets.py:batches, which makes batches",
+    f"{PRUNE} --out new --data noise --batch 2": "--batch: got --data noise, which makes batches itself; expected a f",
+    f"{PRUNE} --out new --data noise --folder taken": "--folder: got --data noise beside it; expected a recipe",
+    f"{PRUNE} --out new --criterion random --folder taken": "--folder: got",
     f"{PRUNE} --out new --data {RECIPE}": "--folder: got nothing; expected the folder of the data that",
     f"{PRUNE} --out new --data {RECIPE} --folder none": "none/dataset.json: got no file",
     f"{PRUNE} --out new --data words.yaml --folder taken": "words.yaml: got str; expected a recipe",
@@ -211,7 +214,7 @@ def test_debug_shows_the_stack_trace(user: Path) -> None:
 
 def test_a_fault_of_ours_ends_in_a_line_too(ranp: Ranp, monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(*_: object, **__: object) -> None:
-        raise IndexError("no [such] thing")
+        raise IndexError("no [such]\n  thing")
 
     monkeypatch.setattr("ranp.profile.profile", fault)
     found = ranp("profile", "nets.py:build", *SHAPE.split())
@@ -219,7 +222,7 @@ def test_a_fault_of_ours_ends_in_a_line_too(ranp: Ranp, monkeypatch: pytest.Monk
     line = found.stderr.splitlines()[-1]
     assert line.startswith("error: IndexError: no [such] thing; that is a fault of ranp's: please report it")
     assert "ranp --debug" in line
-    assert ranp("--debug", "profile", "nets.py:build", *SHAPE.split()).exception.args == ("no [such] thing",)
+    assert ranp("--debug", "profile", "nets.py:build", *SHAPE.split()).exception.args == ("no [such]\n  thing",)
 
 
 def test_text_in_brackets_is_told_as_it_is(ranp: Ranp) -> None:

@@ -1,7 +1,6 @@
 """All commands in one place, and how each of them ends."""
 
 import sys
-import textwrap
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -46,14 +45,14 @@ class Commands(TyperGroup):
             # Exits, wrong command lines and closed pipes are typer's to deal with.
             if hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError)):
                 raise
-            told = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
-            _fail(error, f"{told}; {UNEXPECTED}", debug=ctx.params["debug"])
+            _fail(error, f"{type(error).__name__}: {error}; {UNEXPECTED}", debug=ctx.params["debug"])
 
 
 def _fail(error: Exception, told: str, *, debug: bool) -> NoReturn:
     if debug:
         raise error
-    Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", told), soft_wrap=True)
+    line = " ".join(told.split())
+    Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", line), soft_wrap=True)
     raise typer.Exit(1) from error
 
 

@@ -30,7 +30,7 @@ def apply(
     MODEL is the full network that the plan was made for, or one like it.
     Its input channels and classes may differ; its own weights are what is kept.
     """
-    from ranp.cli._figures import pruning_figures, say, show_pruning
+    from ranp.cli._figures import pruning_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_inputs
     from ranp.files import new_folder
     from ranp.naming import build_network
@@ -48,9 +48,8 @@ def apply(
         how = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
         print_json("apply", {**pruning_figures(model, inputs, chosen, report), **how})
     else:
-        console = stdout()
-        show_pruning(console, chosen, report)
-        say(console, f"Plan and weights are in {out}; in Python, ranp.load({str(out)!r}, model) reads them back.")
+        show_pruning(stdout(), chosen, report)
+        show_folder(stdout(), out)
 
 
 def _report(network: "nn.Module", small: "nn.Module", plan: "Plan", inputs: Any) -> "Report":

@@ -1,6 +1,7 @@
 """What `ranp check`, `ranp prune` and `ranp apply` tell of a pruned network."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.console import Console
 from ranp._calling import tensors_in
 from ranp.plan import Plan
 from ranp.report import Report
+from ranp.scores import Scores
 
 
 def pruning_figures(model: str, inputs: Any, plan: Plan, report: Report) -> dict[str, Any]:
@@ -36,6 +38,16 @@ def pruning_figures(model: str, inputs: Any, plan: Plan, report: Report) -> dict
     }
 
 
+def scoring_figures(scores: Scores) -> dict[str, Any]:
+    """How neurons were scored, as plain data."""
+    return {
+        "importance": scores.importance,
+        "lam": scores.lam,
+        "batches": scores.batches,
+        "stability": [list(pair) for pair in scores.stability],
+    }
+
+
 def show_pruning(console: Console, plan: Plan, report: Report, error: str = "") -> None:
     """The same for people: tables, what stays whole, warnings, and a verdict.
 
@@ -55,6 +67,11 @@ def show_pruning(console: Console, plan: Plan, report: Report, error: str = "") 
     asked = ", ".join(f"{name}={value:g}" for name, value in plan.budget.given())
     verdict = f"failed: {error}" if error else report.verification
     say(console, f"Pruned to {asked} in {sum(report.seconds.values()):.2f} s. Verification: {verdict}.")
+
+
+def show_folder(console: Console, out: Path) -> None:
+    """Where the pruned network is, and how it is read back."""
+    say(console, f"Plan and weights are in {out}; in Python, ranp.load({str(out)!r}, model) reads them back.")
 
 
 def say(console: Console, text: str) -> None:

@@ -7,18 +7,7 @@ from typing import Annotated
 import typer
 
 from ranp.cli import _words as words
-from ranp.cli._options import (
-    OWN,
-    Arguments,
-    AsJson,
-    Device,
-    Limits,
-    Model,
-    NewFolder,
-    Seed,
-    Shapes,
-    Weights,
-)
+from ranp.cli._options import OWN, Arguments, AsJson, Device, Limits, Model, NewFolder, Seed, Shapes, Weights
 from ranp.cli._output import print_json, stdout, working
 from ranp.errors import InputError
 
@@ -76,7 +65,7 @@ def prune(
     """
     import ranp
     from ranp.cli import _sources as sources
-    from ranp.cli._figures import pruning_figures, say, show_pruning
+    from ranp.cli._figures import pruning_figures, scoring_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
     from ranp.files import new_folder
     from ranp.naming import build_network, find_device
@@ -89,13 +78,15 @@ def prune(
     scored = CRITERIA[criterion].importance
     if scored and data is None:
         raise InputError("--data", got="nothing", expected=sources.KINDS)
-    inputs = parse_inputs(model, shapes) if shapes or not scored or data == "noise" else ()
+    data = data if scored else None
+    sources.check_together(data or "", folder, batch)
+    inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()
     with working() as tell, new_folder(out) as partial, explained("prune", memory=_MEMORY, disk=_DISK):
         network = build_network(model, parse_arguments(arguments), seed=seed)
         source = sources.Source([])
-        if scored and data == "noise":
+        if data == "noise":
             source = sources.noise(network, inputs, loss or source.loss, batches, seed)
-        elif scored and data is not None:
+        elif data is not None:
             source = sources.open_source(data, folder=folder, batch=batch, seed=seed, tell=tell)
         loss = loss or source.loss
         some = sources.at_most(source.batches, batches)
@@ -120,9 +111,10 @@ def prune(
         write_artifact(result.model, result.plan, partial)
         write_survey(partial, result.survey())
     report = result.report
-    if data == "noise" and scored:
+    if data == "noise":
         report = replace(report, warnings=(*report.warnings, sources.NOISE))
     if as_json:
+<<<<<<< HEAD
         scores = result.scores
         how = {
             "data": data if scored else None,
@@ -140,3 +132,11 @@ def prune(
     show_pruning(console, result.plan, report)
     say(console, f"Plan and weights are in {out}; in Python, ranp.load({str(out)!r}, model) reads them back.")
     say(console, f"ranp report {out} draws what came out, and what other budgets would give.")
+=======
+        how = {"data": data, "loss": loss if data else None, **scoring_figures(result.scores)}
+        figures = pruning_figures(model, inputs, result.plan, report)
+        print_json("prune", {**figures, **how, "weights": weights, "out": str(out)})
+    else:
+        show_pruning(stdout(), result.plan, report)
+        show_folder(stdout(), out)
+>>>>>>> cli

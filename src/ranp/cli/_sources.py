@@ -28,6 +28,7 @@ KINDS = (
     ".safetensors, .pt); a recipe with --folder; or noise"
 )
 NOISE = "neurons were scored on noise, which says little about real data: the widths show what a budget asks for"
+RECIPES = (".yaml", ".yml")
 _NOISE_BATCHES = 4
 
 
@@ -46,6 +47,21 @@ class Source:
     ignore_index: int = -100
 
 
+def check_together(data: str, folder: Path | None, batch: int | None) -> None:
+    """Refuse options that do not go with the data.
+
+    Raises:
+        InputError: A folder without a recipe, or one without the other; a size of batches that are made already.
+    """
+    suffix = Path(data).suffix
+    if suffix in RECIPES and folder is None:
+        raise InputError("--folder", got="nothing", expected=f"the folder of the data that {data} reads")
+    if suffix not in RECIPES and folder is not None:
+        raise InputError("--folder", got=f"--data {data} beside it", expected="a recipe as --data")
+    if suffix not in (*RECIPES, *_READERS) and batch is not None:
+        raise InputError("--batch", got=f"--data {data}, which makes batches itself", expected="a file or a recipe")
+
+
 def open_source(name: str, *, folder: Path | None, batch: int | None, seed: int, tell: Any) -> Source:
     """Find batches by name, other than noise.
 
@@ -57,20 +73,16 @@ def open_source(name: str, *, folder: Path | None, batch: int | None, seed: int,
         tell: Told of progress.
 
     Raises:
-        RanpError: There are none of that name, they cannot be read, or the options do not go together.
+        RanpError: There are none of that name, or they cannot be read.
     """
     suffix = Path(name).suffix
-    if folder is not None and suffix not in (".yaml", ".yml"):
-        raise InputError("--folder", got=f"--data {name} beside it", expected="a recipe as --data")
-    if suffix in (".yaml", ".yml"):
+    if suffix in RECIPES and folder is not None:
         return _from_recipe(Path(name), folder, batch, seed, tell)
     if suffix in _READERS:
         return Source(_from_file(Path(name), batch or 1))
     if ":" not in name:
         hint = "folders are read as recipes say: --data recipe.yaml --folder DIR" if Path(name).is_dir() else ""
         raise InputError("--data", got=repr(name), expected=KINDS, hint=hint)
-    if batch is not None:
-        raise InputError("--batch", got=f"--data {name}, which makes batches itself", expected="a file or a recipe")
     place = f"--data {name}"
     batches = call(find(name, place), {}, place, "wrap a function that needs arguments in one without any")
     if not isinstance(batches, Iterable):
@@ -165,13 +177,11 @@ def _watched(batches: Iterable[Any], place: str) -> Iterator[Any]:
         yield from batches
 
 
-def _from_recipe(path: Path, folder: Path | None, batch: int | None, seed: int, tell: Any) -> Source:
+def _from_recipe(path: Path, folder: Path, batch: int | None, seed: int, tell: Any) -> Source:
     need_recipes()
     from ranp.recipes import read_recipe
 
     recipe = read_recipe(path)
-    if folder is None:
-        raise InputError("--folder", got="nothing", expected=f"the folder of the data that {path} reads")
     opened = recipe.data_set(recipe.pruning.data).open(folder, progress=tell)
     size = batch or recipe.pruning.batch or recipe.training.batch
     steps = -(-length(opened.train) // size)
