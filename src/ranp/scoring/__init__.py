@@ -1,6 +1,6 @@
 """Scoring neurons by their effect on the loss and by what they cost."""
 
-from ranp.scoring._criteria import CRITERIA, score
+from ranp.scoring._criteria import CRITERIA, Criterion, score
 from ranp.scoring._reweighting import equalise, favour_cheap
 
-__all__ = ["CRITERIA", "equalise", "favour_cheap", "score"]
+__all__ = ["CRITERIA", "Criterion", "equalise", "favour_cheap", "score"]

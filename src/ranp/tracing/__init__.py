@@ -1,6 +1,8 @@
 """Understanding a model: which channels there are, what ties them together, and what they cost."""
 
-from ranp.tracing._records import Note
+from ranp.tracing._records import Call, Note
+from ranp.tracing._rules import RULES
 from ranp.tracing._trace import Failure, Traced, record, understand
+from ranp.tracing._tracer import Rule, Tracer
 
-__all__ = ["Failure", "Note", "Traced", "record", "understand"]
+__all__ = ["RULES", "Call", "Failure", "Note", "Rule", "Traced", "Tracer", "record", "understand"]
