@@ -2,7 +2,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs clean
 
 setup: $(STAMP)
 
@@ -25,5 +25,12 @@ lint: $(STAMP)
 test: lint
 	$(PYTHON) -m pytest -n 2
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build
+
+$(VENV)/.docs: $(STAMP)
+	$(PYTHON) -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache
