@@ -182,6 +182,7 @@ HOSTILE = [
     "<img src=x onerror=alert('image')>",
     "\"' onmouseover=alert(1) ${1+1} $title",
     "__proto__",
+    "<i>x</i>",
 ]
 
 
@@ -202,6 +203,8 @@ def test_names_from_a_model_are_text_and_nothing_else(open_page: Open, tmp_path:
     shown = page.inner_text("#glance")
     assert all(name in shown for name in HOSTILE)
     assert page.eval_on_selector_all("img, b, h1 *, td *, th *", "all => all.length") == 0
+    ticks = page.eval_on_selector_all("#widths-picture .xtick text", "all => all.map(each => each.textContent)")
+    assert ticks[-2:] == HOSTILE[-2:], "Plotly takes some tags in texts for formatting"
     page.hover("#widths-picture")
     with page.expect_download() as download:
         page.click("#download")
