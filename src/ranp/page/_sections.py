@@ -35,6 +35,8 @@ def verdict(content: Content) -> str:
     if content.plan is None:
         return "Not pruned yet."
     cost, full = _costs(content)
+    if cost == full:
+        return "The full network: nothing was removed."
     return (
         f"<strong>{times(full.macs, cost.macs)}</strong> fewer multiply-adds and "
         f"<strong>{times(full.activation_bytes, cost.activation_bytes)}</strong> less activation memory than the full "
@@ -81,9 +83,10 @@ def _notice(texts: list[str]) -> str:
 
 
 def _tile(label: str, name: str, value: int, full: int) -> str:
+    big = "unchanged" if value == full else f"{times(full, value)}<small> {_less(name)}</small>"
     return (
         f'<li class="tile" data-resource="{name}" data-value="{value}"><span class="name">{escape(label)}</span> '
-        f'<span class="big">{times(full, value)}<small> {_less(name)}</small></span> '
+        f'<span class="big">{big}</span> '
         f'<span class="bar" aria-hidden="true"><span style="width:{100 * value / max(full, 1):.2f}%"></span></span> '
         f'<span class="small">{amount(name, value)} of {amount(name, full)} ({share(value, full)})</span></li>'
     )
