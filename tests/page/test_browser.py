@@ -137,9 +137,9 @@ def test_measured_time_follows_the_slider(pruned: Pruned, open_page: Open, tmp_p
     page.focus("#step")
     for key, big, small in (
         ("Home", "1.0 ms", "10% of the full network's"),
-        ("ArrowRight", "1.0 to 3.0 ms", "measured at the steps around"),
+        ("ArrowRight", "1.0 to 3.0 ms", "measured at the two nearest"),
         ("ArrowRight", "3.0 ms", "30% of the full network's"),
-        ("ArrowRight", "3.0 to 10.0 ms", "measured at the steps around"),
+        ("ArrowRight", "3.0 to 10.0 ms", "measured at the two nearest"),
     ):
         page.keyboard.press(key)
         assert page.inner_text("#at-seconds .big") == big

@@ -60,7 +60,7 @@ def _notice(texts: list[str]) -> str:
 
 
 def _tile(label: str, name: str, value: int, full: int) -> str:
-    big = "unchanged" if value == full else f"{times(full, value)}<small> {_less(name)}</small>"
+    big = "100%" if value == full else f"{times(full, value)}<small> {_less(name)}</small>"
     return (
         f'<li class="tile" data-resource="{name}" data-value="{value}"><span class="name">{escape(label)}</span> '
         f'<span class="big">{big}</span> '

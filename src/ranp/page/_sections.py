@@ -23,8 +23,8 @@ def sections(content: Content) -> list[Section]:
         found.append(Section("importance", "Importance by layer", _importance(survey)))
     elif plan is not None:
         found.append(Section("widths", "Neurons by layer", _widths(plan)))
-    if content.runs:
-        found.append(Section("training", "Training", _training(content)))
+    if trained := _training(content):
+        found.append(Section("training", "Training", trained))
     if survey is not None:
         found.append(Section("notes", "Warnings, and what stays whole", _notes(survey)))
     return found
@@ -153,7 +153,10 @@ def _frozen(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _training(content: Content) -> str:
-    parts = [paragraph(f"{run.name}: {run.state}.", "notice") for run in content.runs if run.state]
+    """Curves and figures of all runs; nothing where there are none."""
+    # What the folder's own run lacks stands at the top of the page.
+    others = content.runs[1:] if content.own else content.runs
+    parts = [paragraph(f"{run.name} is {run.state}.", "notice") for run in others if run.state]
     if any(run.curve for run in content.runs):
         names = dict.fromkeys(name for run in content.runs for name in run.figures if run.curve)
         options = "".join(f'<option value="{escape(name)}">{escape(name)}</option>' for name in (*names, "loss"))

@@ -66,7 +66,9 @@ class Explorer {
     const card = document.getElementById(`at-${name}`);
     card.dataset.value = value;
     card.querySelector(".big").textContent = amount(name, value);
-    card.querySelector(".small").textContent = `${share(value, full)} of ${amount(name, full)}, ${times(full, value)} ${name === "activation_bytes" ? "less" : "fewer"}`;
+    const less = `, ${times(full, value)} ${name === "activation_bytes" ? "less" : "fewer"}`;
+    const part = `${share(value, full)} of ${amount(name, full)}`;
+    card.querySelector(".small").textContent = value === full ? part : part + less;
     card.querySelector(".bar > span").style.width = `${(100 * value) / Math.max(full, 1)}%`;
   }
 
@@ -82,8 +84,9 @@ class Explorer {
     const full = seconds[seconds.length - 1];
     card.dataset.value = seconds[this.index] ?? "";
     card.querySelector(".big").textContent = `${found.map((value) => value.toFixed(1)).join(" to ")} ms`;
-    card.querySelector(".small").textContent =
-      below !== above ? "measured at the steps around this one" : full ? `${share(found[0] / 1e3, full)} of the full network's` : "";
+    const between = found.length === 2 ? "two nearest" : "nearest";
+    const part = full ? `${share(found[0] / 1e3, full)} of the full network's` : "";
+    card.querySelector(".small").textContent = below === above ? part : `measured at the ${between} of the steps that were`;
   }
 
   /** What a screen reader says once the slider rests. */
