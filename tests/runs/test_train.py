@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 import ranp
 from ranp.errors import ArtifactError, BudgetError, InputError, RanpError
+from ranp.graph import Cost
 from ranp.recipes import build_network
 from ranp.runs import _loop
 from ranp.runs._folder import claimed
@@ -21,6 +22,7 @@ from ranp.runs._loop import make_optimizer
 from ranp.runs._pruning import _batches
 from ranp.runs._train import prune_recipe, run_recipe
 from ranp.storage import load_plan
+from ranp.survey import read_survey
 from tiny_runs import curve, quiet, recipe, run, same_outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -308,3 +310,12 @@ def test_progress_is_told(data: Path, tmp_path: Path) -> None:
     run_recipe(recipe(), data, tmp_path / "out", resume=False, tell=lambda *args: told.append(args))
     assert [(done, total) for what, done, total in told if what == "training"] == [(step, 12) for step in range(1, 13)]
     assert {"scoring", "training", "validation"} <= {what for what, *_ in told}
+
+
+def test_a_run_leaves_a_survey_of_its_plan(finished: Finished) -> None:
+    out, _ = finished
+    found, plan = read_survey(out / "survey.json"), load_plan(out / "plan")
+    chosen = found["steps"][found["chosen"]]
+    assert Cost(**chosen["cost"]) == plan.cost
+    assert chosen["forward_seconds"] > 0
+    assert [stage["name"] for stage in found["stages"]] == ["importance", "weighted", "ranp-f"]
