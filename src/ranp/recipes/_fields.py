@@ -142,7 +142,7 @@ class Training(_Part):
     )
     channels_last: bool = Field(
         default=False,
-        description="Keep channels last in memory: the same numbers but for rounding, faster on many devices.",
+        description="Keep channels last in memory: on many devices faster convolutions, the same but for rounding.",
     )
     workers: int = Field(default=0, ge=0, description="Processes that load data; 0 loads in the training process.")
 
