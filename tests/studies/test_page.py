@@ -91,7 +91,7 @@ def test_what_is_missing_is_named(done: Done, tmp_path: Path) -> None:
     assert missing(elsewhere, fewer) == [
         "full, seed 0, 1: not begun",
         "half, seed 1: begun, not finished",
-        "time and memory of steps: not measured yet (--measure)",
+        "time and memory of steps of half: not measured yet (--measure)",
     ]
     page = make_page(elsewhere, fewer, {}, tmp_path / "page.md")
     assert "| full | none yet | - | - | - | - | - |" in page

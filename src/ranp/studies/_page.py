@@ -106,13 +106,13 @@ def missing(request: Request, figures: Figures) -> list[str]:
             seeds = [seed for seed in lacking if request.folder(variant.label, seed).record.exists() == begun]
             if seeds:
                 lines.append(f"{variant.label}, seed {', '.join(map(str, seeds))}: {state}")
-    for part, wanted, option in (("measured", study.trains, "--measure"), ("batches", study.batches, "--measure")):
-        lines += [
-            f"{'time and memory of steps' if part == 'measured' else 'batches'}{f' of {task}' if task else ''}: "
-            f"not measured yet ({option})"
-            for task in study.tasks
-            if wanted and task not in figures[part]
-        ]
+    steps, batches = ("measured", "time and memory of steps"), ("batches", "batches")
+    for part, what in [steps] * study.trains + [batches] * study.batches:
+        for task in study.tasks:
+            measured = figures[part].get(task, {"variants": {}})["variants"]
+            run = [variant.label for variant in study.variants_of(task) if finished(figures, variant)]
+            if unmeasured := [label for label in run if label not in measured]:
+                lines.append(f"{what} of {', '.join(unmeasured)}: not measured yet (--measure)")
     return lines
 
 
