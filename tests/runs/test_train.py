@@ -154,7 +154,13 @@ def test_scoring_sees_the_same_batches_in_every_run_of_a_seed(data: Path) -> Non
 
 def test_pruning_alone_is_the_first_half_of_a_run(finished: Finished, data: Path, tmp_path: Path) -> None:
     facts = prune_recipe(recipe(), data, tmp_path / "out", resume=False, tell=quiet)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json", "plan", "pruning.json", ".lock"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "run.json",
+        "plan",
+        "pruning.json",
+        "survey.json",
+        ".lock",
+    }
     assert prune_recipe(recipe(), data, tmp_path / "out", resume=True, tell=quiet) == facts
     run(recipe(), data, tmp_path / "out", resume=True)
     assert same_outcome(finished[0], tmp_path / "out")
@@ -293,7 +299,7 @@ def test_processes_that_outlive_a_run_do_not_hold_its_folder(finished: Finished)
 def test_what_cannot_be_is_said_before_any_training(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="feasible"):
         run(recipe(pruning__budget={"macs": 1e-6}), data, tmp_path / "budget")
-    with pytest.raises(InputError, match=r"network unet3d: got TypeError.*widht"):
+    with pytest.raises(InputError, match=r"network\.name unet3d: got arguments .*widht"):
         run(recipe(network__arguments={"widht": 4}), data, tmp_path / "network")
     with pytest.raises(RanpError, match="description"):
         run(recipe(), tmp_path, tmp_path / "data")
