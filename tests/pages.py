@@ -32,7 +32,8 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ranp.PruneRe
     return folder, result
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: as long as it lives, nothing else in its process can start an event loop.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """A headless Chromium: that of the variable CHROMIUM, or the first on the path."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)

@@ -22,14 +22,19 @@ class Fixed(nn.Module):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("unet3d", (1, 1, 16, 16, 16)), ("unet3d-23", (1, 1, 32, 32, 32)), ("mobilenetv2", (1, 3, 8, 32, 32))],
+    [
+        ("unet2d", (1, 1, 16, 16)),
+        ("unet3d", (1, 1, 16, 16, 16)),
+        ("unet3d-23", (1, 1, 32, 32, 32)),
+        ("mobilenetv2", (1, 3, 8, 32, 32)),
+    ],
 )
 def test_built_in_networks(name: str, shape: tuple[int, ...]) -> None:
     found = check(BUILT_IN[name].build(), torch.zeros(shape), ranp.Budget(macs=0.25))
     assert found.verified == "exact"
     assert 0 < found.plan.cost.macs <= 0.25 * found.plan.full_cost.macs
     assert not found.error
-    assert set(BUILT_IN) == {"unet3d", "unet3d-23", "mobilenetv2", "i3d"}
+    assert set(BUILT_IN) == {"unet2d", "unet3d", "unet3d-23", "mobilenetv2", "i3d"}
 
 
 def test_what_stays_whole_is_named() -> None:

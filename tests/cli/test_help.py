@@ -155,7 +155,7 @@ def test_words_are_those_of_the_tables() -> None:
     ("line", "expected"),
     [
         ("ranp pr", {"profile", "prune"}),
-        ("ranp check u", {"unet2d", "unet3d", "unet3d-23"}),
+        ("ranp check unet3", {"unet3d", "unet3d-23"}),
         ("ranp profile src/ranp/models/u", {"src/ranp/models/unet3d.py:"}),
         ("ranp prune unet3d --criterion ranp", {"ranp-f", "ranp-m"}),
         ("ranp prune unet3d --loss c", {"cross-entropy"}),

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch.utils.data import DataLoader
 
 from ranp.data import DATA_SETS, DataSet, data_set
-from ranp.data._base import shares
+from ranp.data._draws import shares
 from ranp.errors import ArtifactError, DataError, InputError, RanpError
 
 # Small settings, and a damaged file's name, of every data set.

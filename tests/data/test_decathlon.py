@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.data import get_track_meta
 
-from ranp.data._base import drawn_seed
+from ranp.data._draws import drawn_seed
 from ranp.data.decathlon import Decathlon, by_planes
 from ranp.errors import DataError, InputError
 from real_data import real_data

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ranp.data._base import Problem
+from ranp.data._problems import Problem
 from ranp.data._video import DEVIATION, MEAN, cut, decode, write_video
 from ranp.data.ucf101 import UCF101, Clips, SpacedClips, Video, middle
 from ranp.data.ucf101 import _each_clip as each_clip

@@ -1,6 +1,7 @@
 """The page in a real browser: by keyboard, in both themes, on a phone, and with hostile names."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import ranp
 from pages import model
 from ranp.page._write import write_page
 from ranp.storage import load_plan
-from ranp.survey import write_survey
+from ranp.survey import survey, write_survey
 
 Pruned = tuple[Path, ranp.PruneResult]
 Open = Callable[..., Any]
@@ -126,6 +127,25 @@ def test_the_plan_at_the_slider_can_be_downloaded_and_applied(pruned: Pruned, op
         assert small(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
 
 
+def test_measured_time_follows_the_slider(pruned: Pruned, open_page: Open, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pruned[0], tmp_path / "net"))
+    found = pruned[1].survey()
+    for step, seconds in ((0, 0.001), (2, 0.003), (-1, 0.01)):
+        found["steps"][step]["forward_seconds"] = seconds
+    write_survey(folder, found)
+    page = open_page(folder)
+    page.focus("#step")
+    for key, big, small in (
+        ("Home", "1.0 ms", "10% of the full network's"),
+        ("ArrowRight", "1.0 to 3.0 ms", "measured at the two nearest"),
+        ("ArrowRight", "3.0 ms", "30% of the full network's"),
+        ("ArrowRight", "3.0 to 10.0 ms", "measured at the two nearest"),
+    ):
+        page.keyboard.press(key)
+        assert page.inner_text("#at-seconds .big") == big
+        assert small in page.inner_text("#at-seconds .small")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_both_themes_and_the_way_between_them(theme: str, pruned: Pruned, open_page: Open) -> None:
     page = open_page(pruned[0], color_scheme=theme)
@@ -144,8 +164,15 @@ def brightness(colour: str) -> float:
     return sum(float(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")) / 3
 
 
-def test_on_a_phone_nothing_sticks_out(pruned: Pruned, open_page: Open) -> None:
-    page = open_page(pruned[0], viewport={"width": 390, "height": 844}, has_touch=True)
+@pytest.mark.parametrize("chosen", ["narrowest", "decided", "full"])
+def test_on_a_phone_nothing_sticks_out(chosen: str, pruned: Pruned, open_page: Open, tmp_path: Path) -> None:
+    folder, result = pruned
+    if chosen != "decided":
+        budget = ranp.Budget(macs=1.0 if chosen == "full" else result.survey()["steps"][0]["budget"]["macs"])
+        plan = ranp.allocate(result.graph, result.scores, budget)
+        folder = ranp.save(ranp.apply(model(), plan), plan, tmp_path / "net")
+        write_survey(folder, survey(result.graph, plan, result.scores))
+    page = open_page(folder, viewport={"width": 390, "height": 844}, has_touch=True)
     for details in page.query_selector_all("summary"):
         details.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -182,6 +209,7 @@ HOSTILE = [
     "<img src=x onerror=alert('image')>",
     "\"' onmouseover=alert(1) ${1+1} $title",
     "__proto__",
+    "<i>x</i>",
 ]
 
 
@@ -194,7 +222,7 @@ def test_names_from_a_model_are_text_and_nothing_else(open_page: Open, tmp_path:
     scores = ranp.score(full, graph, [(torch.randn(1, 1, 4, 4), torch.randn(1, 4, 4, 4))], nn.functional.mse_loss)
     plan = ranp.allocate(graph, scores, ranp.Budget(macs=0.6))
     folder = ranp.save(ranp.apply(full, plan), plan, tmp_path / "<b>bold & brash")
-    write_survey(folder, ranp.survey.survey(graph, plan, scores, warnings=HOSTILE))
+    write_survey(folder, survey(graph, plan, scores, warnings=HOSTILE))
     page = open_page(folder, accept_downloads=True)
     assert page.title() == "<b>bold & brash · ranp"
     assert page.inner_text("h1") == "<b>bold & brash"
@@ -202,6 +230,8 @@ def test_names_from_a_model_are_text_and_nothing_else(open_page: Open, tmp_path:
     shown = page.inner_text("#glance")
     assert all(name in shown for name in HOSTILE)
     assert page.eval_on_selector_all("img, b, h1 *, td *, th *", "all => all.length") == 0
+    ticks = page.eval_on_selector_all("#widths-picture .xtick text", "all => all.map(each => each.textContent)")
+    assert ticks[-2:] == HOSTILE[-2:], "Plotly takes some tags in texts for formatting"
     page.hover("#widths-picture")
     with page.expect_download() as download:
         page.click("#download")

@@ -118,6 +118,14 @@ def test_the_full_network_beside_it(run: Path, pruned: Pruned, tmp_path: Path) -
     assert "full network 0.500" in text
 
 
+def test_a_run_beside_it_that_is_half_done(run: Path, pruned: Pruned, tmp_path: Path) -> None:
+    full = make_run(tmp_path / "full", pruned)
+    (full / "result.json").unlink()
+    text = page_of(read_content(run, [full]))
+    assert "full is in training: the last validation was at step 10 of 12." in text
+    assert "This run is not finished" not in text
+
+
 def test_runs_of_one_name_are_told_apart(run: Path, pruned: Pruned, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     others = [make_run(tmp_path / "other" / "run", pruned), run]
@@ -142,6 +150,7 @@ def test_a_run_that_is_half_done_says_so(name: str, run: Path) -> None:
     assert said in text
     assert "--resume" in text
     assert ("Asked" in text) == ("plan" not in missing)
+    assert ('id="training"' in text) == ("curve.csv" not in missing)
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -173,9 +182,9 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 def test_what_is_damaged_is_named(name: str, run: Path) -> None:
     DAMAGE[name](run)
     found = CliRunner().invoke(app, ["report", str(run)])
-    assert isinstance(found.exception, RanpError), found.exception
-    assert str(found.exception).startswith(str(run))
-    assert f"{name.strip()}: got" in str(found.exception)
+    assert found.exit_code == 1
+    assert found.stderr.startswith(f"error: {run}")
+    assert f"{name.strip()}: got" in found.stderr
     assert not (run / "report.html").exists()
 
 

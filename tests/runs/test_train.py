@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 import ranp
 from ranp.errors import ArtifactError, BudgetError, InputError, RanpError
+from ranp.graph import Cost
 from ranp.recipes import build_network
 from ranp.runs import _loop
 from ranp.runs._folder import claimed
@@ -21,6 +22,7 @@ from ranp.runs._loop import make_optimizer
 from ranp.runs._pruning import _batches
 from ranp.runs._train import prune_recipe, run_recipe
 from ranp.storage import load_plan
+from ranp.survey import read_survey
 from tiny_runs import curve, quiet, recipe, run, same_outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -152,7 +154,13 @@ def test_scoring_sees_the_same_batches_in_every_run_of_a_seed(data: Path) -> Non
 
 def test_pruning_alone_is_the_first_half_of_a_run(finished: Finished, data: Path, tmp_path: Path) -> None:
     facts = prune_recipe(recipe(), data, tmp_path / "out", resume=False, tell=quiet)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"run.json", "plan", "pruning.json", ".lock"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "run.json",
+        "plan",
+        "pruning.json",
+        "survey.json",
+        ".lock",
+    }
     assert prune_recipe(recipe(), data, tmp_path / "out", resume=True, tell=quiet) == facts
     run(recipe(), data, tmp_path / "out", resume=True)
     assert same_outcome(finished[0], tmp_path / "out")
@@ -291,7 +299,7 @@ def test_processes_that_outlive_a_run_do_not_hold_its_folder(finished: Finished)
 def test_what_cannot_be_is_said_before_any_training(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="feasible"):
         run(recipe(pruning__budget={"macs": 1e-6}), data, tmp_path / "budget")
-    with pytest.raises(InputError, match=r"network unet3d: got TypeError.*widht"):
+    with pytest.raises(InputError, match=r"network\.name unet3d: got arguments .*widht"):
         run(recipe(network__arguments={"widht": 4}), data, tmp_path / "network")
     with pytest.raises(RanpError, match="description"):
         run(recipe(), tmp_path, tmp_path / "data")
@@ -308,3 +316,12 @@ def test_progress_is_told(data: Path, tmp_path: Path) -> None:
     run_recipe(recipe(), data, tmp_path / "out", resume=False, tell=lambda *args: told.append(args))
     assert [(done, total) for what, done, total in told if what == "training"] == [(step, 12) for step in range(1, 13)]
     assert {"scoring", "training", "validation"} <= {what for what, *_ in told}
+
+
+def test_a_run_leaves_a_survey_of_its_plan(finished: Finished) -> None:
+    out, _ = finished
+    found, plan = read_survey(out / "survey.json"), load_plan(out / "plan")
+    chosen = found["steps"][found["chosen"]]
+    assert Cost(**chosen["cost"]) == plan.cost
+    assert chosen["forward_seconds"] > 0
+    assert [stage["name"] for stage in found["stages"]] == ["importance", "weighted", "ranp-f"]

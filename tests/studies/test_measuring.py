@@ -1,5 +1,6 @@
 """What is measured of a study: steps of all variants, and the largest batches in the same memory."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ from studies_parts import make_request
 from tiny_runs import quiet
 
 Done = tuple[Request, Figures]
+
+
+@pytest.fixture
+def mine(done: Done, tmp_path: Path) -> Request:
+    """A copy of the study that was run, to write into."""
+    shutil.copytree(done[0].out, tmp_path / "out")
+    return make_request(tmp_path / "out", done[0].data[""])
 
 
 @pytest.mark.parametrize("first", [1, 2, 5, 40, 64])
@@ -45,12 +53,11 @@ def test_the_networks_are_those_that_the_runs_began_with(done: Done) -> None:
         workload(request, "", 7, quiet)
 
 
-def test_steps_of_all_variants_are_measured_and_kept(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_all_variants_are_measured_and_kept(mine: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_measure, "REPEATS", 1)
-    request, _ = done
-    known = read_figures("tiny", [request.out / FILE])
-    measure_study(request, known, tell=quiet)
-    found = read_figures("tiny", [request.out / FILE])["measured"][""]
+    known = read_figures("tiny", [mine.out / FILE])
+    measure_study(mine, known, tell=quiet)
+    found = read_figures("tiny", [mine.out / FILE])["measured"][""]
     assert found == known["measured"][""]
     assert found["batch"] == 2
     for label in ("full", "half"):
@@ -71,17 +78,17 @@ def test_mixed_precision_is_measured_as_it_is_trained(data: Path, done: Done) ->
     assert (seen, outputs.dtype) == ([torch.bfloat16], torch.float32)
 
 
-def test_the_largest_batches_are_searched_and_kept(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    request, figures = done
+def test_the_largest_batches_are_searched_and_kept(mine: Request, done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = done[1]
     macs = {label: figures["runs"][label]["0"]["pruning"]["cost"]["macs"] for label in ("full", "half")}
 
     def peaks(models: dict[str, torch.nn.Module], batch: tuple[torch.Tensor, ...], *_: object) -> dict[str, int]:
         return {name: macs[name] * len(batch[0]) for name in models}
 
     monkeypatch.setattr(_batches, "peak_step_bytes", peaks)
-    known = read_figures("tiny", [request.out / FILE])
-    measure_batches(request, known, tell=quiet)
-    found = read_figures("tiny", [request.out / FILE])["batches"][""]
+    known = read_figures("tiny", [mine.out / FILE])
+    measure_batches(mine, known, tell=quiet)
+    found = read_figures("tiny", [mine.out / FILE])["batches"][""]
     sample = 8**3 * (4 + 8)  # inputs and targets
     limit = 2 * (macs["full"] + sample)
     assert found["limit_bytes"] == limit

@@ -91,7 +91,7 @@ def test_what_is_missing_is_named(done: Done, tmp_path: Path) -> None:
     assert missing(elsewhere, fewer) == [
         "full, seed 0, 1: not begun",
         "half, seed 1: begun, not finished",
-        "time and memory of steps: not measured yet (--measure)",
+        "time and memory of steps of half: not measured yet (--measure)",
     ]
     page = make_page(elsewhere, fewer, {}, tmp_path / "page.md")
     assert "| full | none yet | - | - | - | - | - |" in page
@@ -159,7 +159,7 @@ def test_circumstances_are_those_of_the_runs(done: Done, tmp_path: Path) -> None
     page = make_page(*done, {}, tmp_path / "page.md")
     result = json.loads((done[0].out / "full" / "seed-0" / "result.json").read_text())
     seconds = sum(sum(of_runs(done[0], label, "result.json", "seconds")) for label in ("full", "half"))
-    assert f"4 runs, judged by dice, trained for {seconds:.0f} seconds." in page
+    assert f"Runs: 4, judged by dice, trained for {seconds:.0f} seconds." in page
     assert f"Trained on: {result['hardware']}." in page
     assert f"torch {result['versions']['torch']}" in page
     assert "Trained in batches of 2 for 4 steps; validated every 2 steps." in page

@@ -30,12 +30,14 @@ def apply(
     MODEL is the full network that the plan was made for, or one like it.
     Its input channels and classes may differ; its own weights are what is kept.
     """
+    from ranp import trace
     from ranp.cli._figures import pruning_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_inputs
     from ranp.files import new_folder
     from ranp.naming import build_network
     from ranp.storage import load_plan, write_artifact
     from ranp.surgery import apply
+    from ranp.survey import survey, write_survey
 
     inputs = parse_inputs(model, shapes)
     with working(), new_folder(out) as partial:
@@ -44,6 +46,8 @@ def apply(
         small = apply(network, chosen, weights=weights, seed=seed)
         report = _report(network, small, chosen, inputs)
         write_artifact(small, chosen, partial)
+        graph, found = trace(network, inputs), report.verification
+        write_survey(partial, survey(graph, chosen, verification=found, warnings=report.warnings))
     if as_json:
         how = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
         print_json("apply", {**pruning_figures(model, inputs, chosen, report), **how})

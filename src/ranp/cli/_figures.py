@@ -72,6 +72,7 @@ def show_pruning(console: Console, plan: Plan, report: Report, error: str = "") 
 def show_folder(console: Console, out: Path) -> None:
     """Where the pruned network is, and how it is read back."""
     say(console, f"Plan and weights are in {out}; in Python, ranp.load({str(out)!r}, model) reads them back.")
+    say(console, f"ranp report {out} draws it.")
 
 
 def say(console: Console, text: str) -> None:

@@ -114,29 +114,9 @@ def prune(
     if data == "noise":
         report = replace(report, warnings=(*report.warnings, sources.NOISE))
     if as_json:
-<<<<<<< HEAD
-        scores = result.scores
-        how = {
-            "data": data if scored else None,
-            "loss": loss if scored else None,
-            "importance": scores.importance,
-            "lam": scores.lam,
-            "weights": weights,
-            "batches": scores.batches,
-            "stability": [list(pair) for pair in scores.stability],
-            "out": str(out),
-        }
-        print_json("prune", {**pruning_figures(model, inputs, result.plan, report), **how})
-        return
-    console = stdout()
-    show_pruning(console, result.plan, report)
-    say(console, f"Plan and weights are in {out}; in Python, ranp.load({str(out)!r}, model) reads them back.")
-    say(console, f"ranp report {out} draws what came out, and what other budgets would give.")
-=======
         how = {"data": data, "loss": loss if data else None, **scoring_figures(result.scores)}
         figures = pruning_figures(model, inputs, result.plan, report)
         print_json("prune", {**figures, **how, "weights": weights, "out": str(out)})
     else:
         show_pruning(stdout(), result.plan, report)
         show_folder(stdout(), out)
->>>>>>> cli

@@ -123,6 +123,7 @@ def _show(request: "Request", figures: "Figures", page: Path) -> None:
     from ranp.studies._page import make_page, tables_of
     from ranp.studies._pictures import write_pictures
 
+    page.parent.mkdir(parents=True, exist_ok=True)
     pictures = write_pictures(request.study, figures, page.parent / "images")
     write_bytes(page, make_page(request, figures, pictures, page).encode())
     console = stdout()

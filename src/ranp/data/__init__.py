@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ranp.data._base import DataSet, Metric, Opened, Problem, Progress
+from ranp.data._base import DataSet, Metric, Opened, Progress
+from ranp.data._problems import Problem
 from ranp.data.brats18 import BraTS18
 from ranp.data.decathlon import Decathlon
 from ranp.data.shapenet import ShapeNet

@@ -1,19 +1,18 @@
 """What all data sets have in common: find the samples, read one, check them all, open them for training."""
 
 import importlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranp.errors import DataError, InputError, RanpError
+from ranp.data._problems import Problem, Report, fail, is_there
+from ranp.errors import RanpError
 
 Sample = tuple[Tensor, Tensor]
 """Inputs and targets."""
@@ -24,47 +23,6 @@ Progress = Callable[[str, int, int], None]
 
 IGNORED = -100
 """The target that `torch.nn.functional.cross_entropy` ignores by default."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one file or folder of a data set.
-
-    Attributes:
-        path: The file or folder.
-        got: What is wrong with it.
-        expected: What should be there.
-        hint: What to do about it.
-
-    Example:
-        >>> print(Problem(Path("a.pts"), "no file", "points", "unpack the archive again"))
-        a.pts: got no file; expected points; unpack the archive again
-    """
-
-    path: Path
-    got: str
-    expected: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        return str(self.error())
-
-    def error(self) -> DataError:
-        """The same as an exception."""
-        return DataError(str(self.path), got=self.got, expected=self.expected, hint=self.hint)
-
-
-Report = Callable[[Problem], object]
-"""Takes the problems that reading comes upon: `fail`, to stop at the first, or a list's `append`."""
-
-
-def fail(problem: Problem) -> NoReturn:
-    """Raise the problem as an error.
-
-    Raises:
-        DataError: Always.
-    """
-    raise problem.error()
 
 
 class Found(Protocol):
@@ -237,63 +195,6 @@ def _ignore(problem: Problem) -> None:
 
 def _empty(folder: Path) -> Problem:
     return Problem(folder, "too few samples", "samples both for training and for evaluation", "look at the folder")
-
-
-def is_there(path: Path, report: Report, hint: str = "copy or unpack the data set again") -> bool:
-    """Whether a file exists; reports it otherwise."""
-    if path.is_file():
-        return True
-    report(Problem(path, "no file", "a file", hint))
-    return False
-
-
-def shares(names: Sequence[str], share: float, seed: int) -> tuple[list[str], list[str]]:
-    """Split names at random, in the same way whenever names and seed are the same.
-
-    Args:
-        names: What to split, in any order.
-        share: Fraction that goes into the second part: at least one name, and never all.
-        seed: Of the draw.
-
-    Returns:
-        The two parts, each in order.
-
-    Raises:
-        InputError: The share is not within (0, 1).
-
-    Example:
-        >>> first, second = shares(["d", "a", "c", "b"], 0.25, seed=0)
-        >>> sorted(first + second), len(second)
-        (['a', 'b', 'c', 'd'], 1)
-    """
-    if not 0 < share < 1:
-        raise InputError("validation", got=f"a share of {share}", expected="a fraction between 0 and 1")
-    ordered = sorted(names)
-    order = torch.randperm(len(ordered), generator=Generator().manual_seed(seed)).tolist()
-    count = min(max(1, math.floor(len(ordered) * share + 0.5)), len(ordered) - 1)
-    second = {ordered[index] for index in order[: max(count, 0)]}
-    return [name for name in ordered if name not in second], sorted(second)
-
-
-def at_least_one(**settings: int | Sequence[int]) -> None:
-    """Refuse sizes and counts of nothing.
-
-    Raises:
-        InputError: One of the settings is, or holds, a number below 1.
-    """
-    for name, setting in settings.items():
-        if min([setting] if isinstance(setting, int) else setting) < 1:
-            raise InputError(name, got=str(setting), expected="at least 1")
-
-
-def drawn_generator() -> Generator:
-    """A generator of one sample's draws, seeded from torch's global random state."""
-    return Generator().manual_seed(drawn_seed())
-
-
-def drawn_seed() -> int:
-    """A seed for one sample's draws from torch's global random state, which moves on."""
-    return int(torch.randint(2**31, ()))
 
 
 def need(module: str, where: str = "data", *, extra: str = "train") -> Any:

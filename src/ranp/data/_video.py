@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ranp.data._base import Problem, Report, fail, is_there, need
+from ranp.data._base import need
+from ranp.data._problems import Problem, Report, fail, is_there
 
 MEAN, DEVIATION = 0.45, 0.225
 """Brightness that is subtracted from and divides pixels in [0, 1]: about those of ordinary pictures."""

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranp.data._base import Problem, Progress, Report, Sample, drawn_seed, fail, is_there, need
+from ranp.data._base import Progress, Sample, need
+from ranp.data._draws import drawn_seed
+from ranp.data._problems import Problem, Report, fail, is_there
 from ranp.errors import DataError
 
 AGAIN = "copy or download it again"

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ranp.data._base import DataSet, Model, Opened, Problem, Progress, Report, at_least_one, need, shares
+from ranp.data._base import DataSet, Model, Opened, Progress, need
+from ranp.data._draws import shares
+from ranp.data._problems import Problem, Report, at_least_one
 from ranp.data._volumes import Case, Volumes, balls, read_case, write_volume
 from ranp.errors import InputError
 from ranp.files import new_folder

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.data._base import DataSet, Model, Opened, Problem, Progress, Report, at_least_one, fail, forward, need, shares
+from ranp.data._base import DataSet, Model, Opened, Progress, forward, need
+from ranp.data._draws import shares
+from ranp.data._problems import Problem, Report, at_least_one, fail
 from ranp.data._volumes import Case, Volumes, balls, read_case, write_volume
 from ranp.errors import InputError
 from ranp.files import new_folder, write_json

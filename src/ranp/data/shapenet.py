@@ -17,20 +17,9 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from ranp.data._base import (
-    IGNORED,
-    DataSet,
-    Opened,
-    Problem,
-    Progress,
-    Report,
-    Sample,
-    at_least_one,
-    drawn_generator,
-    fail,
-    is_there,
-    need,
-)
+from ranp.data._base import IGNORED, DataSet, Opened, Progress, Sample, need
+from ranp.data._draws import drawn_generator
+from ranp.data._problems import Problem, Report, at_least_one, fail, is_there
 from ranp.errors import InputError
 from ranp.files import new_folder
 

@@ -14,19 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranp.data._base import (
-    DataSet,
-    Model,
-    Opened,
-    Problem,
-    Progress,
-    Report,
-    Sample,
-    at_least_one,
-    drawn_generator,
-    fail,
-    need,
-)
+from ranp.data._base import DataSet, Model, Opened, Progress, Sample, need
+from ranp.data._draws import drawn_generator
+from ranp.data._problems import Problem, Report, at_least_one, fail
 from ranp.data._video import clip_at, cut, decode, spaced_starts, write_video
 from ranp.errors import InputError
 from ranp.files import new_folder

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -174,4 +174,4 @@ def _told_apart(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         taken = sum(name == run.name or name.startswith(f"{run.name} (") for name in names)
         names.append(f"{run.name} ({taken + 1})" if taken else run.name)
-    return [Run(name, run.recipe, run.pruning, run.result, run.curve) for name, run in zip(names, runs, strict=True)]
+    return [replace(run, name=name) for name, run in zip(names, runs, strict=True)]

@@ -15,7 +15,8 @@ from ranp._version import __version__
 from ranp.errors import ArtifactError, RanpError
 from ranp.files import write_bytes
 from ranp.page._content import Content, Run, read_content
-from ranp.page._sections import sections, verdict
+from ranp.page._glance import verdict
+from ranp.page._sections import sections
 
 # In this order: each uses what stands before it.
 _SCRIPTS = ("plan.js", "words.js", "pictures.js", "network.js", "explorer.js", "training.js", "main.js")

@@ -35,8 +35,8 @@ class Network(_Part):
     """The network, before pruning."""
 
     name: str = Field(
-        description="A built-in network (unet3d, unet3d-23, unet2d, mobilenetv2, i3d), package.module:factory or "
-        "path/to/file.py:factory; a factory is called with in_channels, classes, and the arguments.",
+        description="A built-in network (unet3d, unet3d-23, unet2d, mobilenetv2, i3d), or package.module:factory, "
+        "which is called with the numbers of input channels and of classes, and with the arguments.",
     )
     arguments: dict[str, Any] = Field(default={}, description="Further keyword arguments, such as width.")
     weights: Literal["glorot", "orthogonal"] | None = Field(
@@ -142,7 +142,7 @@ class Training(_Part):
     )
     channels_last: bool = Field(
         default=False,
-        description="Keep channels last in memory: the same but for rounding, and faster on many devices.",
+        description="Keep channels last in memory: on many devices faster convolutions, the same but for rounding.",
     )
     workers: int = Field(default=0, ge=0, description="Processes that load data; 0 loads in the training process.")
 

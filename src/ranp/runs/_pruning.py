@@ -1,9 +1,10 @@
 """The first stage of a run: the smaller network, decided once and kept."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -50,18 +51,20 @@ def pruned_network(
     begin = time.perf_counter()
     example = torch.zeros(1, *opened.input_shape)
     if recipe.pruning.plan is not None:
-        small, plan, found, scores = *_taken_over(full, recipe, example), None
+        small, plan, scores, look = _taken_over(full, recipe, example)
     else:
-        small, plan, found, scores = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
+        small, plan, scores, look = _decide(full.to(fabric.device), recipe, data, opened, fabric, tell)
+    seconds = time.perf_counter() - begin
+    found = look() if fabric.is_global_zero else {}
     small, full = small.cpu(), full.cpu()
     graph = ranp.trace(full, example)
     facts = {
         "format": PRUNING,
         "version": 1,
         "method": recipe.pruning.method if recipe.pruning.plan is None else f"plan ({plan.criterion})",
-        "batches": found["batches"],
-        "stability": found["stability"],
-        "seconds": time.perf_counter() - begin,
+        "batches": 0 if scores is None else scores.batches,
+        "stability": [] if scores is None else [list(entry) for entry in scores.stability],
+        "seconds": seconds,
         # Pruning may have seen smaller samples: these are the costs of one that training sees.
         "cost": asdict(ranp.trace(small, example).cost()),
         "full_cost": asdict(graph.cost()),
@@ -93,16 +96,18 @@ def _mean_importance(scores: Scores) -> dict[str, dict[str, float]]:
     }
 
 
-def _taken_over(full: nn.Module, recipe: Recipe, example: Tensor) -> tuple[nn.Module, ranp.Plan, dict[str, Any]]:
+# The smaller network, its plan, the scores that it rests on, and how to find its survey.
+Decision: TypeAlias = tuple[nn.Module, ranp.Plan, Scores | None, Callable[[], dict[str, Any]]]
+
+
+def _taken_over(full: nn.Module, recipe: Recipe, example: Tensor) -> Decision:
     assert recipe.pruning.plan is not None
     plan = load_plan(recipe.pruning.plan)
     small = ranp.apply(full, plan, weights=recipe.pruning.weights, seed=recipe.seed)
-    return small, plan, survey(ranp.trace(full, example), plan)
+    return small, plan, None, lambda: survey(ranp.trace(full, example), plan)
 
 
-def _decide(
-    full: nn.Module, recipe: Recipe, data: Path, opened: Opened, fabric: Any, tell: Progress
-) -> tuple[nn.Module, ranp.Plan, dict[str, Any], Scores]:
+def _decide(full: nn.Module, recipe: Recipe, data: Path, opened: Opened, fabric: Any, tell: Progress) -> Decision:
     """Prune by the recipe; the full network, too, gets a plan: to keep everything."""
     pruning = recipe.pruning
     whole = pruning.method == "none"
@@ -125,7 +130,11 @@ def _decide(
         until=pruning.stability if pruning.batches == "stable" else None,
         progress=tell,
     )
-    return found.model, found.plan, timed(found.survey(), found.graph, found.plan, full, example), found.scores
+
+    def look() -> dict[str, Any]:
+        return timed(found.survey(), found.graph, found.plan, full, example)
+
+    return found.model, found.plan, found.scores, look
 
 
 def _batches(recipe: Recipe, opened: Opened, fabric: Any) -> Any:

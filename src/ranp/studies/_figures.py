@@ -9,6 +9,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def _read(path: Path, name: str) -> Figures:
 
 
 def write_figures(folder: Path, figures: Figures) -> None:
-    """Write the file of a study's folder, at once or not at all."""
+    """Write the file of a study's folder, at once or not at all; of several processes the first one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, figures)
 

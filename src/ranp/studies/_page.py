@@ -78,8 +78,8 @@ def circumstances(request: Request, figures: Figures) -> list[str]:
         lines.append(_training(base, study.trains))
         entries = [entry for variant in study.variants_of(task) for entry in finished(figures, variant)]
         if study.trains and entries:
-            headline = entries[0]["result"]["headline"]
-            lines.append(f"{len(entries)} runs{name}, judged by {headline}, trained for {_hours(seconds_of(entries))}.")
+            headline, duration = entries[0]["result"]["headline"], _hours(seconds_of(entries))
+            lines.append(f"Runs{name}: {len(entries)}, judged by {headline}, trained for {duration}.")
     seeds = sorted({int(seed) for runs in figures["runs"].values() for seed in runs})
     lines.append(f"Seeds: {', '.join(map(str, seeds)) or 'none yet'}. A seed draws weights, scoring and batches.")
     results = [entry["result"] for runs in figures["runs"].values() for entry in runs.values() if "result" in entry]
@@ -106,13 +106,13 @@ def missing(request: Request, figures: Figures) -> list[str]:
             seeds = [seed for seed in lacking if request.folder(variant.label, seed).record.exists() == begun]
             if seeds:
                 lines.append(f"{variant.label}, seed {', '.join(map(str, seeds))}: {state}")
-    for part, wanted, option in (("measured", study.trains, "--measure"), ("batches", study.batches, "--measure")):
-        lines += [
-            f"{'time and memory of steps' if part == 'measured' else 'batches'}{f' of {task}' if task else ''}: "
-            f"not measured yet ({option})"
-            for task in study.tasks
-            if wanted and task not in figures[part]
-        ]
+    steps, batches = ("measured", "time and memory of steps"), ("batches", "batches")
+    for part, what in [steps] * study.trains + [batches] * study.batches:
+        for task in study.tasks:
+            measured = figures[part].get(task, {"variants": {}})["variants"]
+            run = [variant.label for variant in study.variants_of(task) if finished(figures, variant)]
+            if unmeasured := [label for label in run if label not in measured]:
+                lines.append(f"{what} of {', '.join(unmeasured)}: not measured yet (--measure)")
     return lines
 
 
@@ -150,10 +150,12 @@ def _training(recipe: Recipe, trains: bool) -> str:
         return f"{text}; {training.loss}."
     length = f"{training.steps:,} steps" if training.steps else f"{training.epochs} epochs"
     often = f"every {training.validate_every} steps" if training.validate_every else "every epoch"
-    rule = f", or until {training.patience} validations have not been better" if training.patience else ""
+    rule = f", or until {training.patience} validations in a row are no better" if training.patience else ""
+    order = ", channels last in memory" if training.channels_last else ""
     return (
         f"{text}. Trained in batches of {training.batch} for {length}{rule}; validated {often}. {training.loss}, "
-        f"{training.optimizer}, {training.schedule} rate of {training.rate:g}, weight decay {training.weight_decay:g}."
+        f"{training.optimizer}, {training.schedule} rate of {training.rate:g}, weight decay {training.weight_decay:g}"
+        f"{order}."
     )
 
 

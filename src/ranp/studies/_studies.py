@@ -100,7 +100,7 @@ _ALL = (
         title="Pruned on one data set, trained on another",
         question="Is a plan made on another data set, with other input channels and classes, as good as one's own?",
         tasks={
-            "shapenet": Task(Setting("shapenet", _SAME_WIDTHS), Setting("small-shapenet"), count=4),
+            "shapenet": Task(Setting("shapenet", _SAME_WIDTHS), _WIDE_SHAPES.small, count=4),
             "brats18": Task(Setting("brats18", _SAME_WIDTHS), Setting("small-brats18"), count=12),
         },
         variants=(

@@ -34,7 +34,7 @@ class Explorer {
     const { chosen, steps } = this.survey;
     const place = steps.length > 1 ? chosen / (steps.length - 1) : 0.5;
     // The slider's thumb is half its width away from either end.
-    document.getElementById("mark").style.left = `calc(8px + ${place} * (100% - 16px))`;
+    document.getElementById("mark").style.left = `clamp(1.5rem, calc(8px + ${place} * (100% - 16px)), 100% - 1.5rem)`;
     this.slider.addEventListener("input", () => {
       this.show(Number(this.slider.value));
       this.draw();
@@ -66,17 +66,27 @@ class Explorer {
     const card = document.getElementById(`at-${name}`);
     card.dataset.value = value;
     card.querySelector(".big").textContent = amount(name, value);
-    card.querySelector(".small").textContent = `${share(value, full)} of ${amount(name, full)}, ${times(full, value)} ${name === "activation_bytes" ? "less" : "fewer"}`;
+    const less = `, ${times(full, value)} ${name === "activation_bytes" ? "less" : "fewer"}`;
+    const part = `${share(value, full)} of ${amount(name, full)}`;
+    card.querySelector(".small").textContent = value === full ? part : part + less;
     card.querySelector(".bar > span").style.width = `${(100 * value) / Math.max(full, 1)}%`;
   }
 
+  /** Time as measured at the step, or at the measured steps on both sides of it. */
   showSeconds() {
     const card = document.getElementById("at-seconds");
     if (!card) return;
-    const seconds = this.survey.steps[this.index].forward_seconds;
-    card.dataset.value = seconds ?? "";
-    card.querySelector(".big").textContent = seconds ? `${(1e3 * seconds).toFixed(1)} ms` : "-";
-    card.querySelector(".small").textContent = seconds ? "" : "not measured at this step";
+    const seconds = this.survey.steps.map((step) => step.forward_seconds);
+    const measured = [...seconds.keys()].filter((step) => seconds[step]);
+    const below = measured.findLast((step) => step <= this.index);
+    const above = measured.find((step) => step >= this.index);
+    const found = [...new Set([below, above])].filter((step) => step !== undefined).map((step) => 1e3 * seconds[step]);
+    const full = seconds[seconds.length - 1];
+    card.dataset.value = seconds[this.index] ?? "";
+    card.querySelector(".big").textContent = `${found.map((value) => value.toFixed(1)).join(" to ")} ms`;
+    const between = found.length === 2 ? "two nearest" : "nearest";
+    const part = full ? `${share(found[0] / 1e3, full)} of the full network's` : "";
+    card.querySelector(".small").textContent = below === above ? part : `measured at the ${between} of the steps that were`;
   }
 
   /** What a screen reader says once the slider rests. */
