@@ -6,7 +6,9 @@ from documents import ROOT
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    named = re.findall(r"^\s+- (?:\w+: )?([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = re.findall(
+        r"^\s+- (?:\w+: )?([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     assert sorted(named) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
