@@ -25,12 +25,8 @@ lint: $(STAMP)
 test: lint
 	$(PYTHON) -m pytest -n 2
 
-docs: $(VENV)/.docs
+docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build
-
-$(VENV)/.docs: $(STAMP)
-	$(PYTHON) -m pip install --quiet --editable '.[docs]'
-	touch $@
 
 clean:
 	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache
