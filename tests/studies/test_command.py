@@ -25,6 +25,11 @@ def ranp(study: Study, *words: str) -> str:
 SETTINGS = [word for change in (*CHANGES, "training.steps=2") for word in ("--set", change)]
 
 
+def test_json_is_what_the_folder_holds(tmp_path: Path) -> None:
+    shown = ranp(TINY, "--small", "--out", str(tmp_path / "out"), *SETTINGS, "--only", "half", "--json")
+    assert json.loads(shown) == json.loads((tmp_path / "out" / "results.json").read_text())
+
+
 def test_small_data_are_generated_and_the_page_is_written(tmp_path: Path) -> None:
     out, page = tmp_path / "out", tmp_path / "docs" / "tiny.md"
     page.parent.mkdir()

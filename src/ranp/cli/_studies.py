@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ranp.cli._output import stdout, working
+from ranp.cli._options import AsJson
+from ranp.cli._output import print_json, stdout, working
 from ranp.cli._runs import is_first, need_recipes
 from ranp.errors import InputError
 from ranp.files import write_bytes
@@ -55,6 +56,7 @@ def command_of(study: Study) -> Callable[..., None]:
         measure: Measure = False,
         known: Known = None,
         page: Page = None,
+        as_json: AsJson = False,
     ) -> None:
         need_recipes()
         from ranp.studies._figures import FILE, read_figures
@@ -75,7 +77,7 @@ def command_of(study: Study) -> Callable[..., None]:
         figures = read_figures(study.name, [out / FILE, *(known or [])])
         _compute(request, figures, collect=collect, measure=measure)
         if is_first():
-            _show(request, figures, page or out / "results.md")
+            _show(request, figures, page or out / "results.md", as_json=as_json)
 
     reproduce.__doc__ = study.question
     return reproduce
@@ -117,7 +119,7 @@ def _generate(request: "Request") -> None:
             request.base(task).data_set().generate(folder, count=request.study.tasks[task].count, seed=0)
 
 
-def _show(request: "Request", figures: "Figures", page: Path) -> None:
+def _show(request: "Request", figures: "Figures", page: Path, *, as_json: bool) -> None:
     from rich.table import Table
 
     from ranp.studies._page import make_page, tables_of
@@ -126,6 +128,9 @@ def _show(request: "Request", figures: "Figures", page: Path) -> None:
     page.parent.mkdir(parents=True, exist_ok=True)
     pictures = write_pictures(request.study, figures, page.parent / "images")
     write_bytes(page, make_page(request, figures, pictures, page).encode())
+    if as_json:
+        print_json("study", figures)
+        return
     console = stdout()
     for title, table in tables_of(request, figures).items():
         shown = Table(*table.header, title=title)
