@@ -47,9 +47,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reader]
 
 
 @pytest.mark.parametrize("block", ALL, ids=str)
-def test_the_block_runs(
-    block: Block, readers: Callable[[str], Reader], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_block_runs(block: Block, readers: Callable[[str], Reader], monkeypatch: pytest.MonkeyPatch) -> None:
     reader = readers(block.page)
     monkeypatch.chdir(reader.folder)
     # What a block adds to the tables must not be there for other tests.
