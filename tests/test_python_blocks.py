@@ -18,7 +18,7 @@ ALL = [block for page in PAGES for block in blocks(page, "python")]
 NOISY = {"docs/lightning.md", "docs/export.md"}
 
 
-class Session:
+class Reader:
     """One reader of one page: what they have run so far, and in which folder."""
 
     def __init__(self, page: str, folder: Path) -> None:
@@ -34,23 +34,21 @@ class Session:
 
 
 @pytest.fixture(scope="session")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Session]:
-    begun: dict[str, Session] = {}
+def readers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reader]:
+    begun: dict[str, Reader] = {}
 
-    def of(page: str) -> Session:
+    def of(page: str) -> Reader:
         if page not in begun:
             torch.manual_seed(0)
-            begun[page] = Session(page, tmp_path_factory.mktemp("page"))
+            begun[page] = Reader(page, tmp_path_factory.mktemp("page"))
         return begun[page]
 
     return of
 
 
 @pytest.mark.parametrize("block", ALL, ids=str)
-def test_the_block_runs(
-    block: Block, session: Callable[[str], Session], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    reader = session(block.page)
+def test_the_block_runs(block: Block, readers: Callable[[str], Reader], monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = readers(block.page)
     monkeypatch.chdir(reader.folder)
     # What a block adds to the tables must not be there for other tests.
     with warnings.catch_warnings(), patch.dict(CRITERIA), patch.dict(RULES):

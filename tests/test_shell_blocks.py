@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from typer.main import get_command
 
 from command_lines import parse
 from documents import PAGES, ROOT, blocks
+from ranp.cli import app
 
 
 def lines() -> Iterator[tuple[str, str]]:
@@ -45,3 +47,9 @@ def test_targets_of_make_are_there() -> None:
 def test_placeholders_are_not_taken_for_command_lines() -> None:
     assert not OF_RANP.match("pip install ranp")
     assert OF_RANP.match("torchrun --nproc-per-node=2 -m ranp train x.yaml").group(1) == "train x.yaml"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", sorted(get_command(app).commands))
+def test_the_page_on_the_command_line_lists_the_command(name: str) -> None:
+    table = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8").partition("##")[0]
+    assert f"`ranp {name}" in table
