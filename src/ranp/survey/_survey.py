@@ -85,15 +85,6 @@ def survey(
     }
 
 
-def _check_groups(graph: ChannelGraph, plan: Plan) -> None:
-    widths = {group.name: group.width for group in graph.groups}
-    fits = plan.keep.keys() == widths.keys() and all(
-        kept and max(kept) < widths[name] for name, kept in plan.keep.items()
-    )
-    if not fits:
-        raise PlanError("survey", got="a plan with other groups of channels", expected="a plan for the traced model")
-
-
 def _whole(graph: ChannelGraph, plan: Plan) -> dict[str, Any]:
     """What the plan files of all steps have in common; a plan taken over from another task is told for this one."""
     return {
