@@ -75,7 +75,7 @@ REFUSED = {
     "prune nets.py:build --budget macs=60% --out new --data nets.py:no_pairs": "expected batches: pairs (inputs, targ",
     f"{PRUNE} --out new --data nets.py:none": "batches: got none; expected at least one batch",
     "prune nets.py:build --budget macs=60% --out new --data nets.py:none": "--data nets.py:none: got no batches",
-    f"{PRUNE} --out new --data nets.py:broken": "got OSError: no such disk (nets.py, line 61); expected no error",
+    f"{PRUNE} --out new --data nets.py:broken": "got OSError: no such disk (nets.py, line 62); expected no error",
     f"{PRUNE} --out new --data nets.py:loss": "--data nets.py:loss: got no arguments (missing a required argument: 'o",
     f"{PRUNE} --out new --data nets.py:batches --folder taken": "--folder: got --data nets.py:batches beside it; expe",
     f"{PRUNE} --out new --data nets.py:batches --batch 2": "--batch: got --data nets.py:batches, which makes batches",
