@@ -11,6 +11,7 @@ from ranp.cli._output import print_json, stdout, working
 if TYPE_CHECKING:
     from torch import nn
 
+    from ranp.graph import ChannelGraph
     from ranp.plan import Plan
     from ranp.report import Report
 
@@ -30,7 +31,6 @@ def apply(
     MODEL is the full network that the plan was made for, or one like it.
     Its input channels and classes may differ; its own weights are what is kept.
     """
-    from ranp import trace
     from ranp.cli._figures import pruning_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_inputs
     from ranp.files import new_folder
@@ -44,10 +44,9 @@ def apply(
         chosen = load_plan(plan)
         network = build_network(model, parse_arguments(arguments), seed=seed)
         small = apply(network, chosen, weights=weights, seed=seed)
-        report = _report(network, small, chosen, inputs)
+        report, graph = _report(network, small, chosen, inputs)
         write_artifact(small, chosen, partial)
-        graph, found = trace(network, inputs), report.verification
-        write_survey(partial, survey(graph, chosen, verification=found, warnings=report.warnings))
+        write_survey(partial, survey(graph, chosen, verification=report.verification, warnings=report.warnings))
     if as_json:
         how = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
         print_json("apply", {**pruning_figures(model, inputs, chosen, report), **how})
@@ -56,8 +55,11 @@ def apply(
         show_folder(stdout(), out)
 
 
-def _report(network: "nn.Module", small: "nn.Module", plan: "Plan", inputs: Any) -> "Report":
-    """What the plan did to this network, whose first and last layers need not be those that it was made for."""
+def _report(network: "nn.Module", small: "nn.Module", plan: "Plan", inputs: Any) -> "tuple[Report, ChannelGraph]":
+    """What the plan did to this network, and the network's graph.
+
+    The first and last layers need not be those that the plan was made for.
+    """
     import time
     from dataclasses import replace
 
@@ -71,4 +73,4 @@ def _report(network: "nn.Module", small: "nn.Module", plan: "Plan", inputs: Any)
     report = make_report(full, plan, verification=verification.status, note=verification.note, seconds=seconds)
     rows = zip(report.layers, pruned.layers, strict=True)
     layers = tuple(LayerRow(row.layer, row.full, layer.width, row.macs_share) for row, layer in rows)
-    return replace(report, layers=layers, before=full.cost(), after=pruned.cost())
+    return replace(report, layers=layers, before=full.cost(), after=pruned.cost()), full
