@@ -1,8 +1,6 @@
 """What a page tells, read from folders."""
 
-import csv
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -11,7 +9,7 @@ from typing import Any
 
 from ranp.errors import ArtifactError
 from ranp.plan import Plan
-from ranp.runs._folder import PRUNING, RunFolder, read_json
+from ranp.runs._folder import PRUNING, RunFolder, read_curve, read_json
 from ranp.storage import load_plan
 from ranp.survey import NAME as SURVEY
 from ranp.survey import mismatch, read_survey
@@ -134,7 +132,7 @@ def read_run(folder: Path) -> Run:
         recipe=_checked("recipe", paths.record, read_json(paths.record))["recipe"],
         pruning=_checked("pruning", paths.pruning, read_json(paths.pruning, PRUNING)) if pruned else None,
         result=_checked("result", paths.result, read_json(paths.result)) if finished else None,
-        curve=_read_curve(paths.curve) if paths.curve.exists() else (),
+        curve=read_curve(paths.curve) if paths.curve.exists() else (),
     )
 
 
@@ -145,27 +143,6 @@ def _checked(part: str, path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if problem:
         raise ArtifactError(str(path), got=problem, expected="a file that ranp train wrote", hint="restore it")
     return content
-
-
-def _read_curve(path: Path) -> tuple[Row, ...]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = tuple({name: _number(text) for name, text in row.items()} for row in csv.DictReader(file))
-        if any(row[name] is None for row in rows for name in ("step", "seconds")):
-            raise ValueError("a row without step or seconds")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise ArtifactError(
-            str(path),
-            got=f"a table that cannot be read ({error})",
-            expected="the curve that ranp train wrote",
-            hint="resume the run to have it written again",
-        ) from error
-    return rows
-
-
-def _number(text: str) -> float | None:
-    value = float(text) if text else math.nan
-    return value if math.isfinite(value) else None
 
 
 def _told_apart(runs: Sequence[Run]) -> list[Run]:

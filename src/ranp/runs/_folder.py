@@ -1,6 +1,8 @@
 """The folder of a run: what lies where, who may write into it, and whether a run may go on in it."""
 
+import csv
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -95,6 +97,32 @@ def read_json(path: Path, format_name: str = FORMAT) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         got = f"{type(error).__name__}: {error}"
     raise ArtifactError(str(path), got=got, expected="a file that ranp train wrote")
+
+
+def read_curve(path: Path) -> tuple[dict[str, float | None], ...]:
+    """Read the validations of a run; None where a figure is not a finite number.
+
+    Raises:
+        ArtifactError: It is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = tuple({name: _number(text) for name, text in row.items()} for row in csv.DictReader(file))
+        if any(row[name] is None for row in rows for name in ("step", "seconds")):
+            raise ValueError("a row without step or seconds")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise ArtifactError(
+            str(path),
+            got=f"a table that cannot be read ({error})",
+            expected="the curve that ranp train wrote",
+            hint="resume the run to have it written again",
+        ) from error
+    return rows
+
+
+def _number(text: str) -> float | None:
+    value = float(text) if text else math.nan
+    return value if math.isfinite(value) else None
 
 
 @contextmanager

@@ -7,7 +7,6 @@
 ```
 """
 
-import csv
 import json
 import os
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from typing import Any
 from ranp.errors import ArtifactError
 from ranp.files import write_json
 from ranp.recipes import Recipe
-from ranp.runs._folder import PRUNING, RunFolder, check_same, read_json
+from ranp.runs._folder import PRUNING, RunFolder, check_same, read_curve, read_json
 from ranp.storage import load_plan
 
 FORMAT, VERSION = "ranp-study", 1
@@ -80,7 +79,7 @@ def read_run(folder: RunFolder, *, trained: bool) -> Entry | None:
         "pruning": {**pruning, "full_widths": dict(load_plan(folder.plan).full_widths)},
     }
     if trained:
-        entry |= {"result": _without_format(read_json(folder.result)), "curve": read_curve(folder.curve)}
+        entry |= {"result": _without_format(read_json(folder.result)), "curve": list(read_curve(folder.curve))}
     return entry
 
 
@@ -101,12 +100,6 @@ def is_figures_of(entry: Entry, recipe: Recipe, place: str) -> None:
 def plain_recipe(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without the place of a plan that was taken over, which differs from machine to machine."""
     return {**recipe, "pruning": {**recipe["pruning"], "plan": None}}
-
-
-def read_curve(path: Path) -> list[dict[str, float | None]]:
-    """The validations of a run; None where a figure is not a number."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _without_format(content: dict[str, Any]) -> dict[str, Any]:
