@@ -5,10 +5,8 @@ from typing import Any
 
 import torch
 
-from ranp._machine import hardware, versions
 from ranp.data import Progress
 from ranp.studies._figures import Figures, write_figures
-from ranp.studies._measure import PACKAGES
 from ranp.studies._request import Request
 from ranp.studies._workload import Workload, workload
 from ranp.training import peak_step_bytes, step_seconds
@@ -49,10 +47,7 @@ def _measure(request: Request, task: str, tell: Progress) -> dict[str, Any]:
             "samples_per_second": largest / _seconds(work, name, largest) if largest else None,
         }
     return {
-        "hardware": hardware(work.device),
-        "versions": versions(PACKAGES),
-        "seed": work.seed,
-        "batch": batch,
+        **work.circumstances(),
         "limit_bytes": limit,
         "variants": variants,
     }
@@ -94,8 +89,7 @@ def largest_within(
 
 
 def _peak(work: Workload, name: str, count: int) -> int | None:
-    inputs, targets = work.batch_of(count)
-    batch = inputs.to(work.device), targets.to(work.device)
+    batch = work.batch_of(count)
     try:
         peak = peak_step_bytes({name: work.models[name]}, batch, work.loss_fn, work.make_optimizer)[name]
         # The batch is in memory before the peak is looked for.
@@ -105,7 +99,5 @@ def _peak(work: Workload, name: str, count: int) -> int | None:
 
 
 def _seconds(work: Workload, name: str, count: int) -> float:
-    batch = work.batch_of(count)
-    moved = batch[0].to(work.device), batch[1].to(work.device)
-    model = {name: work.models[name]}
-    return step_seconds(model, moved, work.loss_fn, work.make_optimizer, repeats=5, limit_seconds=60)[name]
+    batch, model = work.batch_of(count), {name: work.models[name]}
+    return step_seconds(model, batch, work.loss_fn, work.make_optimizer, repeats=5, limit_seconds=60)[name]

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ranp._machine import hardware, versions
 from ranp.data import Progress
 from ranp.studies._figures import Figures, write_figures
 from ranp.studies._request import Request
@@ -10,7 +9,6 @@ from ranp.studies._workload import workload
 from ranp.training import peak_step_bytes, step_seconds
 
 REPEATS, LIMIT_SECONDS = 20, 300.0
-PACKAGES = ("ranp", "torch")
 
 
 def measure_study(request: Request, figures: Figures, *, tell: Progress) -> None:
@@ -35,7 +33,7 @@ def measure_study(request: Request, figures: Figures, *, tell: Progress) -> None
 def _measure(request: Request, task: str, tell: Progress) -> dict[str, Any]:
     work = workload(request, task, 0, tell)
     tell("measure steps", 0, 2)
-    batch = (work.batch[0].to(work.device), work.batch[1].to(work.device))
+    batch = work.batch_of(len(work.batch[0]))
     seconds = step_seconds(
         work.models, batch, work.loss_fn, work.make_optimizer, repeats=REPEATS, limit_seconds=LIMIT_SECONDS
     )
@@ -43,9 +41,6 @@ def _measure(request: Request, task: str, tell: Progress) -> dict[str, Any]:
     peaks = peak_step_bytes(work.models, batch, work.loss_fn, work.make_optimizer)
     tell("measure steps", 2, 2)
     return {
-        "hardware": hardware(work.device),
-        "versions": versions(PACKAGES),
-        "seed": work.seed,
-        "batch": len(work.batch[0]),
+        **work.circumstances(),
         "variants": {name: {"step_seconds": seconds[name], "peak_bytes": peaks[name]} for name in work.models},
     }

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import ranp
+from ranp._machine import hardware, versions
 from ranp.data import Opened, Progress
 from ranp.errors import InputError
 from ranp.recipes import Recipe, Training
@@ -43,9 +45,18 @@ class Workload:
     seed: int
 
     def batch_of(self, count: int) -> tuple[Tensor, Tensor]:
-        """A batch of that many samples: those of the recipe's, over and over."""
+        """A batch of that many samples, on the device: those of the recipe's, over and over."""
         rows = torch.arange(count) % len(self.batch[0])
-        return self.batch[0][rows], self.batch[1][rows]
+        return self.batch[0][rows].to(self.device), self.batch[1][rows].to(self.device)
+
+    def circumstances(self) -> dict[str, Any]:
+        """What is to be known of all that is measured with it."""
+        return {
+            "hardware": hardware(self.device),
+            "versions": versions(("ranp", "torch")),
+            "seed": self.seed,
+            "batch": len(self.batch[0]),
+        }
 
 
 class _InBFloat16(nn.Module):
