@@ -3,7 +3,19 @@
 Widths differ wherever they may, so that a group cannot be mistaken for another, and spatial sizes are odd.
 """
 
-from networks import chains, convolutions, joins, limits, sharing, views
+from networks import chains, convolutions, joins, limits, positions, sharing, views
 from networks._case import CASES, Case, Net, image
 
-__all__ = ["CASES", "Case", "Net", "chains", "convolutions", "image", "joins", "limits", "sharing", "views"]
+__all__ = [
+    "CASES",
+    "Case",
+    "Net",
+    "chains",
+    "convolutions",
+    "image",
+    "joins",
+    "limits",
+    "positions",
+    "sharing",
+    "views",
+]

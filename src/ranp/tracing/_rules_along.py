@@ -1,0 +1,134 @@
+"""Rules for operators that act along some dimensions: channels that lie along others pass through."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ranp.tracing._labels import Labels, support
+from ranp.tracing._records import Call
+from ranp.tracing._tracer import Tracer
+
+POSITIONS = "mixes positions that carry channels"
+
+
+def freeze_along(
+    tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str, *, unless_coupled: bool = True
+) -> list[Labels]:
+    """Freeze the labels that vary along some dimensions; the others are returned."""
+    kept = []
+    for labels in found:
+        if support(labels) & dims and not (unless_coupled and tracer.coupled(labels, dims)):
+            tracer.freeze(labels, reason)
+        else:
+            kept.append(labels)
+    return kept
+
+
+def mix_along(tracer: Tracer, found: Sequence[Labels], dims: set[int]) -> list[Labels]:
+    """Note the labels that vary along some dimensions as mixed; the others are returned."""
+    kept = []
+    for labels in found:
+        if support(labels) & dims:
+            tracer.mixed.append(labels.reshape(-1))
+        else:
+            kept.append(labels)
+    return kept
+
+
+def pool(tracer: Tracer, call: Call) -> None:
+    """Pooling, interpolation and spatial padding: only the last dimensions change, and they carry no channels."""
+    source = call.tensors[0]
+    kept = freeze_along(tracer, tracer.labels(source), _spatial(call, source), POSITIONS, unless_coupled=False)
+    for out in call.outputs:
+        if out.ndim == source.ndim:
+            tracer.set(out, kept)
+
+
+def unpool(tracer: Tracer, call: Call) -> None:
+    """Maxima put back to where they were: values and places are of the same channels."""
+    source, places = call.tensors[:2]
+    merged = tracer.merge([source, places], [source.shape, places.shape], source.ndim)
+    tracer.set(call.outputs[0], freeze_along(tracer, merged, _spatial(call, source), POSITIONS))
+
+
+def sample(tracer: Tracer, call: Call) -> None:
+    """Values at the points of a grid, whose coordinates are numbers that stay."""
+    source, grid = call.tensors[:2]
+    for labels in tracer.labels(grid):
+        tracer.freeze(labels, "is a coordinate")
+    tracer.set(call.outputs[0], freeze_along(tracer, tracer.labels(source), set(range(2, source.ndim)), POSITIONS))
+
+
+def _spatial(call: Call, tensor: Tensor) -> set[int]:
+    """The last dimensions: as many as the operator's name says, or all after the second."""
+    digits = re.search(r"([123])d", call.name)
+    return set(range(tensor.ndim - int(digits.group(1)) if digits else 2, tensor.ndim))
+
+
+def reduce(tracer: Tracer, call: Call) -> None:
+    """Mean, sum, maximum, ... over dimensions; activations' channels stay whole, those of weights are mixed.
+
+    Channels that are coupled anyway (the branches of a split attention, say) can be reduced over.
+    """
+    source, dims = call.tensors[0], _dims(call)
+    if tracer.is_weight(source):
+        kept = mix_along(tracer, tracer.labels(source), dims)
+    else:
+        kept = freeze_along(tracer, tracer.labels(source), dims, "reduces over channels")
+    kept = [labels[tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(source.ndim))] for labels in kept]
+    for out in call.outputs:
+        if out.ndim == source.ndim:
+            tracer.set(out, kept)
+        elif out.ndim == source.ndim - len(dims):
+            tracer.set(out, [labels.squeeze(axis=tuple(dims)) for labels in kept])
+
+
+def softmax(tracer: Tracer, call: Call) -> None:
+    """Operators that mix along one dimension and keep the shape: the same channels come out."""
+    source = call.tensors[0]
+    freeze_along(tracer, tracer.labels(source), _dims(call), "mixes channels")
+    for out in call.outputs:
+        tracer.set(out, tracer.labels(source))
+
+
+def arrange(tracer: Tracer, call: Call) -> None:
+    """Sorting and transforms along some dimensions, which may change size."""
+    kept = freeze_along(tracer, tracer.labels(call.tensors[0]), _dims(call), "mixes channels")
+    for out in call.outputs:
+        tracer.set(out, kept)
+
+
+def pick(tracer: Tracer, call: Call) -> None:
+    """Entries at given places along one dimension; along channels the places are numbers, so those stay."""
+    source, out = call.tensors[0], call.outputs[0]
+    if call.name == "index_select":
+        dims = {call.args[1] % source.ndim}
+    else:
+        dims = {dim for dim, places in enumerate(call.args[1]) if places is not None}
+    if len(dims) > 1 or out.ndim != source.ndim:
+        dims = set(range(source.ndim))
+    tracer.set(out, freeze_along(tracer, tracer.labels(source), dims, "is picked from by number"))
+
+
+def windows(tracer: Tracer, call: Call) -> None:
+    """Windows along a dimension, whose positions become a new last dimension (`Tensor.unfold`)."""
+    source = call.tensors[0]
+    kept = freeze_along(tracer, tracer.labels(source), {call.args[1] % source.ndim}, POSITIONS)
+    tracer.set(call.outputs[0], [labels[..., np.newaxis] for labels in kept])
+
+
+# Where the dimension is given by the third argument, and where it is the last one if none is given.
+_THIRD = {"norm", "linalg_vector_norm", "kthvalue", "topk"}
+_LAST = {"sort", "argsort", "topk", "kthvalue", "mode"}
+
+
+def _dims(call: Call) -> set[int]:
+    """Dimensions that an operator acts on: all of them where none are given."""
+    rank = call.tensors[0].ndim
+    given = call.arg(2 if call.name in _THIRD else 1, "dim", -1 if call.name in _LAST else None)
+    if isinstance(given, (bool, float, Tensor)) or given is None:
+        return set(range(rank))
+    dims = [given] if isinstance(given, int) else list(given)
+    return {dim % rank for dim in dims} if dims else set(range(rank))
