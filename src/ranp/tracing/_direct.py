@@ -102,12 +102,35 @@ def _written(target: Tensor, *others: Any, **_: Any) -> Any:
 
 
 def _pair(left: Tensor, right: Any, **_: Any) -> Any:
-    """Two floating-point operands of one type, of which one has the result's shape."""
-    if not left.is_floating_point() or left.dtype != getattr(right, "dtype", None):
+    """Floating-point operands of one type; numbers and tensors without dimensions do not count."""
+    if isinstance(right, complex) or any(
+        isinstance(side, Tensor) and not side.is_floating_point() for side in (left, right)
+    ):
+        return NotImplemented
+    sides = [side for side in (left, right) if isinstance(side, Tensor) and side.ndim]
+    if len(sides) == 1:
+        return _like(sides[0])
+    if not sides or left.dtype != right.dtype:
         return NotImplemented
     shape = left.shape if left.shape == right.shape else torch.broadcast_shapes(left.shape, right.shape)
-    larger = next((side for side in (left, right) if side.shape == shape), None)
+    if left.is_contiguous() and right.is_contiguous():
+        return left.new_empty(shape)
+    larger = next((side for side in sides if side.shape == shape), None)
     return NotImplemented if larger is None else _like(larger)
+
+
+def _masked(source: Tensor, mask: Tensor, _: Any) -> Any:
+    fits = source.shape == mask.shape or torch.broadcast_shapes(source.shape, mask.shape) == source.shape
+    return _like(source) if fits else NotImplemented
+
+
+def _roll(source: Tensor, *_: Any) -> Tensor:
+    return source.new_empty(source.shape)
+
+
+def _repeat(source: Tensor, times: list[int]) -> Any:
+    shape = [1] * (len(times) - source.ndim) + list(source.shape)
+    return source.new_empty([size * count for size, count in zip(shape, times, strict=True)])
 
 
 def _cat(tensors: list[Tensor], dim: int = 0) -> Any:
@@ -169,6 +192,10 @@ _DIRECT: dict[Any, Callable[..., Any]] = {
         }.items()
         for space in spaces
     },
+    _ATEN.rsub.Scalar: _pair,
+    _ATEN.masked_fill.Scalar: _masked,
+    _ATEN.roll.default: _roll,
+    _ATEN.repeat.default: _repeat,
     _ATEN._safe_softmax.default: _softmax,
     _ATEN._prelu_kernel.default: _prelu,
     _ATEN.addmm.default: _addmm,
