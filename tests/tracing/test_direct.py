@@ -59,6 +59,14 @@ CASES = [
     (ATEN.mean.dim, (meta(2, 3, 4, 5), [-1, 2])),
     (ATEN.mean.dim, (meta(2, 3, 4, 5), [2, 3], True)),
     (ATEN.mean.dim, (meta(2, 3), None)),
+    (ATEN.linalg_vector_norm.default, (meta(2, 3, 4), 2, [-1], True)),
+    (ATEN.linalg_vector_norm.default, (meta(2, 3, 4),)),
+    (ATEN.clamp.default, (meta(2, 3), 0, 1)),
+    (ATEN.clamp.default, (meta(2, 3, dtype=torch.int64), 0, 1.5)),
+    (ATEN.clamp_min.default, (meta(2, 3), 1e-3)),
+    (ATEN.clamp_max.default, (meta(2, 3), 1e-3)),
+    (ATEN.eq.Scalar, (meta(2, 3), 0)),
+    (ATEN.lt.Scalar, (meta(3, 2).t(), 0)),
     (ATEN.upsample_nearest3d.default, (meta(1, 2, 3, 3, 3), [6, 6, 7])),
     (ATEN.upsample_trilinear3d.default, (meta(1, 2, 3, 3, 3), [6, 6, 7], True)),
     (ATEN.upsample_bilinear2d.default, (meta(1, 2, 3, 3), [5, 9], False)),
@@ -118,5 +126,5 @@ def test_what_does_not_fit_is_an_error(func, args) -> None:
 
 
 def test_every_entry_is_tried() -> None:
-    alike = {name for name, how in _DIRECT.items() if how.__name__ in ("_alike", "_upsample", "_pair")}
+    alike = {name for name, how in _DIRECT.items() if how.__name__ in ("_alike", "_upsample", "_pair", "_compared")}
     assert _DIRECT.keys() - alike <= {func for func, _ in CASES}

@@ -159,6 +159,18 @@ def _mean(source: Tensor, dims: list[int] | None, keepdim: bool = False, *, dtyp
     return source.new_empty(kept)
 
 
+def _norm(source: Tensor, order: Any = 2, dims: list[int] | None = None, keepdim: bool = False, **more: Any) -> Any:
+    return _mean(source, dims, keepdim, **more)
+
+
+def _clamped(source: Tensor, *bounds: Any) -> Any:
+    return NotImplemented if any(isinstance(bound, Tensor) for bound in bounds) else _alike(source)
+
+
+def _compared(source: Tensor, _: Any) -> Tensor:
+    return source.new_empty(source.shape, dtype=torch.bool) if source.is_contiguous() else NotImplemented
+
+
 def _upsample(source: Tensor, size: list[int], *_: Any, **__: Any) -> Any:
     return source.new_empty([*source.shape[:2], *size]) if source.is_contiguous() else NotImplemented
 
@@ -200,6 +212,9 @@ _DIRECT: dict[Any, Callable[..., Any]] = {
     _ATEN._prelu_kernel.default: _prelu,
     _ATEN.addmm.default: _addmm,
     _ATEN.mean.dim: _mean,
+    _ATEN.linalg_vector_norm.default: _norm,
+    **{getattr(_ATEN, name).default: _clamped for name in ["clamp", "clamp_min", "clamp_max"]},
+    **{getattr(_ATEN, name).Scalar: _compared for name in ["eq", "ne", "lt", "le", "gt", "ge"]},
 }
 
 

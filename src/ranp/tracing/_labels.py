@@ -107,19 +107,19 @@ def squash(labels: Labels, dims: Sequence[int]) -> Labels:
     return labels
 
 
-def components(count: int, left: Labels, right: Labels) -> Labels:
-    """Connected components: for each of `count` labels the smallest label it is tied to.
+def components(parent: Labels, left: Labels, right: Labels) -> Labels:
+    """Connected components: for each label the smallest label it is tied to.
 
     Args:
-        count: Number of labels.
-        left: One end of every tie, of shape (ties,).
+        parent: The components so far, of shape (labels,); `np.arange(labels)` where nothing is tied.
+        left: One end of every further tie, of shape (ties,).
         right: The other end.
 
     Example:
-        >>> components(4, np.array([3]), np.array([1]))
+        >>> components(np.arange(4), np.array([3]), np.array([1]))
         array([0, 1, 2, 1])
     """
-    parent = np.arange(count)
+    parent = parent.copy()
     while True:
         a, b = parent[left], parent[right]
         if np.array_equal(a, b):

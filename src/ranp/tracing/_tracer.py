@@ -36,6 +36,7 @@ class Tracer:
         self.path, self.operator = "", ""
         self.sources: list[Source] = []
         self.ties: list[tuple[Labels, Labels]] = []
+        self.components: tuple[Labels, int] = np.zeros(0, dtype=np.int64), 0  # and of how many ties they are
         self.freezes: list[tuple[Labels, Note]] = []
         self.reads: list[Labels] = []
         self.mixed: list[Labels] = []
@@ -239,10 +240,13 @@ class Tracer:
 
     def component_of(self) -> Labels:
         """For each label the smallest label that it is coupled with."""
-        empty = np.zeros(0, dtype=np.int64)
-        left = np.concatenate([a for a, _ in self.ties]) if self.ties else empty
-        right = np.concatenate([b for _, b in self.ties]) if self.ties else empty
-        return components(self.count, left, right)
+        known, ties = self.components
+        if self.count > len(known) or len(self.ties) > ties:
+            known = np.concatenate([known, np.arange(len(known), self.count)])
+            if len(self.ties) > ties:
+                known = components(known, *(np.concatenate(side) for side in zip(*self.ties[ties:], strict=True)))
+            self.components = known, len(self.ties)
+        return known
 
 
 Rule = Callable[[Tracer, Call], None]
