@@ -34,6 +34,11 @@ class Observer(TorchDispatchMode):
         self.path: list[str] = [""]
         self.module: list[nn.Module] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled while this is on, so the guard that torch puts around every operator is left out."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = result(func, args, kwargs)
