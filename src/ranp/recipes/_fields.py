@@ -124,7 +124,7 @@ class Training(_Part):
         description="The rate over the training: constant; half a cosine down to zero; or linear: up within the first "
         "twentieth, then straight down to zero.",
     )
-    batch: PositiveInt = Field(description="Samples a batch, on every device.")
+    batch: PositiveInt = Field(description="Samples in a batch, on every device.")
     steps: PositiveInt | None = Field(default=None, description="Steps to train for; this or epochs.")
     epochs: PositiveInt | None = Field(default=None, description="Passes over the training data; this or steps.")
     validate_every: PositiveInt | None = Field(
