@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ranp.errors import RanpError
+from ranp._optional import need
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,13 +193,10 @@ def _draw_locator(
 
 def blank_figure(width: float, height: float) -> "Figure":
     """A white figure of that size in inches, which no window or global state knows."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RanpError(
-            "plots", got="no package matplotlib", expected="matplotlib", hint="run: pip install 'ranp[plots]'"
-        ) from error
-    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor="white")
+    figure: Figure = need("matplotlib.figure", "plots", extra="plots").Figure(
+        figsize=(width, height), dpi=150, layout="constrained", facecolor="white"
+    )
+    return figure
 
 
 def tidy(axis: "Axes", title: str) -> None:

@@ -102,7 +102,7 @@ def need_recipes() -> None:
     Raises:
         RanpError: A package is missing.
     """
-    from ranp.data._base import need
+    from ranp._optional import need
 
     for module in ("pydantic", "yaml"):
         need(module, "recipe")

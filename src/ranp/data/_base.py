@@ -1,6 +1,5 @@
 """What all data sets have in common: find the samples, read one, check them all, open them for training."""
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ranp.data._problems import Problem, Report, fail, is_there
-from ranp.errors import RanpError
 
 Sample = tuple[Tensor, Tensor]
 """Inputs and targets."""
@@ -195,23 +193,3 @@ def _ignore(problem: Problem) -> None:
 
 def _empty(folder: Path) -> Problem:
     return Problem(folder, "too few samples", "samples both for training and for evaluation", "look at the folder")
-
-
-def need(module: str, where: str = "data", *, extra: str = "train") -> Any:
-    """Import a module of an optional package.
-
-    Args:
-        module: Its full name.
-        where: What needs it, for the message.
-        extra: The extra of ranp that brings it.
-
-    Raises:
-        RanpError: It is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise RanpError(
-            where, got=f"no package {package} ({error})", expected=package, hint=f"run: pip install 'ranp[{extra}]'"
-        ) from error

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ranp.data._base import need
+from ranp._optional import need
 from ranp.data._problems import Problem, Report, fail, is_there
 
 MEAN, DEVIATION = 0.45, 0.225
@@ -58,7 +58,7 @@ def decode(path: Path, choose: Choose, report: Report = fail) -> Tensor | None:
     """
     if not is_there(path, report):
         return None
-    av = need("av")
+    av = need("av", "data")
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -116,7 +116,7 @@ def cut(pixels: Tensor, box: tuple[int, int, int], size: int, *, mirror: bool = 
 
 def write_video(path: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]], *, rate: int = 25) -> None:
     """Write frames `(frames, H, W, 3)`, of even height and width, as MPEG-4."""
-    av = need("av")
+    av = need("av", "data")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
         stream.height, stream.width = pixels.shape[1:3]

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranp.data._base import Progress, Sample, need
+from ranp._optional import need
+from ranp.data._base import Progress, Sample
 from ranp.data._draws import drawn_seed
 from ranp.data._problems import Problem, Report, fail, is_there
 from ranp.errors import DataError
@@ -92,7 +93,7 @@ def _read_volume(path: Path, report: Report) -> Tensor | None:
     """Read one file as `(C, X, Y, Z)`, None if it cannot be used."""
     if not is_there(path, report):
         return None
-    data, transforms = need("monai.data"), need("monai.transforms")
+    data, transforms = need("monai.data", "data"), need("monai.transforms", "data")
     # The reader itself, not `LoadImage`: that one goes on to try readers of other formats, and speaks of those.
     reader = data.NibabelReader()
     try:
@@ -133,7 +134,7 @@ class Volumes(Dataset[Sample]):
     def __init__(
         self, cases: Sequence[Case], fixed: Sequence[Any], drawn: Sequence[Any], cache: float, progress: Progress
     ) -> None:
-        transforms, data = need("monai.transforms"), need("monai.data")
+        transforms, data = need("monai.transforms", "data"), need("monai.data", "data")
         plain = transforms.EnsureTyped(keys=("image", "label"), dtype=(torch.float32, torch.uint8), track_meta=False)
         self._drawn = transforms.Compose([*drawn, plain]) if drawn else None
         # As one of MONAI's transforms: the cache ends before the first that is not.
@@ -182,7 +183,7 @@ class Volumes(Dataset[Sample]):
 @contextmanager
 def _without_history() -> Iterator[None]:
     """Keep MONAI from writing down what is done to each tensor, which takes longer than doing it."""
-    data = need("monai.data")
+    data = need("monai.data", "data")
     before = data.get_track_meta()
     data.set_track_meta(False)
     try:
@@ -193,7 +194,7 @@ def _without_history() -> Iterator[None]:
 
 def write_volume(path: Path, volume: np.ndarray[Any, Any]) -> None:
     """Write `(X, Y, Z)` on a 1 mm grid."""
-    nibabel = need("nibabel")
+    nibabel = need("nibabel", "data")
     nibabel.Nifti1Image(volume, np.eye(4)).to_filename(path)
 
 

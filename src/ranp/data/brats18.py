@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ranp.data._base import DataSet, Model, Opened, Progress, need
+from ranp._optional import need
+from ranp.data._base import DataSet, Model, Opened, Progress
 from ranp.data._draws import shares
 from ranp.data._problems import Problem, Report, at_least_one
 from ranp.data._volumes import Case, Volumes, balls, read_case, write_volume
@@ -89,7 +90,7 @@ class BraTS18(DataSet[Case]):
         at_least_one(crop=self.crop)
         if not 0 <= self.overlap < 1:
             raise InputError("overlap", got=str(self.overlap), expected="a fraction, at least 0 and below 1")
-        transforms = need("monai.transforms")
+        transforms = need("monai.transforms", "data")
         both = ("image", "label")
         fixed = [
             transforms.CropForegroundd(keys=both, source_key="image", allow_smaller=True),
@@ -103,7 +104,7 @@ class BraTS18(DataSet[Case]):
                 transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
                 transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
             ]
-        need("torchmetrics")
+        need("torchmetrics", "data")
         from ranp.data._metrics import RegionDice
 
         return Opened(
@@ -177,6 +178,6 @@ def _case(folder: Path) -> Case:
 
 def _slide(window: tuple[int, int, int], overlap: float, model: Model, inputs: Tensor) -> Tensor:
     """Predict window by window and blend: a whole volume seldom fits a network's memory."""
-    slide = need("monai.inferers").sliding_window_inference
+    slide = need("monai.inferers", "data").sliding_window_inference
     outputs: Tensor = slide(inputs, window, sw_batch_size=1, predictor=model, overlap=overlap, mode="gaussian")
     return outputs

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.data._base import DataSet, Model, Opened, Progress, forward, need
+from ranp._optional import need
+from ranp.data._base import DataSet, Model, Opened, Progress, forward
 from ranp.data._draws import shares
 from ranp.data._problems import Problem, Report, at_least_one, fail
 from ranp.data._volumes import Case, Volumes, balls, read_case, write_volume
@@ -88,7 +89,7 @@ class Decathlon(DataSet[Case]):
         at_least_one(size=self.size)
         described = _describe(folder, fail)
         assert described is not None
-        transforms = need("monai.transforms")
+        transforms = need("monai.transforms", "data")
         both = ("image", "label")
         fixed = [
             transforms.Orientationd(keys=both, axcodes="RAS", labels=None),
@@ -102,7 +103,7 @@ class Decathlon(DataSet[Case]):
                 transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
                 transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
             ]
-        need("torchmetrics")
+        need("torchmetrics", "data")
         from ranp.data._metrics import RegionDice
 
         regions = {name: (index,) for index, name in enumerate(described.labels) if index}

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.errors import InputError, RanpError
+from ranp._optional import need
+from ranp.errors import InputError
 
 TISSUES = ("background", "grey", "white", "other")
 """Class names; a label is an index into them. *Other* is inside the brain but neither grey nor white: fluid."""
@@ -68,17 +69,9 @@ def load_brain() -> Brain:
     Raises:
         RanpError: nilearn is not installed.
     """
-    try:
-        from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
-    except ImportError as error:
-        raise RanpError(
-            "MNI152 template",
-            got="no package nilearn",
-            expected="nilearn",
-            hint="run: pip install 'ranp[demo]'",
-        ) from error
-    template = load_mni152_template(resolution=1)
-    maps = [load(resolution=1) for load in (load_mni152_gm_template, load_mni152_wm_template)]
+    nilearn = need("nilearn.datasets", "MNI152 template", extra="demo")
+    template = nilearn.load_mni152_template(resolution=1)
+    maps = [load(resolution=1) for load in (nilearn.load_mni152_gm_template, nilearn.load_mni152_wm_template)]
     image, grey, white = (np.asarray(each.dataobj, dtype=np.float32) for each in (template, *maps))
     x, y, z = (round(-float(shift)) for shift in template.affine[:3, 3])
     return Brain(image, label_tissues(image, grey, white), (x, y, z))

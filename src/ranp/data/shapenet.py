@@ -17,7 +17,8 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from ranp.data._base import IGNORED, DataSet, Opened, Progress, Sample, need
+from ranp._optional import need
+from ranp.data._base import IGNORED, DataSet, Opened, Progress, Sample
 from ranp.data._draws import drawn_generator
 from ranp.data._problems import Problem, Report, at_least_one, fail, is_there
 from ranp.errors import InputError
@@ -107,7 +108,7 @@ class ShapeNet(DataSet[Shape]):
     def prepare(self, folder: Path, train: list[Shape], evaluation: list[Shape], progress: Progress) -> Opened:
         """Shapes are read when they are asked for: each takes a few milliseconds."""
         at_least_one(size=self.size)
-        need("torchmetrics")
+        need("torchmetrics", "data")
         from ranp.data._metrics import PartIoU
 
         return Opened(

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranp.data._base import DataSet, Model, Opened, Progress, Sample, need
+from ranp._optional import need
+from ranp.data._base import DataSet, Model, Opened, Progress, Sample
 from ranp.data._draws import drawn_generator
 from ranp.data._problems import Problem, Report, at_least_one, fail
 from ranp.data._video import clip_at, cut, decode, spaced_starts, write_video
@@ -91,8 +92,8 @@ class UCF101(DataSet[Video]):
         at_least_one(size=self.size, frames=self.frames, clips=self.clips)
         classes = _classes(folder, fail)
         assert classes is not None
-        need("av")
-        need("torchmetrics")
+        need("av", "data")
+        need("torchmetrics", "data")
         from ranp.data._metrics import ClipAccuracy
 
         return Opened(

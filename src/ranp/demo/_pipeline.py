@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import ranp
+from ranp._optional import need
 from ranp.data.mni152 import TISSUES, Brain, Region, batches, load_brain, split, tiles
 from ranp.demo._files import write_files
 from ranp.demo._race import Runner, Tell, race
 from ranp.demo._report import Measured, make_report
 from ranp.demo._settings import Settings
-from ranp.errors import RanpError
 from ranp.models import UNet3D
 from ranp.training import Loss, peak_step_bytes, step_seconds, train
 
@@ -65,19 +65,14 @@ def run(folder: Path, settings: Settings, *, seed: int, device: torch.device, te
 def prepare(settings: Settings, tell: Tell) -> Task:
     """Read the brain, cut it in two, choose the patches to evaluate, and make the loss."""
     tell("read the MRI", 0, 2)
-    try:
-        from monai.losses import DiceCELoss
-    except ImportError as error:
-        raise RanpError(
-            "demo", got="no package monai", expected="monai", hint="run: pip install 'ranp[demo]'"
-        ) from error
+    losses = need("monai.losses", "demo", extra="demo")
     tell("read the MRI", 1, 2)
     brain = load_brain()
     training, validation = split(brain)
     patches = tiles(validation, patch=settings.patch, count=settings.validation_patches)
     tell("read the MRI", 2, 2)
     # Overlap over the whole batch: a small patch need not hold every tissue.
-    loss_fn = DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
+    loss_fn = losses.DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
     return Task(brain, training, validation, patches, loss_fn)
 
 

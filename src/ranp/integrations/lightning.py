@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ranp import Budget, PruneResult, prune
+from ranp._optional import need
 from ranp._state import forked_random, untouched
-from ranp.data._base import need
 from ranp.errors import InputError, PlanError, nearest
 from ranp.integrations._state_dict import carried_plan, carry_plan, take_on
 

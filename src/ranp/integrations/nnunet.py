@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ranp import Budget, Plan, prune
-from ranp.data._base import need
+from ranp._optional import need
 from ranp.files import write_bytes
 from ranp.integrations._nnunet_settings import Settings
 from ranp.integrations._state_dict import carried_plan, carry_plan, follow, take_on

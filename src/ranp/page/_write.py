@@ -11,8 +11,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ranp._optional import need
 from ranp._version import __version__
-from ranp.errors import ArtifactError, RanpError
+from ranp.errors import ArtifactError
 from ranp.files import write_bytes
 from ranp.page._content import Content, Run, read_content
 from ranp.page._glance import verdict
@@ -81,13 +82,8 @@ def in_script(value: Any) -> str:
 
 def _plotly() -> str:
     """The plotting library, compressed: a page of two megabytes instead of five."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise RanpError(
-            "report", got="no package plotly", expected="plotly", hint="run: pip install 'ranp[report]'"
-        ) from error
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+    script: str = need("plotly.offline", "report", extra="report").get_plotlyjs()
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
 def _asset(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from ranp.data._base import need
+from ranp._optional import need
 from ranp.errors import InputError
 
 

@@ -1,6 +1,5 @@
 """The file of a survey; its format is described in `survey.schema.json`."""
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -8,7 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ranp.errors import ArtifactError, RanpError
+from ranp._optional import need
+from ranp.errors import ArtifactError
 from ranp.files import write_json
 
 FORMAT, FORMAT_VERSION = "ranp-survey", 1
@@ -70,12 +70,7 @@ def mismatch(content: Any, schema: Mapping[str, Any]) -> str:
         >>> mismatch({"steps": "three"}, {"properties": {"steps": {"type": "integer"}}})
         "$.steps that is wrong ('three' is not of type 'integer')"
     """
-    try:
-        validator = importlib.import_module("jsonschema").Draft202012Validator
-    except ImportError as error:
-        raise RanpError(
-            "report", got="no package jsonschema", expected="jsonschema", hint="run: pip install 'ranp[report]'"
-        ) from error
+    validator = need("jsonschema", "report", extra="report").Draft202012Validator
     found = next(iter(validator(schema).iter_errors(content)), None)
     return "" if found is None else f"{found.json_path} that is wrong ({found.message[:80]})"
 
