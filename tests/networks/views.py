@@ -114,6 +114,18 @@ def pixel_shuffle_by_hand() -> nn.Module:
     return Net(run, body=nn.Conv2d(3, 12, 3), head=nn.Conv2d(3, 2, 1))
 
 
+@case(body=3)
+def pixel_shuffle_by_hand_and_pooling() -> nn.Module:
+    # The pooling mixes positions that were channels of one block, which go together.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x)
+        n, c, h, w = y.shape
+        y = y.view(n, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, c // 4, 2 * h, 2 * w)
+        return net.head(F.avg_pool2d(y, 2, 1))
+
+    return Net(run, body=nn.Conv2d(3, 12, 3), head=nn.Conv2d(3, 2, 1))
+
+
 @case(before=4, after=5, frozen={"forward": "fails with fewer channels (shape"})
 def reshape_by_number() -> nn.Module:
     # The forward writes the number 6 down: `fixed` stays whole, the others do not.

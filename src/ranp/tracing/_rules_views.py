@@ -28,7 +28,8 @@ def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Lab
 
     Either the number of blocks is fixed (a channel shuffle), so that all blocks keep the same positions, or the size of
     a block is (a pixel shuffle), so that whole blocks go. The numbers do not tell; two dimensions are taken for the
-    former, more for the latter, and `Tracer.whole_blocks` overrules the former.
+    former, more for the latter, and `Tracer.whole_blocks` overrules the former. Positions within a block carry no
+    channels from here on: what they become may be pooled.
     """
     for _, wanted in blocks(old, new):
         dims = [dim for dim in range(wanted.start, wanted.stop) if along(labels, dim)]
@@ -36,8 +37,10 @@ def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Lab
             continue
         index = tracer.split(labels)
         fixed_size = len(dims) > 2 or index in tracer.whole_blocks
-        coupled = dims[1:] if fixed_size else dims[:1]
-        tracer.couple(labels, coupled)
+        if fixed_size:
+            labels = tracer.couple(labels, dims[1:])
+        else:
+            tracer.couple(labels, dims[:1])
     return labels
 
 
