@@ -158,6 +158,19 @@ def changed(path: Path, **fields: Any) -> None:
     write_json(path, {**json.loads(path.read_text()), **fields})
 
 
+def evaluated(run: Path, **fields: Any) -> None:
+    """What `ranp evaluate` leaves."""
+    found = {"step": 1200, "headline": "dice", "figures": {"dice": 0.8125, "dice/A": None}, "seconds": 1.5}
+    write_json(run / "evaluation.json", {"format": "ranp-evaluation", "version": 1, **found, **fields})
+
+
+def test_an_evaluation_is_shown(run: Path) -> None:
+    assert "Evaluations" not in write_page(run).read_text()
+    evaluated(run)
+    text = re.sub(r"<[^>]+>", " ", write_page(run).read_text().partition("Evaluations")[2])
+    assert re.search(r"weights of step\s+1,200\s+dice\s+0\.812\s+dice/A\s+-", text)
+
+
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     "run.json": lambda run: (run / "run.json").write_text("{"),
     "run.json ": lambda run: (run / "run.json").write_text('{"format": "ranp-run", "version": 1}'),
@@ -174,6 +187,8 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "curve.csv": lambda run: (run / "curve.csv").write_text("step,seconds,dice\n1,2,x\n"),
     "curve.csv ": lambda run: (run / "curve.csv").write_bytes(b"\xff\x00"),
     "curve.csv  ": lambda run: (run / "curve.csv").write_text("step,seconds,dice\n1,,0.5\n"),
+    "evaluation.json": lambda run: evaluated(run, figures={"dice": "good"}),
+    "evaluation.json ": lambda run: (run / "evaluation.json").write_text("{}"),
     "curve.csv   ": lambda run: (run / "curve.csv").write_text("step,dice\n1,0.5,3,4\n"),
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ranp.errors import ArtifactError
 from ranp.plan import Plan
-from ranp.runs._folder import PRUNING, RunFolder, read_curve, read_json
+from ranp.runs._folder import EVALUATION, PRUNING, RunFolder, read_curve, read_json
 from ranp.storage import load_plan
 from ranp.survey import NAME as SURVEY
 from ranp.survey import mismatch, read_survey
@@ -30,6 +30,7 @@ class Run:
         pruning: What pruning found; None if it is not done.
         result: What came out; None if it is not finished.
         curve: A row for every validation.
+        evaluation: What `ranp evaluate` found last; None if it was never asked.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Run:
     pruning: dict[str, Any] | None
     result: dict[str, Any] | None
     curve: tuple[Row, ...]
+    evaluation: dict[str, Any] | None
 
     @property
     def figures(self) -> list[str]:
@@ -126,13 +128,15 @@ def read_run(folder: Path) -> Run:
         ArtifactError: The folder is no run's, or a file in it is damaged.
     """
     paths = RunFolder(folder)
-    pruned, finished = paths.pruning.exists(), paths.result.exists()
+    pruned, finished, judged = paths.pruning.exists(), paths.result.exists(), paths.evaluation.exists()
+    evaluation = _checked("evaluation", paths.evaluation, read_json(paths.evaluation, EVALUATION)) if judged else None
     return Run(
         name=folder.resolve().name,
         recipe=_checked("recipe", paths.record, read_json(paths.record))["recipe"],
         pruning=_checked("pruning", paths.pruning, read_json(paths.pruning, PRUNING)) if pruned else None,
         result=_checked("result", paths.result, read_json(paths.result)) if finished else None,
         curve=read_curve(paths.curve) if paths.curve.exists() else (),
+        evaluation=evaluation,
     )
 
 

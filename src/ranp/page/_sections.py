@@ -1,6 +1,6 @@
 """The parts of a page, each from what is known; pictures are drawn by the scripts from the same data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -9,7 +9,7 @@ from ranp.page._glance import glance
 from ranp.page._html import Section, figure, folded, paragraph, table
 from ranp.page._words import RESOURCES, amount, share
 from ranp.plan import Plan
-from ranp.runs._compare import rows_of
+from ranp.runs._compare import figure_text, rows_of
 
 
 def sections(content: Content) -> list[Section]:
@@ -171,7 +171,18 @@ def _training(content: Content) -> str:
     if finished:
         rows = [[label, *values] for label, values in rows_of(finished)]
         parts.append(table("Runs, by their best validations", ["", *(run["run"] for run in finished)], rows))
-    return "".join(parts)
+    return "".join([*parts, _evaluations(content.runs)])
+
+
+def _evaluations(runs: Sequence[Run]) -> str:
+    """What `ranp evaluate` found; nothing where it was never asked."""
+    judged = {run.name: run.evaluation for run in runs if run.evaluation is not None}
+    if not judged:
+        return ""
+    names = dict.fromkeys(name for found in judged.values() for name in found["figures"])
+    rows = [["weights of step", *(f"{found['step']:,}" for found in judged.values())]]
+    rows += [[name, *(figure_text(found["figures"].get(name)) for found in judged.values())] for name in names]
+    return table("Evaluations, by ranp evaluate", ["", *judged], rows)
 
 
 def _curve(run: Run) -> str:

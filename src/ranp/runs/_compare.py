@@ -36,7 +36,7 @@ def rows_of(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     headlines = dict.fromkeys(run["headline"] for run in runs)
     others = dict.fromkeys(name for run in runs for name in run["best"] if name not in _NO_METRIC | headlines.keys())
     rows = [("method", [str(run["method"]) for run in runs]), ("seed", [str(run["seed"]) for run in runs])]
-    rows += [(name, [_figure(run["best"].get(name)) for run in runs]) for name in (*headlines, *others)]
+    rows += [(name, [figure_text(run["best"].get(name)) for run in runs]) for name in (*headlines, *others)]
     for label, name, unit in (("MACs (G)", "macs", 1e9), ("parameters (M)", "params", 1e6)):
         rows.append((label, [_cost(run, name, unit) for run in runs]))
     rows.append(("activation memory (MiB)", [_cost(run, "activation_bytes", 2**20) for run in runs]))
@@ -50,7 +50,8 @@ def rows_of(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def _figure(value: float | None) -> str:
+def figure_text(value: float | None) -> str:
+    """A figure of a metric; a dash where there is none."""
     return "-" if value is None else f"{value:.3f}"
 
 

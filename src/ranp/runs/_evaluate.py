@@ -9,12 +9,10 @@ from ranp.files import write_json
 from ranp.recipes import parse_recipe
 from ranp.runs._devices import make_fabric
 from ranp.runs._faults import explained
-from ranp.runs._folder import VERSION, RunFolder, read_json
+from ranp.runs._folder import EVALUATION, VERSION, RunFolder, read_json
 from ranp.runs._progress import read_best
 from ranp.runs._train import best_model
 from ranp.runs._validation import validate
-
-FORMAT = "ranp-evaluation"
 
 
 def evaluate_run(out: Path, data: Path, *, tell: Progress) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def evaluate_run(out: Path, data: Path, *, tell: Progress) -> dict[str, Any]:
         begin = time.perf_counter()
         figures = validate(fabric, model, opened, batch=training.batch, workers=training.workers, tell=tell)
         found = {
-            "format": FORMAT,
+            "format": EVALUATION,
             "version": VERSION,
             "step": best["step"],
             "headline": opened.headline,

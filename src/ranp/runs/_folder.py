@@ -14,7 +14,7 @@ from ranp.errors import ArtifactError, InputError
 from ranp.files import new_folder, write_json
 
 FORMAT, VERSION = "ranp-run", 1
-PRUNING = "ranp-pruning"
+PRUNING, EVALUATION = "ranp-pruning", "ranp-evaluation"
 LOCK = ".lock"
 MAY_CHANGE = ("about", "training.workers", "training.checkpoint_every")
 """Fields of a recipe that do not change what a run computes."""
