@@ -45,10 +45,12 @@ class Builder:
         self.axes: dict[bytes, int] = {}  # by labels
         self.numbers: dict[bytes, int] = {}  # by row
         self.rows: list[Ints] = []
+        self.varying: dict[int, list[tuple[int, int]]] = {}  # by the id of labels
         self._number_channels()
         one = np.append(np.zeros(len(self.widths)), 1).astype(np.int64)  # row 0: the constant 1
         self.numbers[one.tobytes()] = 0
         self.rows.append(one)
+        self.shrinks = [False]  # which rows depend on widths
 
     def _number_channels(self) -> None:
         """Find the removable components and give those with the same members consecutive numbers.
@@ -114,6 +116,7 @@ class Builder:
             if row.tobytes() not in self.numbers:
                 self.numbers[row.tobytes()] = len(self.rows)
                 self.rows.append(row)
+                self.shrinks.append(bool(row[:-1].any()))
             self.axes[given] = self.numbers[row.tobytes()]
         return self.axes[given]
 
@@ -135,7 +138,7 @@ class Builder:
         indices = []
         for axis in axes:
             index = None if axis.labels is None else self.axis(axis.labels)
-            if index is None or not self.rows[index][:-1].any():
+            if index is None or not self.shrinks[index]:
                 factor *= axis.size
             else:
                 indices.append(index)
@@ -166,7 +169,7 @@ class Builder:
         for (path, name), labels in self.tracer.attributes.items():
             index = self.axis(labels)
             held = _attribute(modules[path], name)
-            if self.rows[index][:-1].any() and held == labels.size:
+            if self.shrinks[index] and held == labels.size:
                 yield Attribute(path, name, index)
 
     # -- groups and layers ---------------------------------------------------------------------------------------
@@ -247,13 +250,21 @@ class Builder:
     def _shape(self, shape: Sequence[int], labellings: Sequence[Labels]) -> list[tuple[int, int]]:
         sizes = [(size, 0) for size in shape]
         for labels in labellings:
-            for dim in support(labels):
-                first = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
-                component = self.component[first]
-                # Where a view has merged dimensions, all but one of them keep their size.
-                if (component != component[0]).any() and (self.group[component] >= 0).any():
-                    sizes[dim] = (1, self.axis(first))
+            # Operators pass labels on as they are, so most have been looked at before.
+            if id(labels) not in self.varying:
+                self.varying[id(labels)] = list(self._varying(labels))
+            for dim, axis in self.varying[id(labels)]:
+                sizes[dim] = (1, axis)
         return sizes
+
+    def _varying(self, labels: Labels) -> Iterable[tuple[int, int]]:
+        """Dimensions whose size depends on the widths, and the axes that they are."""
+        for dim in support(labels):
+            first = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+            component = self.component[first]
+            # Where a view has merged dimensions, all but one of them keep their size.
+            if (component != component[0]).any() and (self.group[component] >= 0).any():
+                yield dim, self.axis(first)
 
     def splits(self) -> tuple[frozenset[int], ...]:
         """For each view that splits channels, their groups."""

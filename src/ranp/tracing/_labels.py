@@ -4,6 +4,7 @@ A labelling of a tensor is an integer array of the tensor's rank: full size alon
 size 1 along all others. The functions here act on a labelling as the operator acts on the tensor.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -67,7 +68,7 @@ def oversized(labels: Labels, old: Shape, new: Shape) -> list[int]:
         block = [dim for dim in range(held.start, held.stop) if along(labels, dim)]
         if not block or held.stop - held.start == 1:
             continue
-        grown = size // int(np.prod(labels.shape[held])) * int(np.prod(old[held]))
+        grown = size // math.prod(labels.shape[held]) * math.prod(old[held])
         if grown > LIMIT:
             dims += block
         else:

@@ -1,5 +1,7 @@
 """Rules for convolutions and matrix products: the operators that read channels and make new ones."""
 
+import math
+
 import numpy as np
 from torch import Tensor
 
@@ -36,8 +38,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     tracer.attribute("in_channels", channels)
     tracer.attribute("out_channels", made)
 
-    positions = source.shape[0] * _product((source if transposed else out).shape[2:])
-    factor = positions * _product(weight.shape[2:])
+    positions = source.shape[0] * math.prod((source if transposed else out).shape[2:])
+    factor = positions * math.prod(weight.shape[2:])
     tracer.seen.macs.append((factor, [Axis(first, weight.shape[0]), Axis(second, weight.shape[1])]))
     macs = positions * weight.numel()
     _record(tracer, call, weight, bias, made, out_dim=int(transposed), blocks=groups, macs=macs)
@@ -122,7 +124,7 @@ def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
 def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: Axis) -> None:
     """Multiply-adds: rows of the left side, times the contracted dimension, times columns of the right side."""
     axes = [Axis(labels.reshape(-1), labels.size) for labels in rows]
-    rest = a.numel() // a.shape[-1] // _product([axis.size for axis in axes])
+    rest = a.numel() // a.shape[-1] // math.prod([axis.size for axis in axes])
     tracer.seen.macs.append((rest, [inner, *axes, columns]))
 
 
@@ -159,7 +161,3 @@ def _record(
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]
     name = tracer.names.get(id(bias)) if bias is not None else None
     tracer.seen.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))
-
-
-def _product(sizes: "list[int] | tuple[int, ...]") -> int:
-    return int(np.prod(sizes, dtype=np.int64))

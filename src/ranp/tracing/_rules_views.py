@@ -1,5 +1,7 @@
 """Rules for operators that only move elements: labels move with them."""
 
+import math
+
 import numpy as np
 from torch import Tensor
 
@@ -191,7 +193,7 @@ def _pad_channels(tracer: Tracer, labels: Labels, dim: int, before: int, after: 
     for amount, place in ((before, 0), (after, len(parts) + 1)):
         if amount > 0:
             shape = [amount if d == dim else size for d, size in enumerate(labels.shape)]
-            added = tracer.fresh(int(np.prod(shape))).reshape(shape)
+            added = tracer.fresh(math.prod(shape)).reshape(shape)
             tracer.freeze(added, "is padding")
             parts.insert(place, added)
     return np.concatenate(parts, axis=dim)

@@ -4,6 +4,7 @@ It knows nothing of single operators; `_rules.py` does. Nothing is computed and 
 large volume costs no more memory than tracing a small one.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
@@ -96,7 +97,7 @@ class Tracer:
         for labels in self.labels(tensor):
             axes.append(Axis(labels.reshape(-1), labels.size))
             seen |= support(labels)
-        rest = int(np.prod([size for dim, size in enumerate(tensor.shape) if dim not in seen], dtype=np.int64))
+        rest = math.prod(size for dim, size in enumerate(tensor.shape) if dim not in seen)
         return [Axis(None, rest), *axes]
 
     # -- labels --------------------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ class Tracer:
     def tie(self, a: Labels, b: Labels) -> None:
         """Couple channels pairwise (after broadcasting)."""
         if a is not b:
-            left, right = np.broadcast_arrays(a, b)
+            left, right = (a, b) if a.shape == b.shape else np.broadcast_arrays(a, b)
             self.ties.append((left.reshape(-1), right.reshape(-1)))
 
     def couple(self, labels: Labels, dims: Sequence[int]) -> Labels:
