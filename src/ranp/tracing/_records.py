@@ -151,7 +151,11 @@ class Recording:
     calls: list[Call]
     outputs: list[Tensor]
 
-    def wiring(self) -> list[Any]:
+    def does_as(self, other: "Recording") -> bool:
+        """Whether another pass runs the same operators on the same tensors."""
+        return len(self.calls) == len(other.calls) and self._wiring() == other._wiring()
+
+    def _wiring(self) -> list[Any]:
         """What ran where on what: equal for two passes that do the same.
 
         Tensors are numbered in the order in which they are met.

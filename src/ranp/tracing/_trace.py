@@ -164,7 +164,7 @@ def record(model: nn.Module, example_inputs: Any) -> Recorded:
         except TraceError as error:
             failure, missed = error, str(error)
             continue
-        if len(passes) > 1 and passes[0].wiring() == passes[1].wiring():
+        if len(passes) > 1 and passes[0].does_as(passes[1]):
             passes = passes[:1]
         return Recorded(stage, tuple(passes), missed if len(modes) == 1 else "")
     raise failure
