@@ -83,11 +83,10 @@ def masked_like(full: nn.Module, small: nn.Module) -> nn.Module:
     masked = copy.deepcopy(full)
     pairs = zip(full.modules(), small.modules(), masked.modules(), strict=True)
     for before, after, target in pairs:
-        dim = _reading_dim(before, after)
-        if dim is not None:
-            kept = kept_indices(before.weight, after.weight)[dim]
-            gone = np.setdiff1d(np.arange(before.weight.shape[dim]), kept)
-            target.weight.data.index_fill_(dim, torch.from_numpy(gone), 0.0)
+        for name, dim in _reading(before, after):
+            kept = kept_indices(getattr(before, name), getattr(after, name))[dim]
+            gone = np.setdiff1d(np.arange(getattr(before, name).shape[dim]), kept)
+            getattr(target, name).data.index_fill_(dim, torch.from_numpy(gone), 0.0)
     return masked
 
 
@@ -102,13 +101,13 @@ def kept_indices(full: Tensor, small: Tensor) -> list[Any]:
     return kept
 
 
-def _reading_dim(full: nn.Module, small: nn.Module) -> int | None:
-    """The dimension of the weight along which a layer reads channels; None where it reads them block by block."""
+def _reading(full: nn.Module, small: nn.Module) -> list[tuple[str, int]]:
+    """Weights that read channels, and along which dimension; none where a layer reads them block by block."""
     if isinstance(full, nn.Linear):
-        return 1
+        return [("weight", 1)]
     if isinstance(full, (*CONVOLUTIONS, *TRANSPOSED)) and full.groups == small.groups:
-        return 1 if isinstance(full, CONVOLUTIONS) else 0
-    return None
+        return [("weight", 1 if isinstance(full, CONVOLUTIONS) else 0)]
+    return [(name, 1) for name in ("weight_ih_l0", "weight_ih_l0_reverse", "weight_ih") if hasattr(full, name)]
 
 
 def assert_masked_is_pruned(full: nn.Module, small: nn.Module, inputs: Any, tolerance: float = 1e-9) -> None:

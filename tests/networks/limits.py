@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from networks._case import Net, case, image
+from networks._case import SQUARE, Net, case, image
 
 
 @case(after=5, frozen={"logcumsumexp": "has no rule"})
@@ -102,6 +102,22 @@ def multihead_attention() -> nn.Module:
         up=nn.Linear(8, 12),
         down=nn.Linear(12, 8),
         head=nn.Linear(8, 2),
+    )
+
+
+@case(SQUARE, body__0=5, frozen={"unsafe_split": "has no rule"})
+def recurrent_cell() -> nn.Module:
+    # What it reads is pruned; its states are not.
+    def run(net: Any, x: Tensor) -> Tensor:
+        features = net.body(x)
+        state = net.cell(features)
+        return net.head(net.cell(features, state)[0])
+
+    return Net(
+        run,
+        body=nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        cell=nn.LSTMCell(5, 6),
+        head=nn.Linear(6, 2),
     )
 
 

@@ -168,3 +168,23 @@ def test_deep_networks_are_proven_too() -> None:
             ranp.verify(model, dataclasses.replace(plan, slices=slices), inputs)
         noticed += 1
     assert noticed >= 4
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_what_a_recurrent_layer_reads_is_pruned(kind: type[nn.Module]) -> None:
+    """Its states are as wide as what it reads, by chance, and stay."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        frames = net.body(x.flatten(0, 1)).mean((2, 3)).view(len(x), x.shape[1], -1)
+        return net.head(net.recurrent(frames)[0][:, -1])
+
+    layers = {"body": nn.Conv2d(3, 6, 3), "recurrent": kind(6, 6, num_layers=2, batch_first=True, bidirectional=True)}
+    model, inputs = Net(run, **layers, head=nn.Linear(12, 2)), image(2, 4, 3, 7, 7)()
+    graph = ranp.trace(model, inputs)
+    assert [group.name for group in graph.groups] == ["body"]
+    plan = random_plan(graph, 0, 0.5)
+    small = ranp.apply(model, plan)
+    assert small.recurrent.input_size == len(plan.keep["body"]) < 6
+    assert small.recurrent.hidden_size == 6
+    assert ranp.verify(model, plan, inputs).status == "exact"
+    small.train()(inputs).sum().backward()

@@ -19,6 +19,7 @@ SETTABLE = frozenset(
         "out_channels",
         "groups",
         "num_features",
+        "input_size",
         "num_channels",
         "num_groups",
         "in_features",

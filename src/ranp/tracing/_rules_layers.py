@@ -104,6 +104,8 @@ def multiply(tracer: Tracer, call: Call) -> None:
     if weight is b:
         tracer.attribute("in_features", left)
         tracer.attribute("out_features", made)
+        if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
+            tracer.attribute("input_size", left)  # of a recurrent layer, whose states stay whole
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
         macs = a.numel() * b.shape[outer]

@@ -83,10 +83,10 @@ class Tracer:
         return found or self.fallback
 
     def _count_activations(self, call: Call) -> None:
-        """Note what an operator allocates: neither views nor in-place results (`_unsafe_view` hides that it is one)."""
+        """Note what an operator allocates: neither views nor in-place results."""
         returns = call.function._schema.returns
         for index, output in enumerate(call.outputs):
-            fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name != "_unsafe_view"
+            fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name not in _HIDDEN_VIEWS
             if fresh and output.numel():
                 allocated = Allocated(call.path, call.name, output.element_size(), self._axes(output))
                 self.seen.activations.append(allocated)
@@ -251,6 +251,9 @@ class Tracer:
 
 
 Rule = Callable[[Tracer, Call], None]
+
+# Operators whose schema does not say that they return views.
+_HIDDEN_VIEWS = {"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes"}
 
 
 def _wide(shape: Sequence[int]) -> frozenset[int]:
