@@ -19,8 +19,8 @@ nothing pruned at all. MACs are counted by torch itself. Seconds are the process
 core, without verification. *Whole* is the share of the MACs in layers that cannot be pruned, but for those that make
 the outputs. Volumes have up to 96 voxels, images and clips up to 256 pixels a side where the network takes them:
 Torch-Pruning runs the network on them, ranp only works out their shapes. That is why ranp is many times faster on
-volumes, and hardly faster on light networks for images, which run in a fifth of a second. A process that wants more than
-24 GB of memory dies.
+volumes, and hardly faster on light networks for images, which run in a fifth of a second. A process that wants more
+than 24 GB of memory dies.
 """
 
 
