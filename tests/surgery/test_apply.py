@@ -2,6 +2,8 @@
 
 import copy
 import math
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -160,3 +162,30 @@ def test_sizes_that_a_module_keeps_as_numpy_integers_are_set() -> None:
     model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.Flatten(), nn.Linear(np.prod([6, 4, 4]), 2))
     plan = random_plan(ranp.trace(model, torch.zeros(1, 3, 4, 4)), 0, 0.5)
     assert ranp.apply(model, plan)[2].in_features == 16 * plan.widths["0"]
+
+
+MEMORY = """
+import resource
+import torch
+from torch import nn
+import ranp
+
+def decide(width):
+    body = [nn.Conv2d(width, width, 3) for _ in range(2)]
+    model = nn.Sequential(nn.Conv2d(3, width, 1), *body, nn.Conv2d(width, 2, 1))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    graph = ranp.trace(model, torch.zeros(1, 3, 8, 8))
+    plan = ranp.allocate(graph, ranp.score(model, graph, [], criterion="uniform"), ranp.Budget(macs=0.5))
+    small = ranp.apply(model, plan)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return 1024 * grown / sum(4 * parameter.numel() for parameter in model.parameters())
+
+decide(8)
+print(decide(1536))
+"""
+
+
+def test_deciding_and_cutting_takes_no_more_memory_than_the_model_itself() -> None:
+    """With the model it is less than twice the model's own, in a process of its own: peaks are never forgotten."""
+    found = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
+    assert 0.3 < float(found.stdout) < 1
