@@ -13,16 +13,19 @@ from ranp.tracing._tracer import Tracer
 POSITIONS = "mixes positions that carry channels"
 
 
-def freeze_along(
-    tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str, *, unless_coupled: bool = True
-) -> list[Labels]:
-    """Freeze the labels that vary along some dimensions; the others are returned."""
+def freeze_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str) -> list[Labels]:
+    """Freeze the labels that vary along some dimensions; the others are returned.
+
+    So are those that are coupled along these dimensions anyway, which then carry none.
+    """
     kept = []
     for labels in found:
-        if support(labels) & dims and not (unless_coupled and tracer.coupled(labels, dims)):
-            tracer.freeze(labels, reason)
-        else:
+        if not support(labels) & dims:
             kept.append(labels)
+        elif tracer.coupled(labels, dims):
+            kept.append(labels[tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(labels.ndim))])
+        else:
+            tracer.freeze(labels, reason)
     return kept
 
 
@@ -40,7 +43,7 @@ def mix_along(tracer: Tracer, found: Sequence[Labels], dims: set[int]) -> list[L
 def pool(tracer: Tracer, call: Call) -> None:
     """Pooling, interpolation and spatial padding: only the last dimensions change, and they carry no channels."""
     source = call.tensors[0]
-    kept = freeze_along(tracer, tracer.labels(source), _spatial(call, source), POSITIONS, unless_coupled=False)
+    kept = freeze_along(tracer, tracer.labels(source), _spatial(call, source), POSITIONS)
     for out in call.outputs:
         if out.ndim == source.ndim:
             tracer.set(out, kept)
@@ -77,7 +80,6 @@ def reduce(tracer: Tracer, call: Call) -> None:
         kept = mix_along(tracer, tracer.labels(source), dims)
     else:
         kept = freeze_along(tracer, tracer.labels(source), dims, "reduces over channels")
-    kept = [labels[tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(source.ndim))] for labels in kept]
     for out in call.outputs:
         if out.ndim == source.ndim:
             tracer.set(out, kept)
