@@ -9,13 +9,11 @@ from typing import Any
 
 from ranp.errors import ArtifactError
 from ranp.plan import Plan
+from ranp.runs._compare import NO_METRIC
 from ranp.runs._folder import EVALUATION, PRUNING, RunFolder, read_curve, read_json
 from ranp.storage import load_plan
 from ranp.survey import NAME as SURVEY
 from ranp.survey import mismatch, read_survey
-
-NO_FIGURE = ("step", "seconds", "loss", "rate")
-"""Columns of a curve that are no figures of the metric."""
 
 Row = dict[str, float | None]
 
@@ -43,7 +41,7 @@ class Run:
     @property
     def figures(self) -> list[str]:
         """Names of the metric's figures, the headline first."""
-        names = [name for name in (self.curve[0] if self.curve else ()) if name not in NO_FIGURE]
+        names = [name for name in (self.curve[0] if self.curve else ()) if name not in NO_METRIC]
         if self.result is None:
             return names
         headline = self.result["headline"]

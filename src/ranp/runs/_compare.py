@@ -9,7 +9,7 @@ from rich.table import Table
 from ranp.runs._folder import RunFolder, read_json
 
 # Of a validation, what is no figure of the metric.
-_NO_METRIC = {"step", "seconds", "loss", "rate"}
+NO_METRIC = {"step", "seconds", "loss", "rate"}
 
 
 def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def table_of(runs: Sequence[Mapping[str, Any]]) -> Table:
 def rows_of(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     """Labels and one text for every run."""
     headlines = dict.fromkeys(run["headline"] for run in runs)
-    others = dict.fromkeys(name for run in runs for name in run["best"] if name not in _NO_METRIC | headlines.keys())
+    others = dict.fromkeys(name for run in runs for name in run["best"] if name not in NO_METRIC | headlines.keys())
     rows = [("method", [str(run["method"]) for run in runs]), ("seed", [str(run["seed"]) for run in runs])]
     rows += [(name, [figure_text(run["best"].get(name)) for run in runs]) for name in (*headlines, *others)]
     for label, name, unit in (("MACs (G)", "macs", 1e9), ("parameters (M)", "params", 1e6)):

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ranp.runs._compare import NO_METRIC
 from ranp.studies._figures import Entry, Figures
 from ranp.studies._study import Study, Variant
 
 NOTHING = "-"
-# Of a validation, what is no figure of the metric.
-_NO_METRIC = {"step", "seconds", "loss", "rate"}
 # More regions or categories than fit a table are left out of it, down to their mean.
 _MOST_PARTS = 4
 
@@ -87,7 +86,7 @@ def metric_names(entries: Sequence[Sequence[Entry]]) -> list[str]:
     """Names of the metric's figures that a table has room for, the headline first."""
     results = [entry["result"] for part in entries for entry in part]
     names = dict.fromkeys(name for result in results for name in (result["headline"], *result["best"]))
-    known = [name for name in names if name not in _NO_METRIC]
+    known = [name for name in names if name not in NO_METRIC]
     parts = [name for name in known if "/" in name]
     return [name for name in known if name not in parts or len(parts) <= _MOST_PARTS]
 

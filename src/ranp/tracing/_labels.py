@@ -33,6 +33,16 @@ def pad_rank(labels: Labels, rank: int) -> Labels:
     return labels.reshape((1,) * (rank - labels.ndim) + labels.shape)
 
 
+def laid_along(vector: Labels, dim: int, rank: int) -> Labels:
+    """A vector of labels as a labelling of that rank, which varies along one dimension.
+
+    Example:
+        >>> laid_along(np.arange(3), 1, 4).shape
+        (1, 3, 1, 1)
+    """
+    return vector.reshape([-1 if d == dim % rank else 1 for d in range(rank)])
+
+
 def along(labels: Labels, dim: int) -> bool:
     """Whether the labels vary along a dimension."""
     return bool(labels.shape[dim] > 1)

@@ -9,6 +9,7 @@ from ranp.tracing import _rules_blocks as blocks
 from ranp.tracing import _rules_layers as layers
 from ranp.tracing import _rules_norms as norms
 from ranp.tracing import _rules_views as views
+from ranp.tracing._labels import laid_along
 from ranp.tracing._records import Call
 from ranp.tracing._tracer import Rule, Tracer
 
@@ -52,7 +53,7 @@ def embedding(tracer: Tracer, call: Call) -> None:
     table, out = call.args[0], call.outputs[0]
     features = tracer.vector(table, 1)
     if features is not None:
-        tracer.set(out, [features.reshape([1] * (out.ndim - 1) + [-1])])
+        tracer.set(out, [laid_along(features, -1, out.ndim)])
 
 
 def _table(rules: dict[Rule, str]) -> dict[str, Rule]:

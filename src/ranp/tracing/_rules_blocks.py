@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels
+from ranp.tracing._labels import Labels, laid_along
 from ranp.tracing._records import Call
 from ranp.tracing._rules_along import POSITIONS, freeze_along
 from ranp.tracing._tracer import Tracer
@@ -15,7 +15,7 @@ def space_to_depth(tracer: Tracer, call: Call) -> None:
     channels = _channels(tracer, call.tensors[0], 3)
     dim = out.ndim - (2 if call.name == "im2col" else 3)
     if channels is not None:
-        _set(tracer, out, dim, np.repeat(channels, out.shape[dim] // channels.size))
+        tracer.set(out, [laid_along(np.repeat(channels, out.shape[dim] // channels.size), dim, out.ndim)])
 
 
 def depth_to_space(tracer: Tracer, call: Call) -> None:
@@ -23,7 +23,8 @@ def depth_to_space(tracer: Tracer, call: Call) -> None:
     out = call.outputs[0]
     channels = _channels(tracer, call.tensors[0], 2 if call.name == "col2im" else 3)
     if channels is not None:
-        _set(tracer, out, out.ndim - 3, tracer.couple(channels.reshape(out.shape[-3], -1), [1]))
+        blocks = tracer.couple(channels.reshape(out.shape[-3], -1), [1])
+        tracer.set(out, [laid_along(blocks, -3, out.ndim)])
 
 
 def channel_shuffle(tracer: Tracer, call: Call) -> None:
@@ -33,7 +34,7 @@ def channel_shuffle(tracer: Tracer, call: Call) -> None:
     if channels is not None:
         blocks = channels.reshape(call.args[1], -1)
         tracer.couple(blocks, [0])
-        _set(tracer, out, 1, blocks.T)
+        tracer.set(out, [laid_along(blocks.T, 1, out.ndim)])
 
 
 def _channels(tracer: Tracer, tensor: Tensor, from_end: int) -> Labels | None:
@@ -41,7 +42,3 @@ def _channels(tracer: Tracer, tensor: Tensor, from_end: int) -> Labels | None:
     dim = tensor.ndim - from_end
     freeze_along(tracer, tracer.labels(tensor), set(range(dim + 1, tensor.ndim)), POSITIONS)
     return tracer.vector(tensor, dim)
-
-
-def _set(tracer: Tracer, tensor: Tensor, dim: int, labels: Labels) -> None:
-    tracer.set(tensor, [labels.reshape([-1 if d == dim else 1 for d in range(tensor.ndim)])])

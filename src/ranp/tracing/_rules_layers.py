@@ -5,7 +5,7 @@ import math
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, along
+from ranp.tracing._labels import Labels, along, laid_along
 from ranp.tracing._records import Axis, Call, LayerCall
 from ranp.tracing._tracer import Tracer
 
@@ -34,7 +34,7 @@ def convolution(tracer: Tracer, call: Call) -> None:
     if bias is not None and made is not None:
         tracer.meet(made, tracer.vector(bias, 0))
     if made is not None:
-        tracer.set(out, [made.reshape([-1 if dim == 1 else 1 for dim in range(out.ndim)])])
+        tracer.set(out, [laid_along(made, 1, out.ndim)])
     tracer.attribute("in_channels", channels)
     tracer.attribute("out_channels", made)
 
@@ -99,7 +99,7 @@ def multiply(tracer: Tracer, call: Call) -> None:
         made = _fixed(tracer, b.shape[outer])
     if bias is not None and bias.numel() > 1:
         tracer.meet(made, tracer.vector(bias, -1))
-    columns = [] if made is None else [made.reshape([1] * (out.ndim - 1) + [-1])]
+    columns = [] if made is None else [laid_along(made, -1, out.ndim)]
     tracer.set(out, [*rows, *columns])
     if weight is b:
         tracer.attribute("in_features", left)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, Shape, along, blocks, oversized, pad_rank
+from ranp.tracing._labels import Labels, Shape, along, blocks, laid_along, oversized, pad_rank
 from ranp.tracing._labels import reshape as reshape_labels
 from ranp.tracing._records import Call
 from ranp.tracing._tracer import Tracer
@@ -160,7 +160,7 @@ def concatenate(tracer: Tracer, call: Call) -> None:
                 vector = tracer.fresh(tensor.shape[dim])
                 tracer.freeze(vector, "carries no channels")
             parts.append(vector)
-        merged.append(np.concatenate(parts).reshape([-1 if d == dim else 1 for d in range(out.ndim)]))
+        merged.append(laid_along(np.concatenate(parts), dim, out.ndim))
     tracer.set(out, merged)
 
 

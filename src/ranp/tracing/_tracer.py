@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp._state import every_tensor
-from ranp.tracing._labels import Labels, along, components, pad_rank, support
+from ranp.tracing._labels import Labels, along, components, laid_along, pad_rank, support
 from ranp.tracing._records import Allocated, Axis, Call, Note, Output, Pass, Recording, Source, total
 from ranp.tracing._wiring import Wiring
 
@@ -134,7 +134,7 @@ class Tracer:
             if size > 1:
                 labels = self.fresh(size)
                 self.sources.append(Source(name, dim, size, int(labels[0])))
-                found.append(labels.reshape([size if d == dim else 1 for d in range(tensor.ndim)]))
+                found.append(laid_along(labels, dim, tensor.ndim))
         return tuple(found)
 
     def source(self, labels: Labels | None) -> Source | None:
