@@ -165,20 +165,20 @@ def test_sizes_that_a_module_keeps_as_numpy_integers_are_set() -> None:
 
 
 MEMORY = """
-import resource
 import torch
 from torch import nn
 import ranp
+from ranp.training._measure import resident_bytes
 
 def decide(width):
     body = [nn.Conv2d(width, width, 3) for _ in range(2)]
     model = nn.Sequential(nn.Conv2d(3, width, 1), *body, nn.Conv2d(width, 2, 1))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_bytes(peak=True)
     graph = ranp.trace(model, torch.zeros(1, 3, 8, 8))
     plan = ranp.allocate(graph, ranp.score(model, graph, [], criterion="uniform"), ranp.Budget(macs=0.5))
     small = ranp.apply(model, plan)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return 1024 * grown / sum(4 * parameter.numel() for parameter in model.parameters())
+    grown = resident_bytes(peak=True) - before
+    return grown / sum(4 * parameter.numel() for parameter in model.parameters())
 
 decide(8)
 print(decide(1536))
