@@ -14,7 +14,7 @@ ROOT = Path(ranp.__file__).parent
 # From the bottom up; a room may import from any room below its own line, never from its own.
 FLOORS: list[set[str]] = [
     {"errors", "_version"},
-    {"graph", "files", "_state", "_calling", "_machine", "_optional"},
+    {"graph", "files", "_state", "_calling", "_garbage", "_machine", "_optional"},
     {"budget", "_tables"},
     {"plan", "scores"},
     {"tracing", "scoring", "cost", "allocation", "surgery", "report"},

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ranp._garbage import uncollected
 from ranp._state import every_module
 from ranp.errors import TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.surgery import narrowed
-from ranp.tracing import Failure, Note, Traced, record, understand
+from ranp.tracing import Failure, Note, Recorded, Traced, record, understand
 
 
+@uncollected()
 def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     """Understand a model: its channels, what ties them together, and what they cost.
 
@@ -42,24 +44,21 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
         22736
     """
     refuse_unready(model)
-    frozen: dict[str, Note] = {}
-    whole_blocks: set[int] = set()
     recorded = record(model, example_inputs)
-    traced = understand(recorded)
+    return replace(_tried_out(recorded), missed=recorded.missed)
+
+
+def _tried_out(recorded: Recorded) -> ChannelGraph:
+    whole_blocks: set[int] = set()
     while True:
+        traced = understand(recorded, whole_blocks)
         complaints = _complaints(traced)
         # A view that cannot split channels into a fixed number of blocks may split them into blocks of a fixed size.
         doubtful = complaints.keys() | set(np.flatnonzero(traced.graph.widths == 1).tolist())
         turned = {index for index, groups in enumerate(traced.splits) if groups & doubtful} - whole_blocks
-        if turned:
-            whole_blocks |= turned
-            traced = understand(recorded, whole_blocks).freeze(frozen)
-        elif complaints:
-            weights = _weights(traced.graph, complaints)
-            frozen |= weights
-            traced = traced.freeze(weights)
-        else:
-            return replace(traced.graph, missed=recorded.missed)
+        if not turned:
+            return traced.freeze(_weights(traced.graph, complaints)) if complaints else traced.graph
+        whole_blocks |= turned
 
 
 def refuse_unready(model: nn.Module) -> None:
@@ -91,17 +90,22 @@ def _complaints(traced: Traced) -> dict[int, Note]:
     graph = traced.graph
 
     @cache
-    def attempt(groups: frozenset[int]) -> Failure | None:
+    def attempt(groups: frozenset[int]) -> tuple[Failure, ...]:
         widths = _widths(graph, groups)
         with narrowed(traced.stage.model, graph, widths):
-            return traced.failure(widths)
+            return traced.failures(widths)
 
     found: dict[int, Note] = {}
     groups = frozenset(range(len(graph.groups)))
-    while groups and (failure := attempt(groups)):
-        suspects = [group for group in traced.latest(failure.position) if group in groups]
-        culprits = _culprits(groups, suspects or sorted(groups), failure, attempt)
-        found |= dict.fromkeys(culprits, failure.note)
+    while groups and (failures := attempt(groups)):
+        # What an operator returns where it should depend on one group alone: that group cannot be narrowed.
+        culprits = {min(held): failure.note for failure in failures if len(held := failure.groups & groups) == 1}
+        if not culprits:
+            suspects = [group for group in traced.latest(failures[0].position) if group in groups]
+            culprits = dict.fromkeys(
+                _culprits(groups, suspects or sorted(groups), failures[0], attempt), failures[0].note
+            )
+        found |= culprits
         groups = groups.difference(found)
     return found
 
@@ -110,7 +114,7 @@ def _culprits(
     groups: frozenset[int],
     suspects: list[int],
     failure: Failure,
-    attempt: Callable[[frozenset[int]], Failure | None],
+    attempt: Callable[[frozenset[int]], tuple[Failure, ...]],
 ) -> list[int]:
     """The groups to leave whole for the forward to get beyond a failure, sought among the suspects from the first on.
 
@@ -119,7 +123,7 @@ def _culprits(
 
     def helps(whole: list[int]) -> bool:
         later = attempt(groups.difference(whole))
-        return later is None or later.position > failure.position
+        return not later or later[0].position > failure.position
 
     count = 1
     while count < len(suspects) and not helps(suspects[:count]):

@@ -126,7 +126,7 @@ def pixel_shuffle_by_hand_and_pooling() -> nn.Module:
     return Net(run, body=nn.Conv2d(3, 12, 3), head=nn.Conv2d(3, 2, 1))
 
 
-@case(before=4, after=5, frozen={"forward": "fails with fewer channels (shape"})
+@case(before=4, after=5, frozen={"view": "fails with fewer channels (shape"})
 def reshape_by_number() -> nn.Module:
     # The forward writes the number 6 down: `fixed` stays whole, the others do not.
     def run(net: Any, x: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """What tracing finds: groups, layers and what stays whole, against what was derived by hand."""
 
+import gc
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -126,6 +128,45 @@ def test_tracing_allocates_no_activations() -> None:
     grown = resident_bytes(peak=True) - before
     assert graph.cost().macs == 2**30 * (16 * 27 + 32)
     assert grown < 64 * 2**20, f"{grown} bytes"
+
+
+def test_one_run_finds_all_operators_with_numbers_written_down() -> None:
+    runs = 0
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        nonlocal runs
+        runs += 1
+        for conv in net.body:
+            first, second = conv(x).split(4, 1)
+            x = torch.cat([first.relu(), second], 1)
+        return net.head(net.free(x).relu())
+
+    body = nn.ModuleList([nn.Conv2d(3 if index == 0 else 8, 8, 1) for index in range(6)])
+    model = Net(run, body=body, free=nn.Conv2d(8, 4, 1), head=nn.Conv2d(4, 2, 1))
+    graph = ranp.trace(model, image(1, 3, 4, 4)())
+    assert {group.name for group in graph.groups} == {"free"}
+    assert {entry.operator for entry in graph.frozen} == {"split", "output"}
+    assert runs == 4  # in both modes, with fewer channels, and with fewer where they may be
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("channels", [3, 5])
+def test_the_garbage_collector_is_left_as_it_was(enabled: bool, channels: int) -> None:
+    seen = []
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        seen.append(gc.isenabled())
+        return net.head(net.body(x))
+
+    model = Net(run, body=nn.Conv2d(3, 4, 1), head=nn.Conv2d(4, 2, 1))
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with nullcontext() if channels == 3 else pytest.raises(TraceError):
+            ranp.trace(model, torch.zeros(1, channels, 4, 4))
+        assert gc.isenabled() == enabled
+        assert not any(seen)
+    finally:
+        gc.enable()
 
 
 # -- what cannot be traced ---------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What runs in training mode alone is pruned with the rest, or kept whole with it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -83,8 +84,27 @@ def test_numbers_written_down_for_training_are_found() -> None:
     assert [len(output) for output in small.train()(X)] == [2, 2]
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm2d(6), nn.InstanceNorm2d(6, affine=True)])
-def test_modes_that_run_the_same_operators_are_tried_once(layer: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+class StochasticDepth(nn.Module):
+    """Drops samples in training, written in several ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        if self.how == "bernoulli":
+            return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(0.5).div_(0.5)
+        if self.how == "rand":
+            return x.div(0.5) * torch.rand(len(x), 1, 1, 1).add(0.5).floor_()
+        if self.how == "in place":
+            return x.mul_(torch.rand(len(x), 1, 1, 1) < 0.5)
+        return x * torch.rand(1, 6, 1, 1)  # channels, which are written down
+
+
+def tried_in(layer: nn.Module) -> list[bool]:
+    """The modes that a network with this layer is run in."""
     modes: list[bool] = []
 
     class Seen(nn.Conv2d):
@@ -92,8 +112,50 @@ def test_modes_that_run_the_same_operators_are_tried_once(layer: nn.Module, monk
             modes.append(self.training)
             return super().forward(x)
 
-    ranp.trace(nn.Sequential(Seen(3, 6, 3), layer, nn.ReLU(), nn.Conv2d(6, 2, 1)), X)
-    assert modes == [False, True, False]  # run in both, tried out in one
+    ranp.trace(nn.Sequential(Seen(3, 6, 3), layer, nn.ReLU(), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 2, 1)), X)
+    return modes
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        *(nn.Dropout(0.5), nn.BatchNorm2d(6), nn.InstanceNorm2d(6, affine=True)),
+        *(StochasticDepth("bernoulli"), StochasticDepth("rand"), StochasticDepth("in place")),
+    ],
+)
+def test_modes_that_do_the_same_to_channels_are_tried_once(layer: nn.Module) -> None:
+    assert tried_in(layer) == [False, True, False]  # run in both, tried out in one
+
+
+class Shifted(nn.Module):
+    """Adds something in training."""
+
+    def __init__(self, shift: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shift(x) if self.training else x
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Shifted(lambda x: torch.rand_like(x)),
+        Shifted(lambda x: x.mean((1, 2, 3), keepdim=True)),
+        Shifted(lambda x: x.flip(1)),
+        Shifted(lambda x: torch.rand(1, 1, *x.shape[2:])),
+    ],
+)
+def test_modes_that_may_do_something_else_to_channels_are_both_tried(layer: nn.Module) -> None:
+    assert tried_in(layer) == [False, True, False, True]
+
+
+def test_noise_for_a_number_of_channels_in_training_keeps_them() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), StochasticDepth("channels"), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 2, 1))
+    graph, small = traced(model)
+    assert {group.name: group.width for group in graph.groups} == {"2": 5}
+    assert small.train()(X).shape == (2, 2, 5, 5)
 
 
 def test_a_training_mode_that_cannot_be_traced_is_left_out() -> None:

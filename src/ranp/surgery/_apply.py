@@ -1,12 +1,14 @@
 """From a model and a plan to a smaller model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
+from ranp._garbage import uncollected
 from ranp._state import copied, every_module, every_tensor
 from ranp.errors import PlanError
 from ranp.plan import Plan, Setting, Slice
@@ -30,6 +32,7 @@ SETTABLE = frozenset(
 )
 
 
+@uncollected()
 def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
     """Make the smaller model that a plan describes.
 
@@ -52,7 +55,8 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     cuts: dict[int, list[Slice]] = {}
     for entry in plan.slices:
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
-    small = copied(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), [])))
+    index = cache(_index)  # a norm's tensors and the layers around it keep the same channels
+    small = copied(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
     modules = every_module(small)
     for setting in plan.settings:
         set_size(modules, setting)
@@ -81,12 +85,15 @@ def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def _cut(tensor: Tensor, entries: list[Slice]) -> Tensor:
+def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...], torch.device], Tensor]) -> Tensor:
     found = tensor.detach() if entries else tensor.detach().clone()
     for entry in entries:
-        index = torch.tensor(entry.keep, device=tensor.device)
-        found = found.index_select(entry.dim, index)
+        found = found.index_select(entry.dim, index(entry.keep, tensor.device))
     return found
+
+
+def _index(keep: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(keep, device=device)
 
 
 def set_size(modules: Mapping[str, nn.Module], setting: Setting) -> None:

@@ -2,7 +2,7 @@
 
 from ranp.tracing._records import Call, Note
 from ranp.tracing._rules import RULES
-from ranp.tracing._trace import Failure, Traced, record, understand
+from ranp.tracing._trace import Failure, Recorded, Traced, record, understand
 from ranp.tracing._tracer import Rule, Tracer
 
-__all__ = ["RULES", "Call", "Failure", "Note", "Rule", "Traced", "Tracer", "record", "understand"]
+__all__ = ["RULES", "Call", "Failure", "Note", "Recorded", "Rule", "Traced", "Tracer", "record", "understand"]

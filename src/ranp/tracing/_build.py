@@ -43,6 +43,7 @@ class Builder:
         self.costs = tracer.passes[0]
         self.calls = _by_weight(self.costs.layers)
         self.axes: dict[bytes, int] = {}  # by labels
+        self.alike: dict[bytes, int] = {}  # by the labels' groups
         self.numbers: dict[bytes, int] = {}  # by row
         self.rows: list[Ints] = []
         self.varying: dict[int, list[tuple[int, int]]] = {}  # by the id of labels
@@ -102,9 +103,8 @@ class Builder:
 
     # -- cost formulas -------------------------------------------------------------------------------------------
 
-    def _row(self, labels: Labels) -> Ints:
-        """An axis as a linear form over (widths, 1)."""
-        groups = self.group[self.component[labels]]
+    def _row(self, groups: Ints) -> Ints:
+        """An axis whose labels have these groups as a linear form over (widths, 1)."""
         counts = np.bincount(groups[groups >= 0], minlength=len(self.widths))
         return np.append(counts // np.maximum(self.widths, 1), np.sum(groups < 0)).astype(np.int64)
 
@@ -112,13 +112,21 @@ class Builder:
         """Number of the axis with these labels."""
         given = labels.tobytes()
         if given not in self.axes:
-            row = self._row(labels)
-            if row.tobytes() not in self.numbers:
-                self.numbers[row.tobytes()] = len(self.rows)
-                self.rows.append(row)
-                self.shrinks.append(bool(row[:-1].any()))
-            self.axes[given] = self.numbers[row.tobytes()]
+            groups = self.group[self.component[labels]]
+            held = groups.tobytes()
+            if held not in self.alike:
+                self.alike[held] = self._number(self._row(groups))
+            self.axes[given] = self.alike[held]
         return self.axes[given]
+
+    def _number(self, row: Ints) -> int:
+        """Number of the axis that is this linear form."""
+        key = row.tobytes()
+        if key not in self.numbers:
+            self.numbers[key] = len(self.rows)
+            self.rows.append(row)
+            self.shrinks.append(bool(row[:-1].any()))
+        return self.numbers[key]
 
     def terms(self, products: Iterable[tuple[int, Sequence[Axis]]]) -> Terms:
         """Products of axes, like ones added up; axes of constant size go into the factor."""
@@ -178,17 +186,26 @@ class Builder:
         """All groups, with where their channels sit in every parameter and buffer."""
         reading = {source for labels in self.tracer.reads if (source := self.tracer.source(labels))}
         members: dict[int, list[Member]] = defaultdict(list)
+        known: dict[bytes, list[tuple[int, Ints]]] = {}
         for source in self.tracer.sources:
             numbers = self.numbers_of(source.labels)
-            order = np.argsort(numbers, kind="stable")
-            ends = np.searchsorted(numbers[order], self.offsets)
-            for group in np.flatnonzero(np.diff(ends)).tolist():
-                positions = order[ends[group] : ends[group + 1]].reshape(self.widths[group], -1)
+            # A norm has four tensors over the same channels.
+            key = numbers.tobytes()
+            if key not in known:
+                known[key] = list(self._positions(numbers))
+            for group, positions in known[key]:
                 members[group].append(Member(source.tensor, source.dim, positions, source in reading))
         return tuple(
             Group(name, int(width), tuple(members[index]))
             for index, (name, width) in enumerate(zip(names, self.widths, strict=True))
         )
+
+    def _positions(self, numbers: Ints) -> Iterable[tuple[int, Ints]]:
+        """For each group where its channels sit in a dimension, of shape (width, times)."""
+        order = np.argsort(numbers, kind="stable")
+        ends = np.searchsorted(numbers[order], self.offsets)
+        for group in np.flatnonzero(np.diff(ends)).tolist():
+            yield group, order[ends[group] : ends[group + 1]].reshape(self.widths[group], -1)
 
     def layers(self) -> tuple[Layer, ...]:
         """All layers, named by their weights."""
@@ -276,27 +293,35 @@ class Builder:
         return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
 
 
-def build(
+def build(model: nn.Module, tracer: Tracer) -> ChannelGraph:
+    """Assemble the graph."""
+    return _graph(Builder(model, tracer))
+
+
+def build_with_predictions(
     model: nn.Module, tracer: Tracer
-) -> tuple[ChannelGraph, tuple[tuple[Prediction, ...], ...], tuple[frozenset[int], ...]]:
-    """Assemble the graph, predictions and splits."""
+) -> tuple[ChannelGraph, Predictions, tuple[frozenset[int], ...]]:
+    """Assemble the graph, whose axes are those of the predictions too; predictions; and splits."""
     builder = Builder(model, tracer)
+    predictions = builder.predictions()
+    return _graph(builder), predictions, builder.splits()
+
+
+def _graph(builder: Builder) -> ChannelGraph:
     layers = builder.layers()
     names = _group_names(layers, builder)
     macs, params, activations = builder.formulas()
-    allocations, attributes, predictions = builder.allocations(), tuple(builder.attributes()), builder.predictions()
-    shapes = {name: tuple(tensor.shape) for name, tensor in every_tensor(model).items()}
-    graph = ChannelGraph(
+    allocations, attributes = builder.allocations(), tuple(builder.attributes())
+    return ChannelGraph(
         groups=builder.groups(names),
         layers=layers,
         attributes=attributes,
         costs=CostTable(np.stack(builder.rows), macs, params, activations, allocations),
         frozen=builder.frozen(),
-        shapes=shapes,
+        shapes={name: tuple(tensor.shape) for name, tensor in every_tensor(builder.model).items()},
         nodes=tuple(replace(node, name=layer_name(node.name)) for node in builder.costs.nodes),
         mixes=builder.mixes(),
     )
-    return graph, predictions, builder.splits()
 
 
 def layer_name(weight: str) -> str:

@@ -1,12 +1,15 @@
 """What the tracer writes down: plain data."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count, groupby
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ranp._calling import tensors_in
@@ -152,18 +155,55 @@ class Recording:
     outputs: list[Tensor]
 
     def does_as(self, other: "Recording") -> bool:
-        """Whether another pass runs the same operators on the same tensors."""
-        return len(self.calls) == len(other.calls) and self._wiring() == other._wiring()
+        """Whether another pass does the same to channels.
+
+        That is when it runs the same operators on the same tensors, apart from modules that hand on their input, value
+        by value or scaled by a number for each sample: activations, stochastic depth.
+        """
+        return self._wiring() == other._wiring()
 
     def _wiring(self) -> list[Any]:
         """What ran where on what: equal for two passes that do the same.
 
         Tensors are numbered in the order in which they are met.
         """
-        numbers: dict[int, int] = {}
+        following = count()
+        numbers = defaultdict[int, int](lambda: next(following))
 
         def number(tensors: list[Tensor]) -> tuple[Any, ...]:
-            return tuple((numbers.setdefault(id(tensor), len(numbers)), tensor.shape) for tensor in tensors)
+            return tuple((numbers[id(tensor)], tensor.shape) for tensor in tensors)
 
-        steps = [(call.path, call.name, number(call.tensors), number(call.outputs)) for call in self.calls]
+        steps: list[Any] = []
+        for _, run in groupby(self.calls, key=lambda call: id(call.module)):
+            calls = list(run)
+            source = _handed_on(calls)
+            if source is None:
+                steps += [(call.path, call.name, number(call.tensors), number(call.outputs)) for call in calls]
+            else:
+                numbers |= dict.fromkeys((id(out) for call in calls for out in call.outputs), numbers[id(source)])
         return [*steps, number(self.outputs)]
+
+
+def _handed_on(run: list[Call]) -> Tensor | None:
+    """The tensor that a module hands on value by value, or None where it does more than that."""
+    module = run[0].module
+    if module._parameters or module._buffers or module._modules:
+        return None
+    source, found = None, set[int]()
+    for call in run:
+        wide = [] if call.name.startswith("new_") else [tensor for tensor in call.tensors if _is_wide(tensor)]
+        if not wide and not any(map(_is_wide, call.outputs)):
+            continue  # numbers for each sample, from nothing but such numbers
+        if not wide or torch.Tag.pointwise not in call.function.tags:
+            return None
+        source = wide[0] if source is None else source
+        if any(tensor is not source and id(tensor) not in found for tensor in wide):
+            return None
+        if any(output.shape != source.shape for output in call.outputs):
+            return None
+        found |= {id(output) for output in call.outputs}
+    return source
+
+
+def _is_wide(tensor: Tensor) -> bool:
+    return any(size > 1 for size in tensor.shape[1:])

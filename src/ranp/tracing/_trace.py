@@ -13,10 +13,11 @@ from ranp._calling import tensors_in
 from ranp._state import every_tensor
 from ranp.errors import RanpError, TraceError
 from ranp.graph import ChannelGraph, Ints
-from ranp.tracing._build import Prediction, Predictions, build
+from ranp.tracing._build import Prediction, Predictions, build, build_with_predictions
+from ranp.tracing._check import Check, first_line
 from ranp.tracing._records import Note, Output, Recording
 from ranp.tracing._rules import RULES, unknown
-from ranp.tracing._running import Observer, Recorder, Stage, explain, on_meta, with_fake_tensors
+from ranp.tracing._running import Recorder, Stage, explain, on_meta, with_fake_tensors
 from ranp.tracing._tracer import Tracer
 
 
@@ -27,10 +28,12 @@ class Failure:
     Attributes:
         position: Number of the operator, counted as they run.
         note: Its place and what goes wrong.
+        groups: The groups that what the operator returns depends on; empty where the forward fails between operators.
     """
 
     position: int
     note: Note
+    groups: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -56,74 +59,46 @@ class Traced:
         """All operators of the pass in eval mode, in order."""
         return self._tracer.passes[0].outputs
 
-    def freeze(self, weights: Mapping[str, Note]) -> "Traced":
-        """The same with the output channels of some weights kept whole, each for a reason."""
+    def freeze(self, weights: Mapping[str, Note]) -> ChannelGraph:
+        """The channels once the output channels of some weights are kept whole, each for a reason."""
         calls = [call for call in self._tracer.passes[0].layers if call.weight in weights and call.out is not None]
         self._tracer.freezes += [(call.out, weights[call.weight]) for call in calls if call.out is not None]
-        return _assemble(self.stage, self._tracer)
+        return build(self.stage.model, self._tracer)
 
-    def failure(self, widths: Ints) -> Failure | None:
-        """Run the stage's model, narrowed, and compare all shapes with what the labels predict."""
+    def failures(self, widths: Ints) -> tuple[Failure, ...]:
+        """Run the stage's model, narrowed, and compare all shapes with what the labels predict.
+
+        Where an operator fails or returns something else, the run goes on with what was predicted, so that one run
+        finds many failures. It ends where the forward itself fails.
+        """
         sizes = self.graph.costs.axes_at(widths)
         before = 0
         for training, predictions in enumerate(self.predictions):
-            check = _Check(predictions, sizes)
+            check = Check(predictions, sizes)
             try:
                 self.stage.run(check, training=bool(training))
-            except _MismatchError as mismatch:
-                return Failure(before + check.position, mismatch.note)
             except Exception as error:
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 mode = " in training mode" if training else ""
-                note = Note(check.path[-1], "forward", f"fails with fewer channels{mode} ({first[:120]})")
-                return Failure(before + check.position, note)
+                check.fail(None, f"fails with fewer channels{mode} ({first_line(error)})")
+            if check.failures:
+                return tuple(
+                    Failure(before + position, note, frozenset() if operator is None else self._groups(operator))
+                    for position, operator, note in check.failures
+                )
             before += len(predictions)
-        return None
+        return ()
 
     def latest(self, position: int) -> list[int]:
         """Groups in what operators up to that number return, those met last first."""
-        forms = self.graph.costs.axes[:, :-1]
         found: dict[int, None] = {}
         for prediction in reversed([*chain(*self.predictions)][: position + 1]):
-            axes = {axis for shape in prediction.shapes for _, axis in shape}
-            for axis in sorted(axes):
-                found.update(dict.fromkeys(np.flatnonzero(forms[axis]).tolist()))
+            found.update(dict.fromkeys(sorted(self._groups(prediction))))
         return list(found)
 
-
-class _MismatchError(Exception):
-    """Stops a run whose shapes are not those predicted."""
-
-    def __init__(self, note: Note) -> None:
-        super().__init__(note.reason)
-        self.note = note
-
-
-class _Check(Observer):
-    """Compares what operators return with the predictions."""
-
-    def __init__(self, predictions: Sequence[Prediction], sizes: Ints) -> None:
-        super().__init__()
-        self.predictions, self.sizes = predictions, sizes
-        self.position = 0
-        self.comparable = True
-
-    def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Stop at the first shape that is another."""
-        if self.comparable and self.position < len(self.predictions):
-            self._compare(func.overloadpacket.__name__, out)
-        self.position += 1
-
-    def _compare(self, operator: str, out: Any) -> None:
-        prediction = self.predictions[self.position]
-        if operator != prediction.operator:
-            # Another path through torch itself (it may choose one by size): nothing to compare any more.
-            self.comparable = False
-            return
-        shapes, expected = [tuple(tensor.shape) for tensor in tensors_in(out)], prediction.at(self.sizes)
-        if shapes != expected:
-            reason = f"returns {shapes} instead of {expected} with fewer channels"
-            raise _MismatchError(Note(prediction.path, operator, reason))
+    def _groups(self, prediction: Prediction) -> frozenset[int]:
+        """Groups that what an operator returns depends on."""
+        axes = {axis for shape in prediction.shapes for _, axis in shape}
+        return frozenset(np.flatnonzero(self.graph.costs.axes[sorted(axes), :-1].any(axis=0)).tolist())
 
 
 @dataclass(frozen=True)
@@ -203,8 +178,4 @@ def understand(recorded: Recorded, whole_blocks: Collection[int] = ()) -> Traced
     tracer = Tracer(recorded.stage.model, RULES, unknown, whole_blocks)
     for recording in recorded.passes:
         tracer.follow(recording)
-    return _assemble(recorded.stage, tracer)
-
-
-def _assemble(stage: Stage, tracer: Tracer) -> Traced:
-    return Traced(stage, *build(stage.model, tracer), tracer)
+    return Traced(recorded.stage, *build_with_predictions(recorded.stage.model, tracer), tracer)
