@@ -3,7 +3,8 @@
 Run `python benchmarks/zoo.py` in an environment that holds the packages of some families (and `torch-pruning`). Each
 family's figures go to `benchmarks/results/zoo/`, and the table of all that have been measured to `docs/coverage.md`;
 families whose package cannot be imported are skipped, with the reason. Both tools run on one core, one after the other
-in the same process, after a network that warms both up. A network that takes too long costs its process alone.
+in the same process, after a network that warms both up. A network that takes too long costs its process alone. With
+`--resume` only networks are measured that have no entry among the figures: take out those to measure again.
 """
 
 import json
@@ -61,6 +62,7 @@ def _measure(family: Family, names: list[str], budget: float, timeout: float, re
             rows.append(
                 {"name": name} | {tool: worker.run(timeout, family.name, name, tool, budget) for tool in CONTESTANTS}
             )
+            rows.sort(key=lambda row: names.index(row["name"]))
         result = {"family": family.name, "environment": _environment(family), "budget": budget}
         path.write_text(json.dumps(result | {"members": len(names), "networks": rows}, indent=1) + "\n")
     worker.stop()

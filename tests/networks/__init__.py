@@ -3,7 +3,7 @@
 Widths differ wherever they may, so that a group cannot be mistaken for another, and spatial sizes are odd.
 """
 
-from networks import chains, convolutions, joins, limits, positions, sharing, views
+from networks import chains, convolutions, joins, limits, positions, sharing, views, writes
 from networks._case import CASES, Case, Net, image
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "positions",
     "sharing",
     "views",
+    "writes",
 ]

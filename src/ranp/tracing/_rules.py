@@ -28,6 +28,8 @@ def pointwise(tracer: Tracer, call: Call) -> None:
     merged = tracer.merge(operands, [tensor.shape for tensor in operands], out.ndim)
     if not any(out is tensor for tensor in call.tensors):
         tracer.set(out, merged)
+    elif merged and not tracer.labels(out):
+        tracer.fill(out)
 
 
 def prelu(tracer: Tracer, call: Call) -> None:
@@ -37,7 +39,9 @@ def prelu(tracer: Tracer, call: Call) -> None:
 
 
 def unrelated(tracer: Tracer, call: Call) -> None:
-    """New tensors that share no more than a device with an argument: they carry no channels."""
+    """New tensors that share no more than a device with an argument: they carry no channels, until some are written."""
+    for out in call.outputs:
+        tracer.make(out)
 
 
 def same(tracer: Tracer, call: Call) -> None:

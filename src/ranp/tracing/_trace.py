@@ -175,7 +175,11 @@ def understand(recorded: Recorded, whole_blocks: Collection[int] = ()) -> Traced
         whole_blocks: Numbers of the views that split channels into blocks of a fixed size (rather than into a fixed
             number of blocks).
     """
-    tracer = Tracer(recorded.stage.model, RULES, unknown, whole_blocks)
-    for recording in recorded.passes:
-        tracer.follow(recording)
-    return Traced(recorded.stage, *build_with_predictions(recorded.stage.model, tracer), tracer)
+    filled: set[int] = set()
+    while True:
+        tracer = Tracer(recorded.stage.model, RULES, unknown, whole_blocks, filled)
+        for recording in recorded.passes:
+            tracer.follow(recording)
+        if tracer.to_fill <= filled:
+            return Traced(recorded.stage, *build_with_predictions(recorded.stage.model, tracer), tracer)
+        filled |= tracer.to_fill

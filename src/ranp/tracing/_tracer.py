@@ -22,9 +22,14 @@ class Tracer:
     """Writes down what every operator of recorded forward passes does to channels."""
 
     def __init__(
-        self, model: nn.Module, rules: "Mapping[str, Rule]", fallback: "Rule", whole_blocks: Container[int] = ()
+        self,
+        model: nn.Module,
+        rules: "Mapping[str, Rule]",
+        fallback: "Rule",
+        whole_blocks: Container[int] = (),
+        filled: Container[int] = (),
     ) -> None:
-        self.rules, self.fallback, self.whole_blocks = rules, fallback, whole_blocks
+        self.rules, self.fallback, self.whole_blocks, self.filled = rules, fallback, whole_blocks, filled
         self.names: dict[int, str] = {}
         self.parameters: set[str] = set()
         for name, tensor in every_tensor(model).items():
@@ -33,6 +38,9 @@ class Tracer:
                 self.parameters.add(name)
         self.flows: dict[int, tuple[Labels, ...]] = {}
         self.origins: dict[int, str] = {}
+        self.bases: dict[int, int] = {}  # what views are views of, by id
+        self.new: set[int] = set()
+        self.to_fill: set[int] = set()
         self.count = 0
         self.path, self.operator = "", ""
         self.sources: list[Source] = []
@@ -70,7 +78,7 @@ class Tracer:
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
-        if tensors and outputs and outputs[0].numel():
+        if outputs and outputs[0].numel():
             self._rule(call)(self, call)
         self._count_activations(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
@@ -87,6 +95,8 @@ class Tracer:
         returns = call.function._schema.returns
         for index, output in enumerate(call.outputs):
             fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name not in _HIDDEN_VIEWS
+            if not fresh and call.tensors:
+                self.bases[id(output)] = self._base(call.tensors[0])
             if fresh and output.numel():
                 allocated = Allocated(call.path, call.name, output.element_size(), self._axes(output))
                 self.seen.activations.append(allocated)
@@ -118,6 +128,21 @@ class Tracer:
     def is_weight(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on parameters and buffers alone."""
         return id(tensor) in self.names or id(tensor) in self.origins
+
+    def make(self, tensor: Tensor) -> None:
+        """Meet a new tensor, of zeros say; where channels are written into it later, it has labels from the start."""
+        self.new.add(id(tensor))
+        if id(tensor) in self.filled:
+            wide = [dim for dim, size in enumerate(tensor.shape) if size > 1]
+            self.set(tensor, [laid_along(self.fresh(tensor.shape[dim]), dim, tensor.ndim) for dim in wide])
+
+    def fill(self, target: Tensor) -> None:
+        """Note that channels are written into a tensor, or into a part of one, that carries none."""
+        if self._base(target) in self.new:
+            self.to_fill.add(self._base(target))
+
+    def _base(self, tensor: Tensor) -> int:
+        return self.bases.get(id(tensor), id(tensor))
 
     def origin(self, weight: Tensor) -> str:
         """Name of the largest parameter or buffer that a weight was computed from."""
