@@ -145,6 +145,8 @@ class Shifted(nn.Module):
         Shifted(lambda x: x.mean((1, 2, 3), keepdim=True)),
         Shifted(lambda x: x.flip(1)),
         Shifted(lambda x: torch.rand(1, 1, *x.shape[2:])),
+        Shifted(lambda x: torch.rand(x.shape[-1])),
+        Shifted(lambda x: torch.rand(6, 1, 1)),
     ],
 )
 def test_modes_that_may_do_something_else_to_channels_are_both_tried(layer: nn.Module) -> None:

@@ -199,6 +199,8 @@ def _handed_on(run: list[Call]) -> Tensor | None:
         source = wide[0] if source is None else source
         if any(tensor is not source and id(tensor) not in found for tensor in wide):
             return None
+        if any(tensor.numel() > 1 and tensor.ndim != source.ndim for tensor in call.tensors):
+            return None  # broadcast along another dimension than that of the samples
         if any(output.shape != source.shape for output in call.outputs):
             return None
         found |= {id(output) for output in call.outputs}

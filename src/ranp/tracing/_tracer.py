@@ -91,13 +91,13 @@ class Tracer:
         return found or self.fallback
 
     def _count_activations(self, call: Call) -> None:
-        """Note what an operator allocates: neither views nor in-place results."""
+        """Note what an operator allocates (neither views nor in-place results), and what views are views of."""
         returns = call.function._schema.returns
         for index, output in enumerate(call.outputs):
             fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name not in _HIDDEN_VIEWS
-            if not fresh and call.tensors:
+            if not fresh:
                 self.bases[id(output)] = self._base(call.tensors[0])
-            if fresh and output.numel():
+            elif output.numel():
                 allocated = Allocated(call.path, call.name, output.element_size(), self._axes(output))
                 self.seen.activations.append(allocated)
 
