@@ -41,9 +41,9 @@ def test_what_stays_whole_is_named() -> None:
     found = check(Fixed(), torch.zeros(1, 3, 9, 9), ranp.Budget(macs=0.7))
     assert found.verified == "exact"
     shares = {entry.operator: entry.macs_share for entry in found.report.frozen}
-    assert set(shares) == {"forward", "output"}
+    assert set(shares) == {"view", "output"}
     full = found.plan.full_cost.macs
-    assert shares["forward"] == pytest.approx(3 * 8 * 9 * 49 / full)
+    assert shares["view"] == pytest.approx(3 * 8 * 9 * 49 / full)
     assert shares["output"] == pytest.approx(6 * 2 * 25 / full)
 
 
