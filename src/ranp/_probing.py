@@ -101,10 +101,9 @@ def _complaints(traced: Traced) -> dict[int, Note]:
         # What an operator returns where it should depend on one group alone: that group cannot be narrowed.
         culprits = {min(held): failure.note for failure in failures if len(held := failure.groups & groups) == 1}
         if not culprits:
-            suspects = [group for group in traced.latest(failures[0].position) if group in groups]
-            culprits = dict.fromkeys(
-                _culprits(groups, suspects or sorted(groups), failures[0], attempt), failures[0].note
-            )
+            first = failures[0]
+            suspects = [group for group in traced.latest(first.position) if group in groups] or sorted(groups)
+            culprits = dict.fromkeys(_culprits(groups, suspects, first, attempt), first.note)
         found |= culprits
         groups = groups.difference(found)
     return found

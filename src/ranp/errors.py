@@ -77,3 +77,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     listing = "known: " + ", ".join(known)
     return f"did you mean {close[0]!r}? {listing}" if close else listing
+
+
+def first_line(error: BaseException) -> str:
+    r"""What an error says in its first line, or its name where it says nothing.
+
+    Example:
+        >>> first_line(ValueError("no such file\nin this folder")), first_line(ValueError())
+        ('no such file', 'ValueError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

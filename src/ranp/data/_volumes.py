@@ -18,7 +18,7 @@ from ranp._optional import need
 from ranp.data._base import Progress, Sample
 from ranp.data._draws import drawn_seed
 from ranp.data._problems import Problem, Report, fail, is_there
-from ranp.errors import DataError
+from ranp.errors import DataError, first_line
 
 AGAIN = "copy or download it again"
 
@@ -104,7 +104,7 @@ def _read_volume(path: Path, report: Report) -> Tensor | None:
         raise
     # Whatever a damaged file makes a reader raise: it means that the file cannot be read.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         report(Problem(path, f"a file that cannot be read ({reason})", "a NIfTI volume", AGAIN))
         return None
     if volume.ndim != 4:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ranp.errors import ArtifactError, OutOfMemoryError, RanpError
+from ranp.errors import ArtifactError, OutOfMemoryError, RanpError, first_line
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -35,7 +35,7 @@ lower training.batch
     try:
         yield
     except (MemoryError, RuntimeError, OSError, RanpError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         if _is_memory(error):
             raise OutOfMemoryError(
                 what, got=f"out of memory ({first})", expected="enough memory", hint=memory

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.optim import Optimizer
 
-from ranp.errors import ArtifactError
+from ranp.errors import ArtifactError, first_line
 from ranp.files import write_bytes
 from ranp.storage import named_tensors
 
@@ -108,7 +108,7 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> Progr
         return Progress(**content["progress"])
     # Whatever a damaged file makes torch raise: the training cannot go on from it.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ArtifactError(
             str(path),
             got=f"a file that cannot be used ({reason})",

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ranp._calling import tensors_in
+from ranp.errors import first_line
 from ranp.graph import Ints
 from ranp.tracing._build import Prediction
-from ranp.tracing._direct import result
 from ranp.tracing._records import Note
 from ranp.tracing._running import Observer
 
@@ -29,10 +29,8 @@ class Check(Observer):
         operator = "forward" if prediction is None else prediction.operator
         self.failures.append((self.position, prediction, Note(self.path[-1], operator, reason)))
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func.namespace == "prim":
-            return result(func, args, kwargs)
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run the operator; where it fails or returns something else, return what was predicted."""
         out = self._checked(func, args, kwargs)
         self.position += 1
         return out
@@ -40,15 +38,15 @@ class Check(Observer):
     def _checked(self, func: Any, args: Any, kwargs: Any) -> Any:
         prediction = self._prediction(func)
         if prediction is None:
-            return result(func, args, kwargs)
+            return super().operate(func, args, kwargs)
         expected = prediction.at(self.sizes)
         try:
-            out = result(func, args, kwargs)
+            out = super().operate(func, args, kwargs)
         except Exception as error:
             given = tensors_in((args, kwargs))
             if not given or not _returns_anew(func, len(expected)):
                 raise
-            self.fail(prediction, f"fails with fewer channels ({first_line(error)})")
+            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})")
             return _in_shape(func, given[0], expected)
         shapes = [tuple(tensor.shape) for tensor in tensors_in(out)]
         if shapes == expected:
@@ -82,8 +80,3 @@ def _in_shape(func: Any, like: Tensor, shapes: Sequence[tuple[int, ...]]) -> Any
     """What an operator returns, in other shapes."""
     made = [torch.empty(shape, dtype=like.dtype, device=like.device) for shape in shapes]
     return made if _is_list(func) else made[0] if len(made) == 1 else tuple(made)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in brief."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

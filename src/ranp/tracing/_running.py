@@ -41,13 +41,11 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = result(func, args, kwargs)
-        if func.namespace != "prim":
-            self.observe(func, args, kwargs, out)
-        return out
+        return result(func, args, kwargs) if func.namespace == "prim" else self.operate(func, args, kwargs)
 
-    def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Told of every operator, with its arguments and what it returns."""
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What an operator returns; whoever watches operators does it here."""
+        return result(func, args, kwargs)
 
 
 class Recorder(Observer):
@@ -57,9 +55,11 @@ class Recorder(Observer):
         super().__init__()
         self.calls: list[Call] = []
 
-    def observe(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """Append the operator."""
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run the operator and append it."""
+        out = super().operate(func, args, kwargs)
         self.calls.append(Call(func, args, kwargs, out, self.path[-1], self.module[-1]))
+        return out
 
 
 @dataclass(frozen=True)

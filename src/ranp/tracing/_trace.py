@@ -11,10 +11,10 @@ from torch import nn
 
 from ranp._calling import tensors_in
 from ranp._state import every_tensor
-from ranp.errors import RanpError, TraceError
+from ranp.errors import RanpError, TraceError, first_line
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, Predictions, build, build_with_predictions
-from ranp.tracing._check import Check, first_line
+from ranp.tracing._check import Check
 from ranp.tracing._records import Note, Output, Recording
 from ranp.tracing._rules import RULES, unknown
 from ranp.tracing._running import Recorder, Stage, explain, on_meta, with_fake_tensors
@@ -33,7 +33,7 @@ class Failure:
 
     position: int
     note: Note
-    groups: frozenset[int] = frozenset()
+    groups: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Traced:
                 self.stage.run(check, training=bool(training))
             except Exception as error:
                 mode = " in training mode" if training else ""
-                check.fail(None, f"fails with fewer channels{mode} ({first_line(error)})")
+                check.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})")
             if check.failures:
                 return tuple(
                     Failure(before + position, note, frozenset() if operator is None else self._groups(operator))

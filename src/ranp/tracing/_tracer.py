@@ -80,7 +80,7 @@ class Tracer:
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
         if outputs and outputs[0].numel():
             self._rule(call)(self, call)
-        self._count_activations(call)
+        self._note_storage(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
         self.seen.outputs.append(Output(call.path, call.name, shapes, total(self.seen.macs[before:])))
 
@@ -90,7 +90,7 @@ class Tracer:
             found = self.rules["pointwise"]
         return found or self.fallback
 
-    def _count_activations(self, call: Call) -> None:
+    def _note_storage(self, call: Call) -> None:
         """Note what an operator allocates (neither views nor in-place results), and what views are views of."""
         returns = call.function._schema.returns
         for index, output in enumerate(call.outputs):
