@@ -67,14 +67,15 @@ def refuse_unready(model: nn.Module) -> None:
     Raises:
         TraceError: It is scripted, exported, lazy or no module at all.
     """
-    if isinstance(model, torch.jit.ScriptModule) or not isinstance(model, nn.Module):
-        raise TraceError(
-            "model",
-            got=type(model).__name__,
-            expected="an eager nn.Module",
-            hint="prune the module before scripting or exporting it",
-        )
-    for path, module in every_module(model).items():
+    modules = every_module(model) if isinstance(model, nn.Module) else {"": model}
+    for path, module in modules.items():
+        if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
+            raise TraceError(
+                path or "model",
+                got=type(module).__name__,
+                expected="an eager nn.Module",
+                hint="prune the module before scripting or exporting it",
+            )
         held = (*module._parameters.values(), *module._buffers.values())
         if any(tensor is not None and is_lazy(tensor) for tensor in held):
             raise TraceError(

@@ -146,7 +146,7 @@ def test_one_run_finds_all_operators_with_numbers_written_down() -> None:
     graph = ranp.trace(model, image(1, 3, 4, 4)())
     assert {group.name for group in graph.groups} == {"free"}
     assert {entry.operator for entry in graph.frozen} == {"split", "output"}
-    assert runs == 4  # in both modes, with fewer channels, and with fewer where they may be
+    assert runs == 3  # as it is, with fewer channels, and with fewer where they may be
 
 
 @pytest.mark.parametrize("enabled", [True, False])
@@ -197,6 +197,8 @@ def test_scripted_modules_and_outputs_without_tensors_are_refused() -> None:
         scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1)))
     with pytest.raises(TraceError, match="prune the module before scripting"):
         ranp.trace(scripted, image(1, 3, 4, 4)())
+    with pytest.raises(TraceError, match="1: got RecursiveScriptModule; expected an eager"):
+        ranp.trace(nn.Sequential(nn.Conv2d(3, 3, 1), scripted), image(1, 3, 4, 4)())
 
 
 def test_exported_programs_and_strangers_are_refused() -> None:

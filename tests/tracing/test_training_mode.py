@@ -1,16 +1,20 @@
 """What runs in training mode alone is pruned with the rest, or kept whole with it."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ranp
 from networks import Net, image
 from oracles import random_plan
 from ranp.graph import ChannelGraph
+from ranp.tracing._mode import askers
 
 X = image(2, 3, 7, 7)()
 
@@ -109,7 +113,7 @@ def tried_in(layer: nn.Module) -> list[bool]:
 
     class Seen(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
-            modes.append(self.training)
+            modes.append(vars(self)["training"])  # unlike `self.training` nothing that tracing could see
             return super().forward(x)
 
     ranp.trace(nn.Sequential(Seen(3, 6, 3), layer, nn.ReLU(), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 2, 1)), X)
@@ -117,14 +121,81 @@ def tried_in(layer: nn.Module) -> list[bool]:
 
 
 @pytest.mark.parametrize(
+    "layer", [nn.Dropout(0.5), nn.BatchNorm2d(6), nn.InstanceNorm2d(6, affine=True), nn.Sequential(nn.ReLU())]
+)
+def test_a_forward_that_does_not_ask_for_its_mode_runs_in_one(layer: nn.Module) -> None:
+    assert tried_in(layer) == [False, False]  # run, tried out
+
+
+class Asking(nn.Module):
+    """Does the same in both modes, but asks for the mode, by itself or through another module."""
+
+    def __init__(self, asked: nn.Module | None = None) -> None:
+        super().__init__()
+        self.asked = asked
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5, (self.asked or self).training)
+
+
+@pytest.mark.parametrize(
     "layer",
     [
-        *(nn.Dropout(0.5), nn.BatchNorm2d(6), nn.InstanceNorm2d(6, affine=True)),
         *(StochasticDepth("bernoulli"), StochasticDepth("rand"), StochasticDepth("in place")),
+        *(nn.RReLU(), nn.Sequential(nn.Tanh(), nn.RReLU(inplace=True))),
     ],
 )
 def test_modes_that_do_the_same_to_channels_are_tried_once(layer: nn.Module) -> None:
     assert tried_in(layer) == [False, True, False]  # run in both, tried out in one
+
+
+@pytest.mark.parametrize("asked", [None, nn.Conv2d(1, 1, 1)])
+def test_modes_of_a_forward_that_asks_are_compared(asked: nn.Module | None) -> None:
+    assert tried_in(Asking(asked))[:2] == [False, True]
+
+
+def test_tracing_leaves_the_class_of_modules_as_it_was() -> None:
+    modes: list[object] = []
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        ranp.trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), X)  # one trace within another
+        modes.append(vars(nn.Module).get("training"))
+        net.eval()
+        modes.append(net.training)
+        return net.conv(x)
+
+    with pytest.raises(ZeroDivisionError), askers():
+        _ = 1 / 0
+    ranp.trace(Net(run, conv=nn.Conv2d(3, 2, 1)), X)
+    assert isinstance(modes[0], property)
+    assert modes[1] is False
+    assert "training" not in vars(nn.Module)
+
+
+def test_models_traced_side_by_side_are_both_run_in_training_mode() -> None:
+    begun, other = Event(), Event()
+    modes: list[bool] = []
+
+    def first(net: Any, x: Tensor) -> Any:
+        modes.append(vars(net)["training"])
+        y = net.body(x)
+        begun.set()
+        other.wait(0.3)  # the other forward, if it could run by now, would be the one that is told
+        return (y, net.side(y)) if net.training else y
+
+    def second(net: Any, x: Tensor) -> Any:
+        other.set()
+        return net.body(x)
+
+    def layers() -> dict[str, nn.Module]:
+        return {"body": nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)), "side": nn.Conv2d(2, 4, 1)}
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(ranp.trace, Net(first, **layers()), X)
+        assert begun.wait(10)
+        pool.submit(ranp.trace, Net(second, **layers()), X).result()
+    assert modes == [False, True, False, True]
+    assert "training" not in vars(nn.Module)
 
 
 class Shifted(nn.Module):

@@ -149,10 +149,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """One forward pass: all operators in order, and the tensors that the model returned."""
+    """One forward pass.
+
+    Attributes:
+        calls: All operators in order.
+        outputs: The tensors that the model returned.
+        asked: Whether the forward asked for the mode that it ran in.
+    """
 
     calls: list[Call]
     outputs: list[Tensor]
+    asked: bool
 
     def does_as(self, other: "Recording") -> bool:
         """Whether another pass does the same to channels.

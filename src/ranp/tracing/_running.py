@@ -20,10 +20,8 @@ from ranp._calling import as_call
 from ranp._state import copied, every_module, untouched
 from ranp.errors import TraceError
 from ranp.tracing._direct import result
+from ranp.tracing._mode import ALIKE
 from ranp.tracing._records import Call
-
-# What runs the same operators on channels in both modes.
-_ALIKE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
 
 class Observer(TorchDispatchMode):
@@ -86,7 +84,7 @@ class Stage:
             for context in (_quiet(), untouched(self.model), _paths(self.model, observer), _slow_attention()):
                 stack.enter_context(context)
             for module in every_module(self.model).values():
-                module.training = training and not isinstance(module, _ALIKE)
+                module.training = training and not isinstance(module, ALIKE)
             for mode in (torch.no_grad(), *self.modes):
                 stack.enter_context(mode)
             with observer:

@@ -15,6 +15,7 @@ from ranp.errors import RanpError, TraceError, first_line
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, Predictions, build, build_with_predictions
 from ranp.tracing._check import Check
+from ranp.tracing._mode import askers
 from ranp.tracing._records import Note, Output, Recording
 from ranp.tracing._rules import RULES, unknown
 from ranp.tracing._running import Recorder, Stage, explain, on_meta, with_fake_tensors
@@ -130,18 +131,20 @@ def record(model: nn.Module, example_inputs: Any) -> Recorded:
         TraceError: The forward cannot be run on the example inputs.
     """
     missed = ""
-    for make, modes in ((on_meta, (False, True)), (with_fake_tensors, (False, True)), (with_fake_tensors, (False,))):
+    for make, both in ((on_meta, True), (with_fake_tensors, True), (with_fake_tensors, False)):
         if make is on_meta and len(_devices(model, example_inputs)) > 1:
             continue  # only fake tensors tell whether that works
         try:
             stage = make(model, example_inputs)
-            passes = [_run(stage, training=training) for training in modes]
+            passes = [_run(stage, training=False)]
+            if both and passes[0].asked:
+                passes.append(_run(stage, training=True))
         except TraceError as error:
             failure, missed = error, str(error)
             continue
         if len(passes) > 1 and passes[0].does_as(passes[1]):
             passes = passes[:1]
-        return Recorded(stage, tuple(passes), missed if len(modes) == 1 else "")
+        return Recorded(stage, tuple(passes), "" if both else missed)
     raise failure
 
 
@@ -152,7 +155,8 @@ def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
 def _run(stage: Stage, *, training: bool) -> Recording:
     recorder = Recorder()
     try:
-        outputs = stage.run(recorder, training=training)
+        with askers() as found:
+            outputs = stage.run(recorder, training=training)
     except RanpError:
         raise
     except Exception as error:
@@ -164,7 +168,7 @@ def _run(stage: Stage, *, training: bool) -> Recording:
             got=type(outputs).__name__,
             expected="tensors, or lists, tuples, dicts or dataclasses of them",
         )
-    return Recording(recorder.calls, tensors)
+    return Recording(recorder.calls, tensors, bool(found))
 
 
 def understand(recorded: Recorded, whole_blocks: Collection[int] = ()) -> Traced:
