@@ -47,12 +47,13 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 def _collect(value: Any, found: list[Tensor]) -> None:
     if type(value) in _ATOMS:
-        return  # At once: this is asked of every argument of every operator.
+        return
     if isinstance(value, Tensor):
         found.append(value)
     elif isinstance(value, (list, tuple, set)):
         for item in value:
-            _collect(item, found)
+            if type(item) not in _ATOMS:  # This is asked of every argument of every operator.
+                _collect(item, found)
     elif isinstance(value, Mapping):
         for item in value.values():
             _collect(item, found)

@@ -93,7 +93,7 @@ def _complaints(traced: Traced) -> dict[int, Note]:
     @cache
     def attempt(groups: frozenset[int]) -> tuple[Failure, ...]:
         widths = _widths(graph, groups)
-        with narrowed(traced.stage.model, graph, widths):
+        with narrowed(traced.stage.modules, traced.stage.tensors, graph, widths):
             return traced.failures(widths)
 
     found: dict[int, Note] = {}

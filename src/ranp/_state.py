@@ -92,7 +92,7 @@ def _is_plain(kind: type[nn.Module]) -> bool:
 def _copy(value: Any, memo: dict[int, Any]) -> Any:
     """What `copy.deepcopy` makes of it, faster for what modules hold by the dozen."""
     kind = type(value)
-    if kind is tuple and all(type(item) in _ATOMS for item in value):
+    if kind is tuple and _ATOMS.issuperset(map(type, value)):
         return value
     if id(value) not in memo:
         if kind in _HOLDERS and not value:

@@ -1,10 +1,14 @@
 """Shapes that are known at once are those that torch works out."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from ranp.tracing._direct import _DIRECT, _direct, result
+from ranp.tracing._direct import _DIRECT, _broadcast, _direct, result
 
 ATEN = torch.ops.aten
 
@@ -28,6 +32,9 @@ CASES = [
     (ATEN.native_group_norm.default, (meta(2, 4, 5), meta(4), meta(4), 2, 4, 5, 2, 1e-5)),
     (ATEN.native_layer_norm.default, (meta(2, 4, 5), [4, 5], meta(4, 5), None, 1e-5)),
     *((getattr(ATEN, name).default, (meta(2, 3),)) for name in ("gelu", "sigmoid", "hardtanh_", "hardswish_")),
+    (ATEN.gelu.default, (meta(2, 3, 4).permute(2, 0, 1),)),
+    (ATEN.gelu.default, (meta(1, 4).expand(3, 4),)),
+    (ATEN.gelu.default, (meta(4, 8)[:, ::2],)),
     (ATEN.relu.default, (meta(2, 3, dtype=torch.int64),)),
     (ATEN.sigmoid.default, (meta(2, 3, dtype=torch.int64),)),
     (ATEN.add.Tensor, (meta(2, 3), meta(1, 3))),
@@ -123,6 +130,21 @@ MISFITS = [
 def test_what_does_not_fit_is_an_error(func, args) -> None:
     with pytest.raises((RuntimeError, ValueError, IndexError)):
         result(func, args, {})
+
+
+def _shape_or_none(broadcast: Callable[..., Sequence[int]], *shapes: list[int]) -> tuple[int, ...] | None:
+    try:
+        return tuple(broadcast(*shapes))
+    except RuntimeError:
+        return None
+
+
+SHAPE = st.lists(st.sampled_from([0, 1, 2, 3]), max_size=4)
+
+
+@given(SHAPE, SHAPE)
+def test_broadcast_as_torch_does(left: list[int], right: list[int]) -> None:
+    assert _shape_or_none(_broadcast, left, right) == _shape_or_none(torch.broadcast_shapes, left, right)
 
 
 def test_every_entry_is_tried() -> None:

@@ -1,28 +1,29 @@
 """A pruned model in shape alone: what tracing tries its labels out on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
-from ranp._state import every_module, every_tensor
 from ranp.graph import ChannelGraph, Ints
 from ranp.plan import Setting
 from ranp.surgery._apply import set_size
 
 
 @contextmanager
-def narrowed(model: nn.Module, graph: ChannelGraph, widths: Ints) -> Iterator[None]:
+def narrowed(
+    modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], graph: ChannelGraph, widths: Ints
+) -> Iterator[None]:
     """Give a model without values, for a while, the shapes that it has at other widths.
 
     No copy is made, and no channel is chosen: a model without values only has shapes.
 
     Args:
-        model: A model of meta or fake tensors.
+        modules: All modules of a model of meta or fake tensors.
+        tensors: All its parameters and buffers.
         graph: Its channels.
         widths: Channels to keep of each group, of shape (groups,).
     """
-    tensors, modules = every_tensor(model), every_module(model)
     shapes: dict[str, list[int]] = {}
     for group, width in zip(graph.groups, widths.tolist(), strict=True):
         for member in group.members if width < group.width else ():

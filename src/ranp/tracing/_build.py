@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 from torch import nn
 
-from ranp._state import every_module, every_tensor
 from ranp.graph import Allocation, Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
 from ranp.tracing._labels import Labels, support
 from ranp.tracing._records import Axis, LayerCall
+from ranp.tracing._running import Stage
 from ranp.tracing._tracer import Tracer
 
 
@@ -36,8 +36,8 @@ Predictions: TypeAlias = tuple[tuple[Prediction, ...], ...]
 class Builder:
     """Numbers the removable channels and expresses all that was recorded in terms of them."""
 
-    def __init__(self, model: nn.Module, tracer: Tracer) -> None:
-        self.model, self.tracer = model, tracer
+    def __init__(self, stage: Stage, tracer: Tracer) -> None:
+        self.stage, self.tracer = stage, tracer
         self.component = tracer.component_of()
         # A pass in training mode ties channels too, but the costs are those of the first pass, in eval mode.
         self.costs = tracer.passes[0]
@@ -166,17 +166,17 @@ class Builder:
             by_tensor[source.tensor].append(Axis(source.labels, source.size))
         params = [
             (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
-            for name, parameter in self.model.named_parameters()
+            for name, parameter in self.stage.tensors.items()
+            if isinstance(parameter, nn.Parameter) and self.tracer.names[id(parameter)] == name
         ]
         activations = ((entry.bytes, entry.axes) for entry in self.costs.activations)
         return self.terms(self.costs.macs), self.terms(params), self.terms(activations)
 
     def attributes(self) -> Iterable[Attribute]:
         """Module attributes that change with the widths."""
-        modules = every_module(self.model)
         for (path, name), labels in self.tracer.attributes.items():
             index = self.axis(labels)
-            held = _attribute(modules[path], name)
+            held = _attribute(self.stage.modules[path], name)
             if self.shrinks[index] and held == labels.size:
                 yield Attribute(path, name, index)
 
@@ -236,22 +236,21 @@ class Builder:
 
     def frozen(self) -> tuple[Frozen, ...]:
         """Layers' channels that stay whole, by the operator that first asked for it."""
-        first: dict[int, int] = {}
-        for index, (labels, _) in enumerate(self.tracer.freezes):
-            for component in np.unique(self.component[labels]).tolist():
-                first.setdefault(component, index)
+        notes = [note for _, note in self.tracer.freezes]
+        first = np.full(len(self.component), len(notes))
+        for index in reversed(range(len(notes))):
+            first[self.component[self.tracer.freezes[index][0]]] = index
         total = max(sum(call.macs for call in self.calls.values()), 1)
-        channels: dict[int, int] = defaultdict(int)
-        macs: dict[int, float] = defaultdict(float)
+        channels, macs = np.zeros(len(notes), dtype=np.int64), np.zeros(len(notes))
         for call in self.calls.values():
-            for component in [] if call.out is None else self.component[call.out].tolist():
-                if component in first:
-                    channels[first[component]] += 1
-                    macs[first[component]] += call.macs / call.width / total
+            if call.out is not None:
+                counts = np.bincount(first[self.component[call.out]], minlength=len(notes) + 1)[:-1]
+                channels += counts
+                macs += counts * (call.macs / call.width / total)
         return _merge_notes(
-            Frozen(note.path, note.operator, note.reason, channels[index], macs[index])
-            for index, (_, note) in enumerate(self.tracer.freezes)
-            if index in channels
+            Frozen(note.path, note.operator, note.reason, int(count), float(share))
+            for note, count, share in zip(notes, channels, macs, strict=True)
+            if count
         )
 
     def predictions(self) -> Predictions:
@@ -293,16 +292,16 @@ class Builder:
         return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
 
 
-def build(model: nn.Module, tracer: Tracer) -> ChannelGraph:
+def build(stage: Stage, tracer: Tracer) -> ChannelGraph:
     """Assemble the graph."""
-    return _graph(Builder(model, tracer))
+    return _graph(Builder(stage, tracer))
 
 
 def build_with_predictions(
-    model: nn.Module, tracer: Tracer
+    stage: Stage, tracer: Tracer
 ) -> tuple[ChannelGraph, Predictions, tuple[frozenset[int], ...]]:
     """Assemble the graph, whose axes are those of the predictions too; predictions; and splits."""
-    builder = Builder(model, tracer)
+    builder = Builder(stage, tracer)
     predictions = builder.predictions()
     return _graph(builder), predictions, builder.splits()
 
@@ -318,7 +317,7 @@ def _graph(builder: Builder) -> ChannelGraph:
         attributes=attributes,
         costs=CostTable(np.stack(builder.rows), macs, params, activations, allocations),
         frozen=builder.frozen(),
-        shapes={name: tuple(tensor.shape) for name, tensor in every_tensor(builder.model).items()},
+        shapes={name: tuple(tensor.shape) for name, tensor in builder.stage.tensors.items()},
         nodes=tuple(replace(node, name=layer_name(node.name)) for node in builder.costs.nodes),
         mixes=builder.mixes(),
     )

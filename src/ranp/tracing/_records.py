@@ -1,7 +1,6 @@
 """What the tracer writes down: plain data."""
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -172,23 +171,26 @@ class Recording:
     def _wiring(self) -> list[Any]:
         """What ran where on what: equal for two passes that do the same.
 
-        Tensors are numbered in the order in which they are met.
+        Tensors are numbered in the order in which they are met, when their shapes are told too.
         """
-        following = count()
-        numbers = defaultdict[int, int](lambda: next(following))
-
-        def number(tensors: list[Tensor]) -> tuple[Any, ...]:
-            return tuple((numbers[id(tensor)], tensor.shape) for tensor in tensors)
-
+        following, numbers = count(), dict[int, int]()
         steps: list[Any] = []
+
+        def number(tensor: Tensor) -> int:
+            if id(tensor) not in numbers:
+                numbers[id(tensor)] = next(following)
+                steps.append(tensor.shape)
+            return numbers[id(tensor)]
+
         for _, run in groupby(self.calls, key=lambda call: id(call.module)):
             calls = list(run)
             source = _handed_on(calls)
-            if source is None:
-                steps += [(call.path, call.name, number(call.tensors), number(call.outputs)) for call in calls]
-            else:
-                numbers |= dict.fromkeys((id(out) for call in calls for out in call.outputs), numbers[id(source)])
-        return [*steps, number(self.outputs)]
+            for call in calls:
+                if source is None:
+                    steps += [call.path, call.name, [*map(number, call.tensors)], [*map(number, call.outputs)]]
+                else:
+                    numbers |= dict.fromkeys(map(id, call.outputs), number(source))
+        return [*steps, [*map(number, self.outputs)]]
 
 
 def _handed_on(run: list[Call]) -> Tensor | None:

@@ -1,9 +1,10 @@
 """Running a model whose tensors have shapes but no values."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp._calling import as_call
-from ranp._state import copied, every_module, untouched
+from ranp._state import copied, every_module, every_tensor, untouched
 from ranp.errors import TraceError
 from ranp.tracing._direct import result
 from ranp.tracing._mode import ALIKE
@@ -74,6 +75,16 @@ class Stage:
     inputs: Any
     modes: tuple[AbstractContextManager[Any], ...]
 
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """All modules of the copy, under each of their paths."""
+        return every_module(self.model)
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers of the copy, under each of their names."""
+        return every_tensor(self.model)
+
     def run(self, observer: Observer, *, training: bool = False) -> Any:
         """Run the copy and return its outputs.
 
@@ -81,9 +92,9 @@ class Stage:
         """
         args, kwargs = as_call(self.inputs)
         with ExitStack() as stack:
-            for context in (_quiet(), untouched(self.model), _paths(self.model, observer), _slow_attention()):
+            for context in (_quiet(), untouched(self.model), _paths(self.modules, observer), _slow_attention()):
                 stack.enter_context(context)
-            for module in every_module(self.model).values():
+            for module in self.modules.values():
                 module.training = training and not isinstance(module, ALIKE)
             for mode in (torch.no_grad(), *self.modes):
                 stack.enter_context(mode)
@@ -151,13 +162,13 @@ def _slow_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _paths(model: nn.Module, observer: Observer) -> Iterator[None]:
+def _paths(modules: Mapping[str, nn.Module], observer: Observer) -> Iterator[None]:
     """Tell the observer which module is running.
 
     Hooks on all modules of the process, told apart by identity, cost less than two on each module of the model.
     """
     paths: dict[int, str] = {}
-    for path, module in every_module(model).items():
+    for path, module in modules.items():
         paths.setdefault(id(module), path)
 
     def enter(module: nn.Module, args: Any) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -64,7 +65,7 @@ class Traced:
         """The channels once the output channels of some weights are kept whole, each for a reason."""
         calls = [call for call in self._tracer.passes[0].layers if call.weight in weights and call.out is not None]
         self._tracer.freezes += [(call.out, weights[call.weight]) for call in calls if call.out is not None]
-        return build(self.stage.model, self._tracer)
+        return build(self.stage, self._tracer)
 
     def failures(self, widths: Ints) -> tuple[Failure, ...]:
         """Run the stage's model, narrowed, and compare all shapes with what the labels predict.
@@ -99,7 +100,12 @@ class Traced:
     def _groups(self, prediction: Prediction) -> frozenset[int]:
         """Groups that what an operator returns depends on."""
         axes = {axis for shape in prediction.shapes for _, axis in shape}
-        return frozenset(np.flatnonzero(self.graph.costs.axes[sorted(axes), :-1].any(axis=0)).tolist())
+        return frozenset[int]().union(*(self._groups_of_axes[axis] for axis in axes))
+
+    @cached_property
+    def _groups_of_axes(self) -> list[frozenset[int]]:
+        """Groups that the size of each axis depends on."""
+        return [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in self.graph.costs.axes]
 
 
 @dataclass(frozen=True)
@@ -181,9 +187,9 @@ def understand(recorded: Recorded, whole_blocks: Collection[int] = ()) -> Traced
     """
     filled: set[int] = set()
     while True:
-        tracer = Tracer(recorded.stage.model, RULES, unknown, whole_blocks, filled)
+        tracer = Tracer(recorded.stage.tensors, RULES, unknown, whole_blocks, filled)
         for recording in recorded.passes:
             tracer.follow(recording)
         if tracer.to_fill <= filled:
-            return Traced(recorded.stage, *build_with_predictions(recorded.stage.model, tracer), tracer)
+            return Traced(recorded.stage, *build_with_predictions(recorded.stage, tracer), tracer)
         filled |= tracer.to_fill

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ranp._state import every_tensor
 from ranp.tracing._labels import Labels, along, components, laid_along, pad_rank, support
 from ranp.tracing._records import Allocated, Axis, Call, Note, Output, Pass, Recording, Source, total
 from ranp.tracing._wiring import Wiring
@@ -23,7 +22,7 @@ class Tracer:
 
     def __init__(
         self,
-        model: nn.Module,
+        tensors: Mapping[str, Tensor],
         rules: "Mapping[str, Rule]",
         fallback: "Rule",
         whole_blocks: Container[int] = (),
@@ -32,7 +31,7 @@ class Tracer:
         self.rules, self.fallback, self.whole_blocks, self.filled = rules, fallback, whole_blocks, filled
         self.names: dict[int, str] = {}
         self.parameters: set[str] = set()
-        for name, tensor in every_tensor(model).items():
+        for name, tensor in tensors.items():
             self.names.setdefault(id(tensor), name)
             if isinstance(tensor, nn.Parameter):
                 self.parameters.add(name)
