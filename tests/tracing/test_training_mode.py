@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ranp
@@ -15,6 +14,7 @@ from networks import Net, image
 from oracles import random_plan
 from ranp.graph import ChannelGraph
 from ranp.tracing._mode import askers
+from ranp.tracing._running import Observer
 
 X = image(2, 3, 7, 7)()
 
@@ -91,12 +91,12 @@ def test_numbers_written_down_for_training_are_found() -> None:
 class StochasticDepth(nn.Module):
     """Drops samples in training, written in several ways."""
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, how: str, rate: float = 0.5) -> None:
         super().__init__()
-        self.how = how
+        self.how, self.rate = how, rate
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or not self.rate:
             return x
         if self.how == "bernoulli":
             return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(0.5).div_(0.5)
@@ -135,7 +135,7 @@ class Asking(nn.Module):
         self.asked = asked
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, 0.5, (self.asked or self).training)
+        return x.relu().mul(2 if (self.asked or self).training else 3)
 
 
 @pytest.mark.parametrize(
@@ -143,15 +143,61 @@ class Asking(nn.Module):
     [
         *(StochasticDepth("bernoulli"), StochasticDepth("rand"), StochasticDepth("in place")),
         *(nn.RReLU(), nn.Sequential(nn.Tanh(), nn.RReLU(inplace=True))),
+        nn.Sequential(*[StochasticDepth("rand")] * 2),
+        nn.Sequential(StochasticDepth("rand", 0), nn.ReLU(), StochasticDepth("rand")),
     ],
 )
-def test_modes_that_do_the_same_to_channels_are_tried_once(layer: nn.Module) -> None:
-    assert tried_in(layer) == [False, True, False]  # run in both, tried out in one
+def test_modules_that_do_the_same_to_channels_in_both_modes_are_tried_out_alone(layer: nn.Module) -> None:
+    assert tried_in(layer) == [False, False]
+
+
+class Flagged(nn.Module):
+    """Tells the mode that it is in."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, bool]:
+        return x, self.training
+
+
+class Summed(nn.Module):
+    """Adds its second input in training."""
+
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        return x if shift is None or not self.training else x + shift
+
+
+def _stays(net: Any, x: Tensor) -> Tensor:
+    y, training = net.flagged(x)
+    return y.flip(1) if training else y
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Net(_stays, flagged=Flagged()),
+        Net(lambda net, x: net.summed(x, shift=x.flip(1)), summed=Summed()),
+        Net(lambda net, x: net.summed(x, x.flip(1)), summed=Summed()),
+        Net(lambda net, x: x.flip(1) if net.inner.training else net.inner(x), inner=StochasticDepth("rand")),
+    ],
+)
+def test_what_a_module_alone_does_not_show_is_seen_in_training_mode(layer: nn.Module) -> None:
+    assert tried_in(layer) == [False, True, False, True]
 
 
 @pytest.mark.parametrize("asked", [None, nn.Conv2d(1, 1, 1)])
-def test_modes_of_a_forward_that_asks_are_compared(asked: nn.Module | None) -> None:
-    assert tried_in(Asking(asked))[:2] == [False, True]
+def test_modes_that_turn_out_the_same_are_tried_out_once(asked: nn.Module | None) -> None:
+    assert tried_in(Asking(asked)) == ([False, True, False] if asked else [False, False])
+
+
+def test_a_network_that_asks_is_run_once_in_each_mode() -> None:
+    modes: list[bool] = []
+
+    class Asks(nn.Sequential):
+        def forward(self, input: Tensor) -> Tensor:
+            modes.append(vars(self)["training"])
+            return super().forward(input).mul(2 if self.training else 3)
+
+    ranp.trace(Asks(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)), X)
+    assert modes == [False, True, False]
 
 
 def test_tracing_leaves_the_class_of_modules_as_it_was() -> None:
@@ -164,7 +210,7 @@ def test_tracing_leaves_the_class_of_modules_as_it_was() -> None:
         modes.append(net.training)
         return net.conv(x)
 
-    with pytest.raises(ZeroDivisionError), askers():
+    with pytest.raises(ZeroDivisionError), askers(Observer()):
         _ = 1 / 0
     ranp.trace(Net(run, conv=nn.Conv2d(3, 2, 1)), X)
     assert isinstance(modes[0], property)

@@ -27,7 +27,7 @@ class Check(Observer):
     def fail(self, prediction: Prediction | None, reason: str) -> None:
         """Note that the operator at hand, or the forward before it, goes wrong."""
         operator = "forward" if prediction is None else prediction.operator
-        self.failures.append((self.position, prediction, Note(self.path[-1], operator, reason)))
+        self.failures.append((self.position, prediction, Note(self.path, operator, reason)))
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run the operator; where it fails or returns something else, return what was predicted."""

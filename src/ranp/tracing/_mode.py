@@ -1,30 +1,35 @@
-"""Learning whether a forward asks in which mode it runs: where it does not, both modes do the same."""
+"""Learning from a pass in eval mode whether training mode does the same: most forwards never ask for the mode."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from threading import RLock
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-# What runs the same operators on channels in both modes.
-ALIKE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+from ranp._calling import tensors_in
+from ranp.tracing._records import Forward, Recording
+from ranp.tracing._running import ALIKE, Observer, Recorder, Stage
 
 _ONE_AT_A_TIME = RLock()
 
 
 @contextmanager
-def askers() -> Iterator[list[nn.Module]]:
-    """Collect the modules that are asked for their mode inside, apart from dropout and norms.
+def askers(observer: Observer) -> Iterator[list[Forward | None]]:
+    """Collect the forwards that ask for their module's mode, and None where a module is asked from elsewhere.
+
+    Dropout and norms, which do the same in both, do not count.
 
     Every module keeps `training` as an attribute of its own, which a property of the class goes before. For that
     while modules of other threads are collected too, and work as ever.
     """
-    found: list[nn.Module] = []
+    found: list[Forward | None] = []
 
     def get(module: nn.Module) -> Any:
         if not isinstance(module, ALIKE):
-            found.append(module)
+            innermost = observer.running[-1] if observer.running else None
+            found.append(innermost if innermost and innermost.module is module else None)
         held = vars(module)
         return held["training"] if "training" in held else module.__getattr__("training")
 
@@ -41,3 +46,32 @@ def askers() -> Iterator[list[nn.Module]]:
                 del nn.Module.training
             else:
                 nn.Module.training = before
+
+
+def alike(stage: Stage, asking: Collection[Forward | None]) -> bool:
+    """Whether all forwards that ask do the same to channels in both modes, tried out on each by itself.
+
+    That can only be told of modules that are nothing but their forward, such as stochastic depth.
+    """
+    asking = {*asking}
+    forwards = [forward for forward in asking if forward and _stands_alone(forward)]
+
+    def run(training: bool) -> Recording:
+        recorder = Recorder()
+        outputs = stage.run(recorder, training=training, forward=lambda: [f.module(*f.inputs) for f in forwards])
+        return Recording(tensors_in([f.inputs for f in forwards]), recorder.calls, outputs)
+
+    if len(forwards) < len(asking):
+        return False
+    try:
+        first, second = run(False), run(True)
+    except Exception:
+        return False
+    return all(isinstance(output, Tensor) for output in first.outputs + second.outputs) and first.does_as(second)
+
+
+def _stands_alone(forward: Forward) -> bool:
+    module = forward.module
+    # Inputs given by name are not known: there must be room for none.
+    whole = len(signature(module.forward).parameters) == len(forward.inputs)
+    return whole and not (module._parameters or module._buffers or module._modules)

@@ -106,6 +106,21 @@ class Pass:
     nodes: list[Node] = field(default_factory=list)
 
 
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """One run of a module's forward.
+
+    Attributes:
+        path: The module's path; empty for the model itself.
+        module: The module.
+        inputs: What it was given, apart from inputs given by name.
+    """
+
+    path: str
+    module: nn.Module
+    inputs: tuple[Any, ...]
+
+
 @dataclass(frozen=True)
 class Call:
     """One operator, as it ran.
@@ -115,16 +130,19 @@ class Call:
         args: Positional arguments.
         kwargs: Keyword arguments.
         out: What it returned.
-        path: Module in whose forward it ran; empty for the model itself.
-        module: That module.
+        forward: Where it ran.
     """
 
     function: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     out: Any
-    path: str
-    module: nn.Module
+    forward: Forward
+
+    @property
+    def path(self) -> str:
+        """Path of the module in whose forward it ran."""
+        return self.forward.path
 
     @cached_property
     def name(self) -> str:
@@ -148,17 +166,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Recording:
-    """One forward pass.
+    """One forward pass: the tensors that went in, all operators in order, and the tensors that came out."""
 
-    Attributes:
-        calls: All operators in order.
-        outputs: The tensors that the model returned.
-        asked: Whether the forward asked for the mode that it ran in.
-    """
-
+    inputs: list[Tensor]
     calls: list[Call]
     outputs: list[Tensor]
-    asked: bool
 
     def does_as(self, other: "Recording") -> bool:
         """Whether another pass does the same to channels.
@@ -182,7 +194,8 @@ class Recording:
                 steps.append(tensor.shape)
             return numbers[id(tensor)]
 
-        for _, run in groupby(self.calls, key=lambda call: id(call.module)):
+        steps.append([*map(number, self.inputs)])
+        for _, run in groupby(self.calls, key=lambda call: id(call.forward)):
             calls = list(run)
             source = _handed_on(calls)
             for call in calls:
@@ -190,12 +203,13 @@ class Recording:
                     steps += [call.path, call.name, [*map(number, call.tensors)], [*map(number, call.outputs)]]
                 else:
                     numbers |= dict.fromkeys(map(id, call.outputs), number(source))
-        return [*steps, [*map(number, self.outputs)]]
+        steps.append([*map(number, self.outputs)])
+        return steps
 
 
 def _handed_on(run: list[Call]) -> Tensor | None:
     """The tensor that a module hands on value by value, or None where it does more than that."""
-    module = run[0].module
+    module = run[0].forward.module
     if module._parameters or module._buffers or module._modules:
         return None
     source, found = None, set[int]()

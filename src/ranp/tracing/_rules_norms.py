@@ -18,7 +18,7 @@ def batch_norm(tracer: Tracer, call: Call) -> None:
             tracer.meet(channels, tracer.vector(tensor, 0))
     if channels is not None:
         # An instance norm's view repeats the channels once per sample; the module counts them once.
-        held = getattr(call.module, "num_features", channels.size)
+        held = getattr(call.forward.module, "num_features", channels.size)
         tracer.attribute("num_features", channels[:held])
     mix_along(tracer, tracer.labels(source), set(range(source.ndim)) - {1})
     tracer.set(call.outputs[0], tracer.labels(source))

@@ -21,17 +21,27 @@ from ranp._calling import as_call
 from ranp._state import copied, every_module, every_tensor, untouched
 from ranp.errors import TraceError
 from ranp.tracing._direct import result
-from ranp.tracing._mode import ALIKE
-from ranp.tracing._records import Call
+from ranp.tracing._records import Call, Forward
+
+# What runs the same operators on channels in both modes.
+ALIKE = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 
 
 class Observer(TorchDispatchMode):
-    """Sees every operator of a forward pass, and which module it runs in."""
+    """Sees every operator of a forward pass, and where it runs.
+
+    Attributes:
+        running: The modules whose forward is running, the innermost last; after an error those in which it happened.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.path: list[str] = [""]
-        self.module: list[nn.Module] = []
+        self.running: list[Forward] = []
+
+    @property
+    def path(self) -> str:
+        """Path of the innermost module that is running."""
+        return self.running[-1].path if self.running else ""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -57,7 +67,7 @@ class Recorder(Observer):
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run the operator and append it."""
         out = super().operate(func, args, kwargs)
-        self.calls.append(Call(func, args, kwargs, out, self.path[-1], self.module[-1]))
+        self.calls.append(Call(func, args, kwargs, out, self.running[-1]))
         return out
 
 
@@ -85,8 +95,8 @@ class Stage:
         """All parameters and buffers of the copy, under each of their names."""
         return every_tensor(self.model)
 
-    def run(self, observer: Observer, *, training: bool = False) -> Any:
-        """Run the copy and return its outputs.
+    def run(self, observer: Observer, *, training: bool = False, forward: Callable[[], Any] | None = None) -> Any:
+        """Run the copy, or something else with its modules, and return what comes out.
 
         In training mode dropout and norms stay as they are in eval mode: they do the same to channels.
         """
@@ -99,7 +109,7 @@ class Stage:
             for mode in (torch.no_grad(), *self.modes):
                 stack.enter_context(mode)
             with observer:
-                return self.model(*args, **kwargs)
+                return forward() if forward else self.model(*args, **kwargs)
 
 
 def on_meta(model: nn.Module, example_inputs: Any) -> Stage:
@@ -173,13 +183,11 @@ def _paths(modules: Mapping[str, nn.Module], observer: Observer) -> Iterator[Non
 
     def enter(module: nn.Module, args: Any) -> None:
         if id(module) in paths:
-            observer.path.append(paths[id(module)])
-            observer.module.append(module)
+            observer.running.append(Forward(paths[id(module)], module, args))
 
     def leave(module: nn.Module, args: Any, out: Any) -> None:
         if id(module) in paths:
-            observer.path.pop()
-            observer.module.pop()
+            observer.running.pop()
 
     handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
     try:

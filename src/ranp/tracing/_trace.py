@@ -16,7 +16,7 @@ from ranp.errors import RanpError, TraceError, first_line
 from ranp.graph import ChannelGraph, Ints
 from ranp.tracing._build import Prediction, Predictions, build, build_with_predictions
 from ranp.tracing._check import Check
-from ranp.tracing._mode import askers
+from ranp.tracing._mode import alike, askers
 from ranp.tracing._records import Note, Output, Recording
 from ranp.tracing._rules import RULES, unknown
 from ranp.tracing._running import Recorder, Stage, explain, on_meta, with_fake_tensors
@@ -124,7 +124,7 @@ class Recorded:
 
 
 def record(model: nn.Module, example_inputs: Any) -> Recorded:
-    """Run a model without values, in eval mode and in training mode.
+    """Run a model without values, in eval mode and, unless its forward does not mind, in training mode.
 
     Heads for deep supervision, auxiliary classifiers and the like may run in training mode alone. Where training mode
     cannot be run at all (layers are dropped at random, say), eval mode has to do.
@@ -142,14 +142,16 @@ def record(model: nn.Module, example_inputs: Any) -> Recorded:
             continue  # only fake tensors tell whether that works
         try:
             stage = make(model, example_inputs)
-            passes = [_run(stage, training=False)]
-            if both and passes[0].asked:
-                passes.append(_run(stage, training=True))
+            recorder = Recorder()
+            with askers(recorder) as asking:
+                passes = [_run(stage, recorder)]
+            if both and not alike(stage, asking):
+                passes.append(_run(stage, Recorder(), training=True))
         except TraceError as error:
             failure, missed = error, str(error)
             continue
         if len(passes) > 1 and passes[0].does_as(passes[1]):
-            passes = passes[:1]
+            passes.pop()
         return Recorded(stage, tuple(passes), "" if both else missed)
     raise failure
 
@@ -158,15 +160,13 @@ def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
     return {tensor.device for tensor in (*every_tensor(model).values(), *tensors_in(example_inputs))}
 
 
-def _run(stage: Stage, *, training: bool) -> Recording:
-    recorder = Recorder()
+def _run(stage: Stage, recorder: Recorder, *, training: bool = False) -> Recording:
     try:
-        with askers() as found:
-            outputs = stage.run(recorder, training=training)
+        outputs = stage.run(recorder, training=training)
     except RanpError:
         raise
     except Exception as error:
-        raise explain(error, recorder.path[-1]) from error
+        raise explain(error, recorder.path) from error
     tensors = tensors_in(outputs)
     if not tensors:
         raise TraceError(
@@ -174,7 +174,7 @@ def _run(stage: Stage, *, training: bool) -> Recording:
             got=type(outputs).__name__,
             expected="tensors, or lists, tuples, dicts or dataclasses of them",
         )
-    return Recording(recorder.calls, tensors, bool(found))
+    return Recording(tensors_in(stage.inputs), recorder.calls, tensors)
 
 
 def understand(recorded: Recorded, whole_blocks: Collection[int] = ()) -> Traced:
