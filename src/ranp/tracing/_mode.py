@@ -17,7 +17,7 @@ _ONE_AT_A_TIME = RLock()
 
 @contextmanager
 def askers(observer: Observer) -> Iterator[list[Forward | None]]:
-    """Collect the forwards that ask for their module's mode, and None where a module is asked from elsewhere.
+    """Collect the forwards that ask for the mode of a module, and None where it is asked for outside of any.
 
     Dropout and norms, which do the same in both, do not count.
 
@@ -28,8 +28,7 @@ def askers(observer: Observer) -> Iterator[list[Forward | None]]:
 
     def get(module: nn.Module) -> Any:
         if not isinstance(module, ALIKE):
-            innermost = observer.running[-1] if observer.running else None
-            found.append(innermost if innermost and innermost.module is module else None)
+            found.append(observer.running[-1] if observer.running else None)
         held = vars(module)
         return held["training"] if "training" in held else module.__getattr__("training")
 
