@@ -24,9 +24,9 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     """Understand a model: its channels, what ties them together, and what they cost.
 
     A copy of the model runs whose tensors have shapes but no values, so nothing is computed and no activation is
-    allocated: once in eval mode, whose costs are counted, and once in training mode if its forward asks for the mode,
-    for heads and branches that run there alone. A forward that writes channel numbers down (in a reshape, say) is found by running the pruned copy too:
-    the channels in question stay whole, and the rest can be pruned.
+    allocated: once in eval mode, whose costs are counted, and, if its forward asks for the mode, once in training mode,
+    for heads and branches that run there alone. A forward that writes channel numbers down (in a reshape, say) is found
+    by running the pruned copy too: the channels in question stay whole, and the rest can be pruned.
 
     Args:
         model: Any module; it is left as it was.

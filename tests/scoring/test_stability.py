@@ -1,23 +1,33 @@
 """Scoring stops by itself once the ranking is stable, and says what it saw."""
 
+from collections.abc import Iterable, Mapping
+from itertools import repeat
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from torch import nn
+from torch import Tensor, nn
 
 import ranp
 from ranp.errors import InputError
 from ranp.scores import Scores
 from ranp.scoring._stability import Ranking, rank_correlation
+from ranp.scoring._together import averaged
+
+
+def scored_on(numbers: Iterable[int], **how: Any) -> Scores:
+    """Scores of the same small network on the batches with these numbers."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 16, 3), nn.ReLU(), nn.Conv2d(16, 2, 1))
+    batches = [(torch.randn(2, 2, 6, 6), torch.randn(2, 2, 4, 4)) for _ in range(40)]
+    graph = ranp.trace(model, batches[0][0])
+    return ranp.score(model, graph, (batches[number] for number in numbers), nn.functional.mse_loss, **how)
 
 
 def scored(until: float | None, importance: str = "parameter", count: int = 40, **more: object) -> Scores:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 16, 3), nn.ReLU(), nn.Conv2d(16, 2, 1))
-    batches = [(torch.randn(2, 2, 6, 6), torch.randn(2, 2, 4, 4)) for _ in range(count)]
-    graph = ranp.trace(model, batches[0][0])
-    return ranp.score(model, graph, iter(batches), nn.functional.mse_loss, importance=importance, until=until, **more)
+    return scored_on(range(count), importance=importance, until=until, **more)
 
 
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
@@ -53,9 +63,13 @@ def test_rank_correlation_agrees_with_another_implementation() -> None:
 def test_only_powers_of_two_are_compared_and_nothing_is_averaged_elsewhere() -> None:
     ranking = Ranking(lambda layers: layers["a"], until=None)
     asked = []
-    for count in range(1, 10):
-        ranking.enough(count, lambda count=count: asked.append(count) or {"a": np.arange(3.0)})  # type: ignore[misc]
-    assert asked == [1, 2, 4, 8]
+
+    def average(_: Mapping[str, Tensor], count: int) -> dict[str, np.ndarray[Any, Any]]:
+        asked.append(count)
+        return {"a": np.arange(3.0)}
+
+    averaged(repeat(None, 10), {}, average, ranking)
+    assert asked == [1, 2, 4, 8, 10]
     assert ranking.seen == [(2, 1.0), (4, 1.0), (8, 1.0)]
 
 

@@ -15,7 +15,6 @@ from ranp.scoring._neuron import neuron_importance
 from ranp.scoring._parameter import Reduction, parameter_importance
 from ranp.scoring._reweighting import equalise, favour_cheap
 from ranp.scoring._stability import Ranking
-from ranp.scoring._together import several
 
 Importance: TypeAlias = Literal["parameter", "neuron"]
 Layers: TypeAlias = Mapping[str, Floats]
@@ -145,7 +144,7 @@ def score(
         reduce: For `parameter`: sum, mean or max over a neuron's weights.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
         until: Use no more batches once the scores of n batches and those of their first half have at least this rank
-            correlation, for n = 2, 4, 8, ...; all if not given.
+            correlation, for n = 2, 4, 8, ... (times the number of processes); all if not given.
         progress: Called with ("scoring", batches done, batches in all or 0 where unknown).
 
     Returns:
@@ -182,7 +181,7 @@ def score(
         else:
             how = chosen.reduce or reduce
             found, seen = parameter_importance(model, graph, batches, run, how, **watched)
-        stability = () if ranking is None else tuple(ranking.seen)
+        stability = tuple(ranking.seen)
     stages = chosen.stages(graph, found, lam)
     last = list(stages.values())[-1] if stages else {}
     channels = _combine(graph, last, chosen.combine)
@@ -201,14 +200,10 @@ def score(
     )
 
 
-def _ranking(chosen: Criterion, graph: ChannelGraph, lam: float, until: float | None) -> Ranking | None:
-    """Watches the ranking of channels while batches are scored; several processes cannot, since each sees its own."""
+def _ranking(chosen: Criterion, graph: ChannelGraph, lam: float, until: float | None) -> Ranking:
+    """Watches the ranking of channels while batches are scored."""
     if until is not None and not 0 < until <= 1:
         raise InputError("until", got=str(until), expected="a rank correlation in (0, 1]", hint="for example 0.99")
-    if several():
-        if until is not None:
-            raise InputError("until", got=f"{until} in several processes", expected="None there", hint="score in one")
-        return None
 
     def channels(importance: Layers) -> Floats:
         return _combine(graph, list(chosen.stages(graph, importance, lam).values())[-1], chosen.combine)

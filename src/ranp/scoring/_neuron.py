@@ -13,7 +13,7 @@ from ranp.errors import InputError
 from ranp.graph import ChannelGraph, Floats, Layer
 from ranp.scoring._loss import Progress, Step, losses, prepared
 from ranp.scoring._stability import Ranking
-from ranp.scoring._together import add_up
+from ranp.scoring._together import averaged
 
 # Functions that read channels, and the dimension along which they do, counted from the end.
 _READERS: Mapping[Any, int] = {
@@ -38,7 +38,7 @@ def neuron_importance(
     *,
     seed: int,
     progress: Progress | None,
-    ranking: Ranking | None = None,
+    ranking: Ranking,
 ) -> tuple[dict[str, Floats], int]:
     """Importance of every neuron by a gate on its channel (Xu et al., RANP, 3DV 2020).
 
@@ -54,25 +54,21 @@ def neuron_importance(
     """
     gates = _Gates(model, graph)
     totals: dict[str, Tensor] = {}
-    seen = 0
 
-    def average() -> dict[str, Floats]:
-        signed = {name: total.cpu().numpy() / seen for name, total in totals.items()}
+    def collect(loss: Tensor) -> None:
+        _backward(loss)
+        for name, ones in gates.ones.items():
+            if ones.grad is not None:
+                gradient, ones.grad = ones.grad.double(), None
+                totals[name] = totals.get(name, torch.zeros_like(gradient)) + gradient
+
+    def average(added: Mapping[str, Tensor], seen: int) -> dict[str, Floats]:
+        signed = {name: total.cpu().numpy() / seen for name, total in added.items()}
         channels = _by_channel(graph, signed)
         return {layer.name: _by_layer(graph, layer, channels, signed) for layer in graph.layers}
 
     with prepared(model, graph, set(), seed), gates:
-        for loss in losses(model, batches, gates.checked(step), progress):
-            _backward(loss)
-            for name, ones in gates.ones.items():
-                if ones.grad is not None:
-                    gradient, ones.grad = ones.grad.double(), None
-                    totals[name] = totals.get(name, torch.zeros_like(gradient)) + gradient
-            seen += 1
-            if ranking is not None and ranking.enough(seen, average):
-                break
-    totals, seen = add_up(totals, seen)
-    return average(), seen
+        return averaged(map(collect, losses(model, batches, gates.checked(step), progress)), totals, average, ranking)
 
 
 def _backward(loss: Tensor) -> None:

@@ -1,6 +1,6 @@
 """The `parameter` reading of importance: |w * dL/dw|, the gradient of a mask on every weight."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ranp.graph import ChannelGraph, Floats, Layer
 from ranp.scoring._loss import Progress, Step, losses, prepared
 from ranp.scoring._stability import Ranking
-from ranp.scoring._together import add_up
+from ranp.scoring._together import averaged
 
 Reduction: TypeAlias = Literal["sum", "mean", "max"]
 
@@ -23,7 +23,7 @@ def parameter_importance(
     *,
     seed: int,
     progress: Progress | None,
-    ranking: Ranking | None = None,
+    ranking: Ranking,
 ) -> tuple[dict[str, Floats], int]:
     """Importance of every neuron by its weights (Lee et al., SNIP, ICLR 2019; Xu et al., RANP, 3DV 2020).
 
@@ -37,7 +37,6 @@ def parameter_importance(
     parameters = dict(model.named_parameters())
     layers = {layer.weight: layer for layer in graph.layers}
     totals: dict[str, Tensor] = {}
-    seen = 0
 
     def collector(layer: Layer) -> Callable[[Tensor], None]:
         def collect(weight: Tensor) -> None:
@@ -49,9 +48,9 @@ def parameter_importance(
 
         return collect
 
-    def average() -> dict[str, Floats]:
+    def average(added: Mapping[str, Tensor], seen: int) -> dict[str, Floats]:
         return {
-            layer.name: _finish(totals.get(layer.name), parameters[layer.weight], layer, reduce, seen)
+            layer.name: _finish(added.get(layer.name), parameters[layer.weight], layer, reduce, seen)
             for layer in graph.layers
         }
 
@@ -60,16 +59,10 @@ def parameter_importance(
             parameters[name].register_post_accumulate_grad_hook(collector(layer)) for name, layer in layers.items()
         ]
         try:
-            for loss in losses(model, batches, step, progress):
-                loss.backward()
-                seen += 1
-                if ranking is not None and ranking.enough(seen, average):
-                    break
+            return averaged(map(Tensor.backward, losses(model, batches, step, progress)), totals, average, ranking)
         finally:
             for handle in handles:
                 handle.remove()
-    totals, seen = add_up(totals, seen)
-    return average(), seen
 
 
 def per_neuron(values: Tensor, layer: Layer, reduce: Reduction) -> Tensor:

@@ -10,6 +10,8 @@ from ranp.graph import Floats
 class Ranking:
     """Compares the scores of n batches with those of the first half of them, for n = 2, 4, 8, ...
 
+    In several processes n counts the batches of all: of two that see as many each, n = 4, 8, 16, ...
+
     Averages over n and n + 1 batches are alike whatever the data, once n is large; those over n and n / 2 are not.
 
     Args:
@@ -21,7 +23,7 @@ class Ranking:
 
     Example:
         >>> ranking = Ranking(lambda layers: layers["a"], until=0.9)
-        >>> [ranking.enough(n, lambda: {"a": np.array(scores)}) for n, scores in ((1, [1, 2, 3]), (2, [1.5, 2, 9]))]
+        >>> [ranking.enough(n, {"a": np.array(scores)}) for n, scores in ((1, [1, 2, 3]), (2, [1.5, 2, 9]))]
         [False, True]
         >>> ranking.seen
         [(2, 1.0)]
@@ -32,16 +34,19 @@ class Ranking:
         self.seen: list[tuple[int, float]] = []
         self._before: Floats | None = None
 
-    def enough(self, batches: int, averages: Callable[[], Mapping[str, Floats]]) -> bool:
-        """Compare, where it is time to; tell whether the ranking is stable.
+    @staticmethod
+    def due(batches: int) -> bool:
+        """Whether it is time to compare, after so many batches in each process."""
+        return not batches & (batches - 1)
+
+    def enough(self, batches: int, importance: Mapping[str, Floats]) -> bool:
+        """Compare with the time before; tell whether the ranking is stable.
 
         Args:
-            batches: Seen so far.
-            averages: Gives the layers' importance over these batches.
+            batches: Seen so far, in all processes.
+            importance: The layers' importance over these batches.
         """
-        if batches & (batches - 1):
-            return False
-        scores, before = self.score(averages()), self._before
+        scores, before = self.score(importance), self._before
         self._before = scores
         if before is None:
             return False

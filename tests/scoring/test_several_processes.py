@@ -1,0 +1,78 @@
+"""Several processes score as one does on the batches of all, stop together, and need not have equal shares."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from test_stability import scored_on
+
+PROCESSES = """
+import json, os, sys
+import torch
+from datetime import timedelta
+from test_stability import scored_on
+torch.set_num_threads(1)
+shares, until, importance, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
+children = []
+for rank, share in enumerate(shares):
+    child = os.fork()
+    if not child:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{folder}/met", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
+        )
+        scores = scored_on(share, until=until, importance=importance)
+        with open(f"{folder}/{rank}.json", "w") as file:
+            json.dump([scores.batches, scores.stability, scores.channels.tolist()], file)
+        os._exit(0)
+    children.append(child)
+sys.exit(max(os.waitpid(child, 0)[1] for child in children) != 0)
+"""
+
+
+def in_processes(
+    shares: list[list[int]], folder: Path, until: float | None = None, importance: str = "parameter"
+) -> tuple[int, list[list[float]], list[float]]:
+    """What every process gets that scores one of these shares: batches, stability, scores."""
+    command = [sys.executable, "-c", PROCESSES, json.dumps(shares), json.dumps(until), importance, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert found.returncode == 0, found.stderr
+    first, *others = (json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(shares)))
+    assert all(other == first for other in others)
+    return tuple(first)
+
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+
+
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+def test_two_processes_stop_where_one_would(importance: str, tmp_path: Path) -> None:
+    shares = [list(range(0, 16, 2)), list(range(1, 16, 2))]
+    whole = scored_on(range(16), importance=importance)
+    expected = {count: value for count, value in whole.stability if count > 2}
+    until = sorted(expected.values())[1]
+    stop = next(count for count, value in expected.items() if value >= until)
+    batches, stability, channels = in_processes(shares, tmp_path, until, importance)
+    assert batches == stop < 16
+    assert dict(stability) == pytest.approx({count: value for count, value in expected.items() if count <= stop})
+    np.testing.assert_allclose(channels, scored_on(range(stop), importance=importance).channels)
+
+
+def test_a_process_with_a_smaller_share_goes_on_meeting_the_others(tmp_path: Path) -> None:
+    shares = [[0, 1, 2, 3, 4, 5, 6, 7, 8], [9], [10, 11, 12, 13, 14]]
+    batches, stability, channels = in_processes(shares, tmp_path)
+    assert batches == 15
+    np.testing.assert_allclose(channels, scored_on(range(15)).channels)
+    # After 1, 2, 4 and 8 batches in each, as far as there are as many.
+    met = [[batch for share in shares for batch in share[:count]] for count in (1, 2, 4, 8)]
+    scores = [scored_on(seen).channels for seen in met]
+    expected = [
+        (len(seen), spearmanr(before, after).statistic)
+        for seen, before, after in zip(met[1:], scores, scores[1:], strict=False)
+    ]
+    assert [tuple(entry) for entry in stability] == [pytest.approx(entry) for entry in expected]
