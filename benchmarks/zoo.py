@@ -4,7 +4,8 @@ Run `python benchmarks/zoo.py` in an environment that holds the packages of some
 family's figures go to `benchmarks/results/zoo/`, and the table of all that have been measured to `docs/coverage.md`;
 families whose package cannot be imported are skipped, with the reason. Both tools run on one core, one after the other
 in the same process, after a network that warms both up. A network that takes too long costs its process alone. With
-`--resume` only networks are measured that have no entry among the figures: take out those to measure again.
+`--resume` only what has no entry among the figures is measured: take out a network, or one tool's entry for it, to
+measure that again.
 """
 
 import json
@@ -54,17 +55,16 @@ def _measure(family: Family, names: list[str], budget: float, timeout: float, re
     """Write the family's figures after every network."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{family.package}.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text())["networks"] if resume and path.exists() else []
-    known = {row["name"] for row in rows}
+    known: list[dict[str, Any]] = json.loads(path.read_text())["networks"] if resume and path.exists() else []
+    rows = {row["name"]: row for row in known}
     worker = _Worker()
     for name in track(names, description=family.name):
-        if name not in known:
-            rows.append(
-                {"name": name} | {tool: worker.run(timeout, family.name, name, tool, budget) for tool in CONTESTANTS}
-            )
-            rows.sort(key=lambda row: names.index(row["name"]))
-        result = {"family": family.name, "environment": _environment(family), "budget": budget}
-        path.write_text(json.dumps(result | {"members": len(names), "networks": rows}, indent=1) + "\n")
+        row = rows.setdefault(name, {"name": name})
+        for tool in [tool for tool in CONTESTANTS if tool not in row]:
+            row[tool] = worker.run(timeout, family.name, name, tool, budget)
+        result = {"family": family.name, "environment": _environment(family), "budget": budget, "members": len(names)}
+        written = sorted(rows.values(), key=lambda row: names.index(row["name"]))
+        path.write_text(json.dumps(result | {"networks": written}, indent=1) + "\n")
     worker.stop()
 
 
