@@ -1,7 +1,6 @@
 """Tracing that trusts nothing: what the labels say is tried out by running pruned models without values."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ranp._culprits import culprits
 from ranp._garbage import uncollected
 from ranp._state import every_module
 from ranp.errors import TraceError
@@ -100,37 +100,10 @@ def _complaints(traced: Traced) -> dict[int, Note]:
     groups = frozenset(range(len(graph.groups)))
     while groups and (failures := attempt(groups)):
         # What an operator returns where it should depend on one group alone: that group cannot be narrowed.
-        culprits = {min(held): failure.note for failure in failures if len(held := failure.groups & groups) == 1}
-        if not culprits:
-            first = failures[0]
-            suspects = [group for group in traced.latest(first.position) if group in groups] or sorted(groups)
-            culprits = dict.fromkeys(_culprits(groups, suspects, first, attempt), first.note)
-        found |= culprits
+        alone = {min(held): failure.note for failure in failures if len(held := failure.groups & groups) == 1}
+        found |= alone or culprits(groups, failures, attempt, traced.latest)
         groups = groups.difference(found)
     return found
-
-
-def _culprits(
-    groups: frozenset[int],
-    suspects: list[int],
-    failure: Failure,
-    attempt: Callable[[frozenset[int]], tuple[Failure, ...]],
-) -> list[int]:
-    """The groups to leave whole for the forward to get beyond a failure, sought among the suspects from the first on.
-
-    Most often it is the group met last. Where leaving one group whole does not do, it is all that were tried.
-    """
-
-    def helps(whole: list[int]) -> bool:
-        later = attempt(groups.difference(whole))
-        return not later or later[0].position > failure.position
-
-    count = 1
-    while count < len(suspects) and not helps(suspects[:count]):
-        count *= 2
-    enough = bisect_left(range(count // 2 + 1, count), True, key=lambda tried: helps(suspects[:tried])) + count // 2 + 1
-    last = suspects[min(enough, len(suspects)) - 1]
-    return [last] if helps([last]) else suspects[:enough]
 
 
 def _widths(graph: ChannelGraph, groups: Collection[int]) -> Ints:

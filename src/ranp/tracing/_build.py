@@ -24,9 +24,9 @@ class Prediction:
     operator: str
     shapes: list[list[tuple[int, int]]]
 
-    def at(self, sizes: Ints) -> list[tuple[int, ...]]:
+    def at(self, sizes: Sequence[int]) -> list[tuple[int, ...]]:
         """The shapes, given the size of every axis."""
-        return [tuple(factor * int(sizes[axis]) for factor, axis in shape) for shape in self.shapes]
+        return [tuple(factor * sizes[axis] for factor, axis in shape) for shape in self.shapes]
 
 
 # One tuple for each pass.

@@ -19,7 +19,7 @@ class Check(Observer):
 
     def __init__(self, predictions: Sequence[Prediction], sizes: Ints) -> None:
         super().__init__()
-        self.predictions, self.sizes = predictions, sizes
+        self.predictions, self.sizes = predictions, sizes.tolist()
         self.failures: list[tuple[int, Prediction | None, Note]] = []
         self.position = 0
         self.comparable = True

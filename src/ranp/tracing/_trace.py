@@ -31,11 +31,13 @@ class Failure:
         position: Number of the operator, counted as they run.
         note: Its place and what goes wrong.
         groups: The groups that what the operator returns depends on; empty where the forward fails between operators.
+        ends: Whether the forward fails there, so that what comes after has not been seen.
     """
 
     position: int
     note: Note
     groups: frozenset[int]
+    ends: bool
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Traced:
                 check.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})")
             if check.failures:
                 return tuple(
-                    Failure(before + position, note, frozenset() if operator is None else self._groups(operator))
+                    Failure(before + position, note, self._groups(operator), ends=operator is None)
                     for position, operator, note in check.failures
                 )
             before += len(predictions)
@@ -97,9 +99,9 @@ class Traced:
             found.update(dict.fromkeys(sorted(self._groups(prediction))))
         return list(found)
 
-    def _groups(self, prediction: Prediction) -> frozenset[int]:
-        """Groups that what an operator returns depends on."""
-        axes = {axis for shape in prediction.shapes for _, axis in shape}
+    def _groups(self, prediction: Prediction | None) -> frozenset[int]:
+        """Groups that what an operator returns depends on; none where there is no operator."""
+        axes = {axis for shape in prediction.shapes for _, axis in shape} if prediction else ()
         return frozenset[int]().union(*(self._groups_of_axes[axis] for axis in axes))
 
     @cached_property
