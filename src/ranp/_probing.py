@@ -10,13 +10,12 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ranp._culprits import culprits
 from ranp._garbage import uncollected
 from ranp._state import every_module
 from ranp.errors import TraceError
 from ranp.graph import ChannelGraph, Ints
 from ranp.surgery import narrowed
-from ranp.tracing import Failure, Note, Recorded, Traced, record, understand
+from ranp.tracing import Failure, Note, Recorded, Traced, culprits, record, understand
 
 
 @uncollected()

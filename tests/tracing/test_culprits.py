@@ -6,8 +6,7 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranp._culprits import culprits
-from ranp.tracing import Failure, Note
+from ranp.tracing import Failure, Note, culprits
 
 GROUPS = frozenset(range(12))
 

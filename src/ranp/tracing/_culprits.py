@@ -4,7 +4,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import chain
 from typing import TypeAlias
 
-from ranp.tracing import Failure, Note
+from ranp.tracing._records import Note
+from ranp.tracing._trace import Failure
 
 # Runs the model with these groups narrowed.
 Attempt: TypeAlias = Callable[[frozenset[int]], Sequence[Failure]]
