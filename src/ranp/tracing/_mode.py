@@ -1,6 +1,6 @@
 """Learning from a pass in eval mode whether training mode does the same: most forwards never ask for the mode."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from inspect import signature
 from threading import RLock
@@ -16,7 +16,7 @@ _ONE_AT_A_TIME = RLock()
 
 
 @contextmanager
-def askers(observer: Observer) -> Iterator[list[Forward | None]]:
+def askers(observer: Observer) -> Iterator[set[Forward | None]]:
     """Collect the forwards that ask for the mode of a module, and None where it is asked for outside of any.
 
     Dropout and norms, which do the same in both, do not count.
@@ -24,11 +24,11 @@ def askers(observer: Observer) -> Iterator[list[Forward | None]]:
     Every module keeps `training` as an attribute of its own, which a property of the class goes before. For that
     while modules of other threads are collected too, and work as ever.
     """
-    found: list[Forward | None] = []
+    found = set[Forward | None]()
 
     def get(module: nn.Module) -> Any:
         if not isinstance(module, ALIKE):
-            found.append(observer.running[-1] if observer.running else None)
+            found.add(observer.running[-1] if observer.running else None)
         held = vars(module)
         return held["training"] if "training" in held else module.__getattr__("training")
 
@@ -47,12 +47,11 @@ def askers(observer: Observer) -> Iterator[list[Forward | None]]:
                 nn.Module.training = before
 
 
-def alike(stage: Stage, asking: Collection[Forward | None]) -> bool:
+def alike(stage: Stage, asking: Set[Forward | None]) -> bool:
     """Whether all forwards that ask do the same to channels in both modes, tried out on each by itself.
 
     That can only be told of modules that are nothing but their forward, such as stochastic depth.
     """
-    asking = {*asking}
     forwards = [forward for forward in asking if forward and _stands_alone(forward)]
 
     def run(training: bool) -> Recording:
@@ -70,7 +69,5 @@ def alike(stage: Stage, asking: Collection[Forward | None]) -> bool:
 
 
 def _stands_alone(forward: Forward) -> bool:
-    module = forward.module
     # Inputs given by name are not known: there must be room for none.
-    whole = len(signature(module.forward).parameters) == len(forward.inputs)
-    return whole and not (module._parameters or module._buffers or module._modules)
+    return forward.bare and len(signature(forward.module.forward).parameters) == len(forward.inputs)

@@ -120,6 +120,11 @@ class Forward:
     module: nn.Module
     inputs: tuple[Any, ...]
 
+    @property
+    def bare(self) -> bool:
+        """Whether the module is nothing but its forward: it holds no parameters, buffers or modules."""
+        return not (self.module._parameters or self.module._buffers or self.module._modules)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -209,8 +214,7 @@ class Recording:
 
 def _handed_on(run: list[Call]) -> Tensor | None:
     """The tensor that a module hands on value by value, or None where it does more than that."""
-    module = run[0].forward.module
-    if module._parameters or module._buffers or module._modules:
+    if not run[0].forward.bare:
         return None
     source, found = None, set[int]()
     for call in run:
