@@ -60,8 +60,9 @@ def _measure(family: Family, names: list[str], budget: float, timeout: float, re
     worker = _Worker()
     for name in track(names, description=family.name):
         row = rows.setdefault(name, {"name": name})
-        for tool in [tool for tool in CONTESTANTS if tool not in row]:
-            row[tool] = worker.run(timeout, family.name, name, tool, budget)
+        for tool in CONTESTANTS:
+            if tool not in row:
+                row[tool] = worker.run(timeout, family.name, name, tool, budget)
         result = {"family": family.name, "environment": _environment(family), "budget": budget, "members": len(names)}
         written = sorted(rows.values(), key=lambda row: names.index(row["name"]))
         path.write_text(json.dumps(result | {"networks": written}, indent=1) + "\n")
