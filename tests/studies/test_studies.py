@@ -42,6 +42,18 @@ def test_the_runs_of_the_hippocampus_have_fixed_names_and_settings() -> None:
     }
 
 
+@pytest.mark.parametrize("small", [False, True])
+def test_longer_trains_for_twice_the_steps_and_changes_nothing_else(small: bool) -> None:
+    study = STUDIES["longer"]
+    request = Request(study, Path("out"), {}, small=small)
+    recipes = {variant.label: request.recipe_of(variant, 1).model_dump() for variant in study.variants}
+    assert list(recipes) == ["full", "full-twice", "ranp-f-5", "ranp-f-5-twice", "uniform-5", "uniform-5-twice"]
+    for label in ("full", "ranp-f-5", "uniform-5"):
+        once, twice = recipes[label], recipes[f"{label}-twice"]
+        assert twice["training"].pop("steps") == 2 * once["training"].pop("steps")
+        assert twice == once
+
+
 def test_the_recipes_come_with_ranp() -> None:
     for study in STUDIES.values():
         for task in study.tasks.values():

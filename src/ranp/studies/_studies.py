@@ -1,4 +1,4 @@
-"""The studies: the comparison on the hippocampus, and one for each claim of Xu et al., RANP, 3DV 2020."""
+"""The studies: the comparisons on the hippocampus, and one for each claim of Xu et al., RANP, 3DV 2020."""
 
 from collections.abc import Iterable
 
@@ -19,6 +19,12 @@ def _at(method: str, percent: int, label: str = "") -> Variant:
     return Variant(f"{label or method}-{percent}", changes)
 
 
+def _twice(variant: Variant) -> Variant:
+    """The same, trained for twice the steps of the task's recipe."""
+    real, small = ((*variant.changes, f"training.steps={steps}") for steps in (2400, 300))
+    return Variant(f"{variant.label}-twice", real, small=small)
+
+
 def _sparse(methods: Iterable[str]) -> tuple[Variant, ...]:
     """Variants that remove a fraction of the neurons."""
     return tuple(
@@ -37,6 +43,11 @@ def _budget(sparsity: float) -> str:
     return f"pruning.budget={{sparsity: {sparsity}}}"
 
 
+_HIPPOCAMPUS = Task(
+    Setting("hippocampus"),
+    Setting("small-decathlon", ("network.arguments={width: 16}", "pruning.min_width=1")),
+    count=20,
+)
 # Generated shapes of a size that six levels can halve.
 _DEEP = ("network.name=unet3d-23", "network.arguments={width: 8}", "data.size=32", "pruning.min_width=1")
 _SHAPES = Task(Setting("shapenet"), Setting("small-shapenet"), count=4)
@@ -58,13 +69,7 @@ _ALL = (
         title="Hippocampus: pruned networks at a twentieth of the multiply-adds",
         question="How well does a 3D U-Net segment the hippocampus when it keeps 5% of its multiply-adds, by each way "
         "to choose its channels, beside plain narrower networks?",
-        tasks={
-            "": Task(
-                Setting("hippocampus"),
-                Setting("small-decathlon", ("network.arguments={width: 16}", "pruning.min_width=1")),
-                count=20,
-            )
-        },
+        tasks={"": _HIPPOCAMPUS},
         variants=(
             Variant("full", _FULL),
             *(
@@ -72,6 +77,17 @@ _ALL = (
                 for method in ("random", "layerwise", "weighted", "ranp-m", "ranp-f", "uniform", "constant")
             ),
             *(_at(method, percent) for method in BEST_TWO for percent in (10, 25)),
+        ),
+    ),
+    Study(
+        name="longer",
+        title="Hippocampus: trained twice as long",
+        question="Do pruned networks catch up with the full one when all are trained for twice as many steps?",
+        tasks={"": _HIPPOCAMPUS},
+        variants=tuple(
+            variant
+            for once in (Variant("full", _FULL), *(_at(method, 5) for method in BEST_TWO))
+            for variant in (once, _twice(once))
         ),
     ),
     Study(
