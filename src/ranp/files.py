@@ -1,4 +1,4 @@
-"""Writing files and folders at once or not at all."""
+"""Writing files and folders at once or not at all, and by one of several processes."""
 
 import json
 import os
@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ranp.errors import ArtifactError
+
+
+def is_first() -> bool:
+    """Whether this process is alone, or the first of those that torchrun started: the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

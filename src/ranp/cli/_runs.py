@@ -1,6 +1,5 @@
 """`ranp train`, `ranp evaluate`, `ranp compare` and `ranp data`."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from ranp.cli._options import AsJson, Changes, DataFolder, NewFolder, RecipeFile, Seed
 from ranp.cli._output import print_json, stdout, working
+from ranp.files import is_first
 
 
 def train(
@@ -106,8 +106,3 @@ def need_recipes() -> None:
 
     for module in ("pydantic", "yaml"):
         need(module, "recipe")
-
-
-def is_first() -> bool:
-    """Whether this process is alone, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"

@@ -8,9 +8,9 @@ import typer
 
 from ranp.cli._options import AsJson
 from ranp.cli._output import print_json, stdout, working
-from ranp.cli._runs import is_first, need_recipes
+from ranp.cli._runs import need_recipes
 from ranp.errors import InputError
-from ranp.files import write_bytes
+from ranp.files import is_first, write_bytes
 from ranp.studies import Study
 
 if TYPE_CHECKING:

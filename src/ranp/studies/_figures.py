@@ -8,13 +8,12 @@
 """
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ranp.errors import ArtifactError
-from ranp.files import write_json
+from ranp.files import is_first, write_json
 from ranp.recipes import Recipe
 from ranp.runs._folder import PRUNING, RunFolder, check_same, read_curve, read_json
 from ranp.storage import load_plan
@@ -58,7 +57,7 @@ def _read(path: Path, name: str) -> Figures:
 
 def write_figures(folder: Path, figures: Figures) -> None:
     """Write the file of a study's folder, at once or not at all; of several processes the first one does."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, figures)

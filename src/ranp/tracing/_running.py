@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp._calling import as_call
 from ranp._state import copied, every_module, every_tensor, untouched
-from ranp.errors import TraceError
+from ranp.errors import TraceError, first_line
 from ranp.tracing._direct import result
 from ranp.tracing._records import Call, Forward
 
@@ -142,7 +142,7 @@ def explain(error: Exception, path: str) -> TraceError:
         )
     return TraceError(
         where,
-        got=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
+        got=f"{type(error).__name__}: {first_line(error)}",
         expected="a forward pass that runs on the example inputs",
         hint="check the shape, dtype and device of example_inputs",
     )
