@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from ranp.plan import Plan
 from tiny_runs import curve, recipe, run
 
-# As torchrun would, but with the imports made once.
 PAIR = """
 import os, sys
 from pathlib import Path
@@ -22,20 +21,16 @@ import torch
 torch.set_num_threads(1)
 import monai.transforms, monai.data, nibabel, torchmetrics, lightning.fabric, tensorboard
 from ranp.data._metrics import RegionDice
+from forked import forked
 from tiny_runs import recipe, run
 data, out, importance, port = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
 world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-children = []
-for rank in range(2):
-    child = os.fork()
-    if not child:
-        os.environ.update(world, RANK=str(rank), LOCAL_RANK=str(rank), TORCHELASTIC_RUN_ID="test")
-        if rank:
-            Path.replace = Path.rename = Path.mkdir = None  # Nothing can be written without them.
-        result = run(recipe(pruning__importance=importance, training__batch=1), data, out)
-        os._exit(result["processes"] != 2)
-    children.append(child)
-sys.exit(max(os.waitpid(child, 0)[1] for child in children) != 0)
+def work(rank):
+    os.environ.update(world, RANK=str(rank), LOCAL_RANK=str(rank), TORCHELASTIC_RUN_ID="test")
+    if rank:
+        Path.replace = Path.rename = Path.mkdir = None  # Nothing can be written without them.
+    assert run(recipe(pruning__importance=importance, training__batch=1), data, out)["processes"] == 2
+sys.exit(forked(2, work))
 """
 
 

@@ -12,25 +12,21 @@ from scipy.stats import spearmanr
 from test_stability import scored_on
 
 PROCESSES = """
-import json, os, sys
+import json, sys
 import torch
 from datetime import timedelta
+from forked import forked
 from test_stability import scored_on
 torch.set_num_threads(1)
 shares, until, importance, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
-children = []
-for rank, share in enumerate(shares):
-    child = os.fork()
-    if not child:
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{folder}/met", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
-        )
-        scores = scored_on(share, until=until, importance=importance)
-        with open(f"{folder}/{rank}.json", "w") as file:
-            json.dump([scores.batches, scores.stability, scores.channels.tolist()], file)
-        os._exit(0)
-    children.append(child)
-sys.exit(max(os.waitpid(child, 0)[1] for child in children) != 0)
+def work(rank):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/met", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
+    )
+    scores = scored_on(shares[rank], until=until, importance=importance)
+    with open(f"{folder}/{rank}.json", "w") as file:
+        json.dump([scores.batches, scores.stability, scores.channels.tolist()], file)
+sys.exit(forked(len(shares), work))
 """
 
 

@@ -14,7 +14,8 @@ NOTES = """\
 Metrics are those of each run's best validation, on the samples that the best was chosen by. Mean and standard
 deviation are over seeds; costs are means over seeds, in brackets the share of the full network's; one multiply-add
 (MAC) is one multiplication and one addition; activation memory is what the operators of one forward pass of one
-sample allocate."""
+sample allocate; peak memory of training is what a network and two of its training steps take beside all else in the
+process, without what an allocator keeps in reserve."""
 
 WALL_TIME = """\
 Time in the pictures is steps times the measured time of a step, not what the clock said: runs may have shared the
