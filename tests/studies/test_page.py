@@ -132,10 +132,15 @@ def test_curves_are_those_of_the_runs_over_steps_and_over_measured_time(done: Do
     curves = [json.loads(json.dumps(figures["runs"]["half"][seed]["curve"])) for seed in ("0", "1")]
     mean = [statistics.mean(row["dice"] for row in rows) for rows in zip(*curves, strict=True)]
     for caption, scale in (("dice against steps", 1.0), ("dice against time", 0.1 / 60)):
-        (axis,) = drawn[caption].axes
-        (line,) = [each for each in axis.get_lines() if each.get_label() == "half"]
+        whole, close = drawn[caption].axes
+        (line,) = [each for each in whole.get_lines() if each.get_label() == "half"]
         assert list(line.get_xdata()) == pytest.approx([2 * scale, 4 * scale])
         assert list(line.get_ydata()) == pytest.approx(mean)
+        # The closer view draws means alone, and ends just above the best of them.
+        means = [list(each.get_ydata()) for each in close.get_lines()]
+        assert len(means) == 2
+        assert means[1] == pytest.approx(mean)
+        assert close.get_ylim() == pytest.approx((max(map(max, means)) - 0.1, max(map(max, means)) + 0.01))
     assert list(draw(TINY, done[1], "")) == ["dice against steps"]
 
 

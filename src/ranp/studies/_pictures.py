@@ -28,6 +28,8 @@ COLOURS = {
     "snip": "#F0E442",
 }
 DASHES = ("-", "--", ":", "-.")
+# How far below the best mean the closer view of curves begins.
+CLOSE = 0.1
 
 Drawn = dict[str, "Figure"]
 """Pictures by their captions."""
@@ -107,23 +109,30 @@ def _curves(study: Study, figures: Figures, task: str) -> Drawn:
 def _curve_figure(
     shown: Mapping[Variant, Sequence[Entry]], headline: str, label: str, per_step: Mapping[Variant, float]
 ) -> "Figure":
-    figure = blank_figure(9.5, 5)
-    axis = figure.subplots()
+    figure = blank_figure(14, 5)
+    whole, close = figure.subplots(1, 2)
+    best = 0.0
     for variant, style in _styles(shown).items():
         curves = [{row["step"]: row[headline] for row in entry["curve"]} for entry in shown[variant]]
         for curve in curves if len(curves) > 1 else ():
-            axis.plot(
+            whole.plot(
                 [step * per_step[variant] for step in curve], list(curve.values()), alpha=0.25, linewidth=0.8, **style
             )
         # Seeds stop at steps of their own: the mean goes as far as all of them do.
         common = [step for step in curves[0] if all(curve.get(step) is not None for curve in curves)]
         means = [statistics.mean(curve[step] for curve in curves) for step in common]
-        axis.plot([step * per_step[variant] for step in common], means, linewidth=2, label=variant.label, **style)
-    axis.set_xlabel(label)
-    axis.set_xlim(left=0)
-    axis.set_ylim(0, 1)
-    axis.grid(axis="y", color=FAINT, linewidth=0.8)
-    tidy(axis, f"{headline} of the validation: mean over seeds, thin lines each of them")
+        best = max(best, *means, 0.0)
+        for axis in (whole, close):
+            places = [step * per_step[variant] for step in common]
+            axis.plot(places, means, linewidth=2, label=variant.label if axis is whole else None, **style)
+    for axis in (whole, close):
+        axis.set_xlabel(label)
+        axis.set_xlim(left=0)
+        axis.grid(axis="y", color=FAINT, linewidth=0.8)
+    whole.set_ylim(0, 1)
+    close.set_ylim(best - CLOSE, best + CLOSE / 10)
+    tidy(whole, f"{headline} of the validation: mean over seeds, thin lines each of them")
+    tidy(close, "the means from close by")
     figure.legend(loc="outside right center", frameon=False)
     return figure
 
