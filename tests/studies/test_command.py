@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ranp.cli import app
 from ranp.cli._studies import command_of
-from ranp.errors import RanpError
+from ranp.errors import InputError, RanpError
 from ranp.studies import STUDIES, Setting, Study, Task, Variant
 from studies_parts import CHANGES, TINY
 
@@ -51,6 +51,12 @@ def test_small_data_are_generated_and_the_page_is_written(tmp_path: Path) -> Non
     )
     assert (tmp_path / "new" / "results.md").read_text().partition("## Missing")[0] == text.partition("## Missing")[0]
     assert json.loads((tmp_path / "new" / "results.json").read_text()) == json.loads((out / "results.json").read_text())
+
+
+def test_an_unknown_variant_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'half'"):
+        ranp(TINY, "--small", "--out", str(tmp_path / "out"), "--only", "hafl")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_plan_is_taken_over_from_another_task(tmp_path: Path) -> None:

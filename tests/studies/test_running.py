@@ -116,11 +116,6 @@ def test_figures_of_other_settings_are_refused(done: Done) -> None:
             act()
 
 
-def test_an_unknown_variant_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="did you mean 'half'"):
-        make_request(tmp_path, tmp_path, only=("hafl",)).chosen()
-
-
 KILLED = """
 import sys
 from pathlib import Path

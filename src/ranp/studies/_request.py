@@ -24,6 +24,9 @@ class Request:
         only: Labels of the variants to run; all if empty.
         changes: What differs from the recipes of all variants.
         recipe: Instead of the study's own.
+
+    Raises:
+        InputError: There is no variant of a name.
     """
 
     study: Study
@@ -35,16 +38,14 @@ class Request:
     changes: tuple[str, ...] = ()
     recipe: Path | None = None
 
-    def chosen(self) -> list[Variant]:
-        """The variants to run.
-
-        Raises:
-            InputError: There is no variant of a name.
-        """
-        known = {variant.label: variant for variant in self.study.variants}
+    def __post_init__(self) -> None:
+        known = {variant.label for variant in self.study.variants}
         for label in self.only:
             if label not in known:
                 raise InputError("--only", got=repr(label), expected="a variant", hint=nearest(label, known))
+
+    def chosen(self) -> list[Variant]:
+        """The variants to run."""
         return [variant for variant in self.study.variants if not self.only or variant.label in self.only]
 
     def setting(self, task: str) -> Setting:
