@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ranp
 from families import Member
-from ranp._calling import call, tensors_in
-from ranp._state import copied
+from ranp.calling import call, tensors_in
 from ranp.errors import RanpError, VerificationError
+from ranp.module_utils import copied
 
 Status = Literal["works", "refused", "wrong", "crashes"]
 
@@ -30,7 +30,7 @@ class Outcome:
         proof: `exact` or `structural` where the result was verified.
         macs: Multiply-adds that are left, as a fraction; by torch's own counter.
         seconds: Processor time of analysis and surgery, without verification.
-        frozen: Share of the multiply-adds that could not be pruned, but for the layers that make the outputs.
+        unprunable: Share of the multiply-adds that could not be pruned, but for the layers that make the outputs.
         note: Why it does not work, or what stays whole.
     """
 
@@ -38,7 +38,7 @@ class Outcome:
     proof: str = ""
     macs: float | None = None
     seconds: float | None = None
-    frozen: float | None = None
+    unprunable: float | None = None
     note: str = ""
 
 
@@ -50,7 +50,7 @@ def ours(member: Member, budget: float) -> Outcome:
     try:
         graph = ranp.trace(model, inputs)
         if not graph.groups:
-            return Outcome("refused", note="; ".join(sorted({entry.reason for entry in graph.frozen}))[:160])
+            return Outcome("refused", note="; ".join(sorted({entry.reason for entry in graph.unprunable}))[:160])
         least = graph.cost([1] * len(graph.groups)).macs / graph.cost().macs
         scores = ranp.score(model, graph, [], criterion="random")
         plan = ranp.allocate(graph, scores, ranp.Budget(macs=max(budget, least)))
@@ -60,14 +60,14 @@ def ours(member: Member, budget: float) -> Outcome:
     except Exception as error:
         return Outcome("crashes", note=_short(error))
     seconds = time.process_time() - begin
-    inner = [entry for entry in graph.frozen if entry.operator != "output"]
+    inner = [entry for entry in graph.unprunable if entry.operator != "output"]
     frozen = sum(entry.macs_share for entry in inner)
     note = "; ".join(f"{e.operator} in {e.path or 'forward'}" for e in sorted(inner, key=lambda e: -e.macs_share)[:2])
     try:
         proof = ranp.verify(model, plan, small_inputs).status
         left = counted_macs(small, inputs) / full
     except (VerificationError, RuntimeError) as error:
-        return Outcome("wrong", seconds=seconds, frozen=frozen, note=_short(error))
+        return Outcome("wrong", seconds=seconds, unprunable=frozen, note=_short(error))
     return Outcome("works", proof, left, seconds, frozen, note)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from ranp._pipeline import PruneResult
-from ranp.demo._pipeline import prepare, prune
-from ranp.demo._settings import Settings
-from ranp.plots import FAINT, blank_figure, importance_per_layer, tidy
+from ranp.experiments.demo._pipeline import prepare, prune
+from ranp.experiments.demo._settings import Settings
+from ranp.experiments.plots import FAINT, blank_figure, importance_per_layer, tidy
+from ranp.pruning import PruneResult
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 RESOURCES = {"macs": "multiply-adds", "params": "parameters", "activation_bytes": "activations", "neurons": "neurons"}

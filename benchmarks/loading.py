@@ -15,10 +15,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ranp._machine import hardware
-from ranp.recipes import Recipe, read_recipe
-from ranp.recipes._files import recipe_file
-from ranp.runs._train import run_recipe
+from ranp.environment import hardware
+from ranp.experiments.recipes import Recipe, read_recipe
+from ranp.experiments.recipes._files import recipe_file
+from ranp.experiments.runs._train import run_recipe
 
 GENERATED = {
     "small-decathlon": 20,

@@ -19,8 +19,8 @@ from rich.table import Table
 from torch import nn
 
 import ranp
+from ranp.costs.measure import forget_peak, resident_bytes
 from ranp.models import UNet3D
-from ranp.training._measure import forget_peak, resident_bytes
 
 ROUNDS = 7
 WIDTH, SIDE, CLASSES = 32, 48, 50

@@ -11,8 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ranp.data import DATA_SETS
-from ranp.recipes import Recipe
+from ranp.experiments.data import DATA_SETS
+from ranp.experiments.recipes import Recipe
 
 PAGE = Path(__file__).with_name("recipe-fields.md")
 HEAD = """# Recipe fields

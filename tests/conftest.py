@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pages import chromium, pruned
+from helpers.report_pages import chromium, pruned
 
 __all__ = ["chromium", "fixed_seed", "one_thread", "pruned"]
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ranp
+from helpers.unchanged import assert_unchanged
 from ranp.errors import BudgetError, InputError, RanpError, TraceError
-from unchanged import assert_unchanged
 
 
 def nan_loss(outputs: Tensor, targets: Tensor) -> Tensor:

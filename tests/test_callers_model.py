@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ranp
-from oracles import random_plan
+from helpers.oracles import random_plan
+from helpers.unchanged import Network, assert_unchanged, batches, inputs, network
 from ranp.errors import BudgetError, InputError, TraceError, VerificationError
 from ranp.scoring import CRITERIA
-from unchanged import Network, assert_unchanged, batches, inputs, network
 
 
 def test_every_step_leaves_the_model_as_it_was(tmp_path: Any) -> None:

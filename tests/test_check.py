@@ -40,7 +40,7 @@ def test_built_in_networks(name: str, shape: tuple[int, ...]) -> None:
 def test_what_stays_whole_is_named() -> None:
     found = check(Fixed(), torch.zeros(1, 3, 9, 9), ranp.Budget(macs=0.7))
     assert found.verified == "exact"
-    shares = {entry.operator: entry.macs_share for entry in found.report.frozen}
+    shares = {entry.operator: entry.macs_share for entry in found.report.unprunable}
     assert set(shares) == {"view", "output"}
     full = found.plan.full_cost.macs
     assert shares["view"] == pytest.approx(3 * 8 * 9 * 49 / full)

@@ -2,7 +2,7 @@
 
 import re
 
-from documents import ROOT
+from helpers.documents import ROOT
 from ranp import __version__
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from documents import PAGES, ROOT, anchors, links
+from helpers.documents import PAGES, ROOT, anchors, links
 
 ALL = [(page, link) for page in PAGES for link in links(page) if "://" not in link]
 

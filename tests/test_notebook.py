@@ -10,8 +10,8 @@ from rich.console import Console
 from torch import nn
 
 import ranp
-from ranp._tables import html_table
 from ranp.report import LayerRow
+from ranp.tables import html_table
 
 HOSTILE = '<script>alert("1")</script>&'
 

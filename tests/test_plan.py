@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import ranp
-from networks import CASES
-from oracles import random_plan, scores_of
+from helpers.networks import CASES
+from helpers.oracles import random_plan, scores_of
 from ranp.errors import PlanError, RanpError
 from ranp.plan import Plan, pack, unpack
 
@@ -79,7 +79,7 @@ def test_what_a_plan_says() -> None:
         ("outer", "out_channels"): 3,
         ("head", "in_channels"): 3,
     }
-    assert (plan.min_width, plan.round_to, plan.mixes) == (2, 1, False)
+    assert (plan.min_width, plan.round_to, plan.has_cross_channel_norm) == (2, 1, False)
 
 
 @given(st.sets(st.integers(0, 40)))
@@ -150,7 +150,7 @@ def test_values_of_the_wrong_kind(value: Any) -> None:
         try:
             assert Plan.from_json(Plan.from_json(changed(path, put)).to_json())
             # A float where any number may stand, or a limit that is not set.
-            assert path in {("lam",), ("budget", "macs")}, path
+            assert path in {("resource_weight",), ("budget", "macs")}, path
         except RanpError:
             refused += 1
     assert refused > 60

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import ranp
-from networks import CASES
-from oracles import counted_activation_bytes, counted_macs, counted_params, slow_attention
+from helpers.networks import CASES
+from helpers.oracles import counted_activation_bytes, counted_macs, counted_params, slow_attention
 from ranp.errors import TraceError
 from ranp.models import UNet3D
 from ranp.profile import ModuleCost, Profile, profile

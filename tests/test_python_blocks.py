@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from documents import PAGES, Block, blocks
+from helpers.documents import PAGES, Block, blocks
 from ranp.scoring import CRITERIA
 from ranp.tracing import RULES
 

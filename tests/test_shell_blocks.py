@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from typer.main import get_command
 
-from command_lines import parse
-from documents import PAGES, ROOT, blocks
+from helpers.command_lines import parse
+from helpers.documents import PAGES, ROOT, blocks
 from ranp.cli import app
 
 

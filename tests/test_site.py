@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from documents import ROOT
+from helpers.documents import ROOT
 
 
 def test_every_page_is_in_the_navigation() -> None:

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import ranp
-from networks import CASES
-from oracles import random_plan, run
+from helpers.networks import CASES
+from helpers.oracles import random_plan, run
 from ranp import storage
 from ranp.errors import ArtifactError, PlanError, RanpError
 from ranp.files import new_folder

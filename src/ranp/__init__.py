@@ -1,4 +1,4 @@
-"""ranp: resource-aware neuron pruning at initialisation.
+"""ranp: resource-aware neuron pruning at initialization.
 
 Score every neuron of a convolutional network by its effect on the loss and by what it costs, prune once before
 training, and get back a smaller dense network that trains as usual.
@@ -25,29 +25,29 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from ranp._pipeline import PruneResult, prune
-    from ranp._probing import trace
     from ranp.allocation import allocate
     from ranp.budget import Budget
     from ranp.errors import RanpError
     from ranp.plan import Plan
+    from ranp.pruning import PruneResult, prune
     from ranp.scoring import score
     from ranp.storage import load, save
     from ranp.surgery import apply, verify
+    from ranp.tracing import trace
 else:
     # Found when they are first asked for: nearly all of them import torch, which takes longer than `ranp --help` may.
     _HOMES = {
         "Budget": "budget",
         "Plan": "plan",
-        "PruneResult": "_pipeline",
+        "PruneResult": "pruning",
         "RanpError": "errors",
         "allocate": "allocation",
         "apply": "surgery",
         "load": "storage",
-        "prune": "_pipeline",
+        "prune": "pruning",
         "save": "storage",
         "score": "scoring",
-        "trace": "_probing",
+        "trace": "tracing",
         "verify": "surgery",
     }
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from torch import nn
 
 import ranp
-from ranp._pipeline import require_channels
 from ranp.errors import VerificationError
 from ranp.plan import Plan
+from ranp.pruning import require_channels
 from ranp.report import Report, make_report
 
 
@@ -48,7 +48,7 @@ def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: i
         >>> found = check(UNet3D(1, 2, width=8), torch.zeros(1, 1, 16, 16, 16), ranp.Budget(macs=0.25))
         >>> found.verified, found.plan.cost.macs <= 0.25 * found.plan.full_cost.macs
         ('exact', True)
-        >>> [entry.operator for entry in found.report.frozen]
+        >>> [entry.operator for entry in found.report.unprunable]
         ['output']
     """
     begin = time.perf_counter()

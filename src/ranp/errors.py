@@ -1,4 +1,4 @@
-"""Errors that ranp raises: each says where, what came, what was expected and what to do."""
+"""Errors that ranp raises: each names the place, the problem and the fix in one sentence."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,14 +7,24 @@ from collections.abc import Iterable
 class RanpError(Exception):
     """Base of every error that a user of ranp can cause.
 
+    Args:
+        where: The place: an argument, a file, a module of the model.
+        problem: What is wrong, as part of a sentence.
+        got: What was found there, where that says more than the problem.
+        expected: What should have been there.
+        hint: What to do about it.
+
     Example:
+        >>> print(RanpError("training", "ran out of memory", hint="lower training.batch"))
+        training: ran out of memory; lower training.batch
         >>> print(RanpError("budget", got="macs=0", expected="a fraction in (0, 1]", hint="use macs=0.05"))
         budget: got macs=0; expected a fraction in (0, 1]; use macs=0.05
     """
 
-    def __init__(self, where: str, *, got: str, expected: str, hint: str = "") -> None:
-        parts = [f"{where}: got {got}", f"expected {expected}", hint]
-        super().__init__("; ".join(part for part in parts if part))
+    def __init__(self, where: str, problem: str = "", *, got: str = "", expected: str = "", hint: str = "") -> None:
+        parts = [problem, f"got {got}" if got else "", f"expected {expected}" if expected else "", hint]
+        told = "; ".join(part for part in parts if part)
+        super().__init__(f"{where}: {told}" if told else where)
         self.where = where
 
 
@@ -41,21 +51,14 @@ class ArtifactError(RanpError, ValueError):
 class DataError(RanpError, ValueError):
     """A data set with a file that is missing or damaged.
 
-    A data loader passes an error of its worker processes on as one text; the text alone makes the error again.
+    A data loader passes on an error of its worker processes as one text; the text alone makes the error again.
 
     Example:
-        >>> print(DataError("a.nii.gz", got="no file", expected="a volume"))
-        a.nii.gz: got no file; expected a volume
-        >>> print(DataError("raised in worker process 0: a.nii.gz: got no file"))
-        raised in worker process 0: a.nii.gz: got no file
+        >>> print(DataError("a.nii.gz", "the file is missing"))
+        a.nii.gz: the file is missing
+        >>> print(DataError("raised in worker process 0: a.nii.gz: the file is missing"))
+        raised in worker process 0: a.nii.gz: the file is missing
     """
-
-    def __init__(self, where: str, *, got: str = "", expected: str = "", hint: str = "") -> None:
-        if got:
-            super().__init__(where, got=got, expected=expected, hint=hint)
-        else:
-            Exception.__init__(self, where)
-            self.where = where
 
 
 class OutOfMemoryError(RanpError, MemoryError):

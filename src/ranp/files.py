@@ -12,7 +12,7 @@ from typing import Any
 from ranp.errors import ArtifactError
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this process is alone, or the first of those that torchrun started: the one that writes."""
     return os.environ.get("RANK", "0") == "0"
 

@@ -182,7 +182,7 @@ class CostTable:
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Unprunable:
     """Channels that stay whole, and why.
 
     Attributes:
@@ -226,11 +226,11 @@ class ChannelGraph:
         layers: Convolutions and linear layers in the order in which they ran.
         attributes: Numbers to update in modules.
         costs: Formulas of the kept widths.
-        frozen: What stays whole, and why.
+        unprunable: What stays whole, and why.
         shapes: Name and shape of every parameter and buffer (the model's fingerprint).
         nodes: How results of layers reach other layers; a layer that runs several times has a node for each.
-        mixes: Whether an operator (such as a layer norm) mixes removable channels, so that removing one changes the
-            values of others.
+        has_cross_channel_norm: Whether an operator (such as a layer norm) mixes removable channels, so that removing
+            one changes the values of others.
         missed: Why training mode could not be traced; empty if it could. What runs in training mode alone was not
             seen then, and may not fit the pruned model.
     """
@@ -239,10 +239,10 @@ class ChannelGraph:
     layers: tuple[Layer, ...]
     attributes: tuple[Attribute, ...]
     costs: CostTable
-    frozen: tuple[Frozen, ...]
+    unprunable: tuple[Unprunable, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     nodes: tuple[Node, ...] = field(repr=False)
-    mixes: bool
+    has_cross_channel_norm: bool
     missed: str = ""
 
     @cached_property

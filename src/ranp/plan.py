@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ranp._tables import WIDTHS, cost_html, html_table, html_text
 from ranp.budget import Budget
 from ranp.errors import PlanError, RanpError
 from ranp.graph import ChannelGraph, Cost
+from ranp.tables import WIDTHS, cost_html, html_table, html_text
 
 FORMAT_VERSION = 1
 # More indices than any network has channels: a plan from elsewhere must not exhaust memory.
@@ -62,12 +62,12 @@ class Plan:
         full_widths: Neurons of the full model, by layer.
         cost: Cost of the pruned model at the traced shape.
         full_cost: Cost of the full model.
-        mixes: Whether removing channels changes others (layer norms), so that the pruned model cannot be compared
-            exactly with the masked one.
+        has_cross_channel_norm: Whether removing channels changes others (layer norms), so that the pruned model cannot
+            be compared exactly with the masked one.
         budget: What was asked.
         criterion: How channels were scored.
         importance: Reading of importance.
-        lam: Weight of the resource term.
+        resource_weight: Weight of the resource term.
         seed: Seed of the scores.
         min_width: Channels that every group kept at least.
         round_to: Widths are multiples of this, where groups are wide enough.
@@ -82,11 +82,11 @@ class Plan:
     full_widths: Mapping[str, int] = field(repr=False)
     cost: Cost
     full_cost: Cost
-    mixes: bool
+    has_cross_channel_norm: bool
     budget: Budget
     criterion: str
     importance: str
-    lam: float
+    resource_weight: float
     seed: int
     min_width: int
     round_to: int
@@ -151,7 +151,7 @@ def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **h
         full_widths={layer.name: layer.width for layer in graph.layers},
         cost=graph.cost(widths),
         full_cost=graph.cost(),
-        mixes=graph.mixes,
+        has_cross_channel_norm=graph.has_cross_channel_norm,
         **how,
     )
 
@@ -242,11 +242,11 @@ def _read_plan(data: Any) -> Plan:
         full_widths=_mapping(data.pop("full_widths"), lambda width: _typed(width, int)),
         cost=_read_cost(data.pop("cost")),
         full_cost=_read_cost(data.pop("full_cost")),
-        mixes=_typed(data.pop("mixes"), bool),
+        has_cross_channel_norm=_typed(data.pop("has_cross_channel_norm"), bool),
         budget=Budget(**given),
         criterion=_typed(data.pop("criterion"), str),
         importance=_typed(data.pop("importance"), str),
-        lam=_finite(data.pop("lam")),
+        resource_weight=_finite(data.pop("resource_weight")),
         seed=_typed(data.pop("seed"), int),
         min_width=_at_least(1, data.pop("min_width")),
         round_to=_at_least(1, data.pop("round_to")),

@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ranp._probing import refuse_unready
 from ranp.graph import Cost
-from ranp.tracing import record, understand
+from ranp.tracing import record, refuse_unready, understand
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from ranp._tables import COSTS, WIDTHS, cost_html, cost_rows, html_table, html_text
-from ranp.graph import ChannelGraph, Cost, Frozen
+from ranp.graph import ChannelGraph, Cost, Unprunable
 from ranp.plan import Plan
+from ranp.tables import COSTS, WIDTHS, cost_html, cost_rows, html_table, html_text
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Report:
         layers: Kept neurons of every layer, with its share of the full model's multiply-adds.
         before: Cost of the full model at the traced shape.
         after: Cost of the pruned model.
-        frozen: What could not be pruned, and why.
+        unprunable: What could not be pruned, and why.
         warnings: What a user should know.
         verification: `exact` or `structural`.
         seconds: Duration of each step.
@@ -39,7 +39,7 @@ class Report:
     layers: tuple[LayerRow, ...]
     before: Cost
     after: Cost
-    frozen: tuple[Frozen, ...]
+    unprunable: tuple[Unprunable, ...]
     warnings: tuple[str, ...]
     verification: str
     seconds: Mapping[str, float]
@@ -91,7 +91,7 @@ def make_report(
         layers=rows,
         before=plan.full_cost,
         after=plan.cost,
-        frozen=graph.frozen,
+        unprunable=graph.unprunable,
         warnings=tuple(_warnings(graph, note)),
         verification=verification,
         seconds=dict(seconds),
@@ -100,9 +100,9 @@ def make_report(
 
 def _warnings(graph: ChannelGraph, note: str) -> list[str]:
     found = []
-    untouched = sum(entry.macs_share for entry in graph.frozen)
+    untouched = sum(entry.macs_share for entry in graph.unprunable)
     if untouched > 0.5:
-        worst = max(graph.frozen, key=lambda entry: entry.macs_share)
+        worst = max(graph.unprunable, key=lambda entry: entry.macs_share)
         found.append(
             f"{untouched:.0%} of the multiply-adds belong to layers that cannot be pruned; most of them because "
             f"{worst.operator} in {worst.path or 'the model'} {worst.reason}"

@@ -13,7 +13,7 @@ class Scores:
     Attributes:
         criterion: Name of the criterion.
         importance: Reading of importance, `parameter` or `neuron`; empty where the criterion needs none.
-        lam: Weight of the resource term; 0 where the criterion has none.
+        resource_weight: Weight of the resource term; 0 where the criterion has none.
         seed: Seed of whatever is random.
         stages: For each step of the criterion, in order, the neurons' scores by layer, each of shape (neurons,).
         channels: Score of every channel of the graph, added up over the layers that produce it: shape (channels,).
@@ -24,7 +24,7 @@ class Scores:
 
     criterion: str
     importance: str
-    lam: float
+    resource_weight: float
     seed: int
     stages: Mapping[str, Mapping[str, Floats]]
     channels: Floats

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import ranp
-from networks import CASES
-from oracles import random_scores, scores_of
+from helpers.networks import CASES
+from helpers.oracles import random_scores, scores_of
 from ranp.allocation._threshold import rank
 from ranp.errors import BudgetError, InputError
 from ranp.graph import ChannelGraph

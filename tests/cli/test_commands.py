@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from typer.testing import Result
 
 import ranp as library
-from ranp.naming import build_network, find
+from helpers.tiny_runs import CONTENT
+from ranp.import_by_name import build_network, find
 from ranp.storage import load_plan
-from tiny_runs import CONTENT
 
 Ranp = Callable[..., Result]
 
@@ -63,7 +63,7 @@ def test_check(figures: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
     assert found["cost"]["macs"] <= found["full_cost"]["macs"] / 2
     assert (found["verified"], found["error"], found["budget"]) == ("exact", "", {"macs": 0.5})
     assert found["full_widths"] == {"0": 12, "3": 3}
-    assert [entry["operator"] for entry in found["frozen"]] == ["output"]
+    assert [entry["operator"] for entry in found["unprunable"]] == ["output"]
     shown = ranp(*shlex.split(f"check {NETWORK} --budget macs=50%")).stdout
     assert "whole: 3 channels" in shown
     assert "Verification: exact." in shown
@@ -116,10 +116,10 @@ def test_prune_does_what_the_library_does(
 
 
 def test_prune_passes_all_options_on(figures: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:
-    how = "--min-width 3 --round-to 2 --lam 7 --weights orthogonal --batches 2 --until 0.1"
+    how = "--min-width 3 --round-to 2 --resource_weight 7 --weights orthogonal --batches 2 --until 0.1"
     found = figures(f"prune {NETWORK} {how} --budget macs=70% --budget params=80% --data nets.py:batches --out {out}")
     plan = load_plan(out)
-    assert (plan.min_width, plan.round_to, plan.lam) == (3, 2, 7.0)
+    assert (plan.min_width, plan.round_to, plan.resource_weight) == (3, 2, 7.0)
     assert plan.budget == library.Budget(macs=0.7, params=0.8)
     assert found["batches"] == 2
     assert [count for count, _ in found["stability"]] == [2]
@@ -185,7 +185,8 @@ def test_apply_repeats_what_prune_did(figures: Callable[[str], dict[str, Any]], 
     again = figures(f"apply {first} {NETWORK} --seed 5 --out {second}")
     for name in ("plan.json", "weights.safetensors", "artifact.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
-    same = ("model", "input", "budget", "criterion", "verified", "full_cost", "cost", "full_widths", "widths", "frozen")
+    same = ("model", "input", "budget", "criterion", "verified")
+    same += ("full_cost", "cost", "full_widths", "widths", "unprunable")
     assert {name: pruned[name] for name in same} == {name: again[name] for name in same}
     anew = figures(f"apply {first / 'plan.json'} {NETWORK} --weights glorot --seed 5 --out {third}")
     assert (anew["weights"], anew["widths"]) == ("glorot", again["widths"])

@@ -14,16 +14,16 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from command_lines import parse
+from helpers.command_lines import parse
 from ranp import __version__
 from ranp.budget import Budget
 from ranp.cli import _words as words
 from ranp.cli import app
+from ranp.experiments.reproduce import NETWORKS
+from ranp.experiments.studies import STUDIES
 from ranp.models import BUILT_IN
-from ranp.reproduce import NETWORKS
 from ranp.scoring import CRITERIA
 from ranp.scoring._criteria import Importance
-from ranp.studies import STUDIES
 from ranp.surgery import Weights
 
 ROOT = Path(__file__).parents[2]

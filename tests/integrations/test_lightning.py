@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 import ranp
 from ranp.errors import InputError, PlanError
-from ranp.integrations import carried_plan, carry_plan
+from ranp.integrations import attach_plan, attached_plan
 from ranp.integrations.lightning import RanpPruning
 from ranp.models import UNet3D
 
@@ -52,7 +52,7 @@ class Segmenter(pl.LightningModule):
         self.accuracy = MulticlassAccuracy(3)
         self.losses: list[Tensor] = []
         if follows:
-            carry_plan(self.net)
+            attach_plan(self.net)
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.net(images)
@@ -111,7 +111,7 @@ def test_the_plan_is_that_of_prune_on_the_same_batches(options: Any, tmp_path: P
     module, start = Segmenter(), AtStart()
     trainer(tmp_path, RanpPruning(BUDGET, batches=4, **options), start).fit(module, loader())
     plan = expected_plan(**options)
-    assert carried_plan(module.net) == plan
+    assert attached_plan(module.net) == plan
     assert module.net.get_submodule("head").in_channels < 4
     small = ranp.apply(Segmenter().net, plan)
     assert start.weights.keys() == dict(small.named_parameters()).keys()
@@ -124,7 +124,7 @@ def test_fewer_batches_and_batches_of_ones_own(tmp_path: Path) -> None:
     for given in (2, batches()[:2]):
         module = Segmenter()
         trainer(tmp_path, RanpPruning(BUDGET, batches=given)).fit(module, loader())
-        plans.append(carried_plan(module.net))
+        plans.append(attached_plan(module.net))
     assert plans[0] == plans[1]
     callback = RanpPruning(BUDGET, batches=2, example_inputs=torch.zeros(1, 1, 16, 16, 16))
     trainer(tmp_path, callback).fit(Segmenter(), loader())
@@ -162,7 +162,7 @@ def test_checkpoints_are_read_without_running_code(tmp_path: Path) -> None:
     run.fit(module, loader())
     run.save_checkpoint(tmp_path / "last.ckpt")
     stored = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
-    plain = carry_plan(UNet3D(1, 3, 4, levels=2))
+    plain = attach_plan(UNet3D(1, 3, 4, levels=2))
     plain.load_state_dict({name.removeprefix("net."): value for name, value in stored.items() if name[:4] == "net."})
     assert_same_weights(plain, module.net)
 
@@ -181,11 +181,11 @@ def test_checkpoints_are_read_without_running_code(tmp_path: Path) -> None:
 def test_a_second_fit_prunes_no_more(tmp_path: Path) -> None:
     module, callback = Segmenter(), RanpPruning(BUDGET)
     trainer(tmp_path, callback).fit(module, loader())
-    plan = carried_plan(module.net)
+    plan = attached_plan(module.net)
     again = RanpPruning(ranp.Budget(macs=0.1))
     trainer(tmp_path, again).fit(module, loader())
     assert again.result is None
-    assert carried_plan(module.net) == plan
+    assert attached_plan(module.net) == plan
 
 
 class Draws(pl.Callback):
@@ -223,13 +223,13 @@ class Manual(Segmenter):
 def test_keyword_arguments_and_a_step_without_an_index(tmp_path: Path) -> None:
     module = Named()
     trainer(tmp_path, RanpPruning(BUDGET)).fit(module, loader())
-    assert carried_plan(module.net) == expected_plan()
+    assert attached_plan(module.net) == expected_plan()
 
 
 def test_one_of_several_networks(tmp_path: Path) -> None:
     module = Two()
     trainer(tmp_path, RanpPruning(BUDGET, network="net")).fit(module, loader())
-    assert carried_plan(module.net) == expected_plan()
+    assert attached_plan(module.net) == expected_plan()
     with pytest.raises(InputError, match=r"2 children with parameters in Two \(net, other\)"):
         trainer(tmp_path, RanpPruning(BUDGET)).fit(Two(), loader())
     with pytest.raises(InputError, match="did you mean 'net'"):
@@ -290,7 +290,7 @@ def test_two_processes_make_the_plan_of_one(tmp_path: Path) -> None:
     assert all(torch.equal(value, pair[1][name]) for name, value in pair[0].items() if "running" not in name)
     alone = Segmenter()
     trainer(tmp_path, RanpPruning(BUDGET)).fit(alone, loader(1))
-    both = carry_plan(Segmenter().net)
+    both = attach_plan(Segmenter().net)
     both.load_state_dict({name.removeprefix("net."): value for name, value in pair[0].items() if name[:4] == "net."})
-    assert carried_plan(both) == carried_plan(alone.net)
+    assert attached_plan(both) == attached_plan(alone.net)
     assert any(not torch.equal(p, q) for p, q in zip(both.parameters(), alone.net.parameters(), strict=True))

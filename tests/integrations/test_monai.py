@@ -7,7 +7,7 @@ from monai.networks.nets import UNet
 from torch import Tensor, nn
 
 import ranp
-from ranp.integrations import carry_plan, take_on
+from ranp.integrations import attach_plan, shrink_in_place
 
 LOSS = DiceCELoss(to_onehot_y=True, softmax=True)
 BUDGET = ranp.Budget(macs=0.2)
@@ -35,8 +35,8 @@ def test_batches_of_dictionaries_score_as_pairs_do() -> None:
     assert found.plan == expected.plan
     assert found.plan.cost.macs <= 0.2 * found.plan.full_cost.macs
 
-    model = take_on(carry_plan(unet()), found.model, found.plan)
-    fresh = carry_plan(unet())
+    model = shrink_in_place(attach_plan(unet()), found.model, found.plan)
+    fresh = attach_plan(unet())
     fresh.load_state_dict(model.state_dict())
     x = plain[0][0]
     with torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 
 import ranp
 from ranp.cli._nnunet import TRAINERS
-from ranp.integrations import carried_plan
+from ranp.integrations import attached_plan
 from ranp.integrations._state_dict import KEY
 
 pytest.importorskip("nnunetv2", reason="needs nnU-Net: pip install 'ranp[nnunet]'")
@@ -154,7 +154,7 @@ def test_the_predictor_computes_what_the_pruned_network_computes(user: Work) -> 
         weights = checkpoint(folder / f"fold_{fold}")["network_weights"]
         small.load_state_dict({name: value for name, value in weights.items() if name != KEY})
         loaded = predictor(folder, fold)
-        assert carried_plan(loaded.network) == plan_of(folder / f"fold_{fold}")
+        assert attached_plan(loaded.network) == plan_of(folder / f"fold_{fold}")
         patch = torch.randn(1, 1, *configuration.patch_size)
         with torch.no_grad():
             torch.testing.assert_close(loaded.network.eval()(patch), small(patch), rtol=0, atol=0)
@@ -199,7 +199,7 @@ def test_two_dimensions_and_residual_encoders(user: Work, plans: str) -> None:
     folder = user.results("2d", plans)
     plan = plan_of(folder / "fold_0")
     assert plan.cost.macs <= 0.1 * plan.full_cost.macs
-    assert carried_plan(predictor(folder, 0).network) == plan
+    assert attached_plan(predictor(folder, 0).network) == plan
 
 
 def test_a_misspelt_setting_stops_training(work: Work) -> None:

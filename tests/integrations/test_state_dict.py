@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import ranp
-from networks import CASES
-from oracles import in_double, random_plan, randomise, run
+from helpers.networks import CASES
+from helpers.oracles import in_double, random_plan, randomise, run
 from ranp.errors import PlanError
-from ranp.integrations import carried_plan, carry_plan, follow, take_on
+from ranp.integrations import attach_plan, attached_plan, follow, shrink_in_place
 from ranp.integrations._state_dict import KEY
 from ranp.models import UNet3D
 
@@ -31,13 +31,13 @@ def test_state_dicts_go_from_plan_to_plan(name: str) -> None:
     smalls = [ranp.apply(full, plan) for plan in plans]
     stored = []
     for plan, small in zip(plans, smalls, strict=True):
-        pruned = take_on(carry_plan(copy.deepcopy(full)), small, plan)
+        pruned = shrink_in_place(attach_plan(copy.deepcopy(full)), small, plan)
         assert equal(run(pruned, inputs), run(small, inputs))
         stored.append(copy.deepcopy(pruned.state_dict()))
-    other = carry_plan(randomise(CASES[name].build(), seed=9))
+    other = attach_plan(randomise(CASES[name].build(), seed=9))
     for place in (0, 1, 0, 0):
         other.load_state_dict(stored[place])
-        assert carried_plan(other) == plans[place]
+        assert attached_plan(other) == plans[place]
         assert equal(run(other, inputs), run(smalls[place], inputs))
         assert [str(module) for module in other.modules()] == [str(module) for module in smalls[place].modules()]
 
@@ -50,9 +50,9 @@ def pruned_unet() -> tuple[UNet3D, nn.Module, ranp.Plan]:
 
 def test_within_a_larger_module_and_a_file_that_runs_no_code(tmp_path: Path) -> None:
     full, small, plan = pruned_unet()
-    whole = nn.ModuleDict({"net": take_on(carry_plan(full), small, plan), "head": nn.Linear(2, 1)})
+    whole = nn.ModuleDict({"net": shrink_in_place(attach_plan(full), small, plan), "head": nn.Linear(2, 1)})
     torch.save(whole.state_dict(), tmp_path / "weights.pt")
-    other = nn.ModuleDict({"net": carry_plan(UNet3D(1, 2, 4, levels=2)), "head": nn.Linear(2, 1)})
+    other = nn.ModuleDict({"net": attach_plan(UNet3D(1, 2, 4, levels=2)), "head": nn.Linear(2, 1)})
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     x = torch.randn(1, 1, 8, 8, 8)
     assert equal(run(other["net"].eval(), x), run(small.eval(), x))
@@ -62,7 +62,7 @@ def test_within_a_larger_module_and_a_file_that_runs_no_code(tmp_path: Path) -> 
 def test_who_holds_a_module_holds_the_pruned_one() -> None:
     full, small, plan = pruned_unet()
     modules, head = list(full.modules()), full.head
-    take_on(carry_plan(full.train()), small, plan)
+    shrink_in_place(attach_plan(full.train()), small, plan)
     assert list(full.modules()) == modules
     assert full.head is head
     assert head.in_channels == head.weight.shape[1] == small.get_submodule("head").weight.shape[1]
@@ -73,7 +73,7 @@ def test_weights_drawn_anew_are_taken_on_too() -> None:
     full, _, plan = pruned_unet()
     small, x = ranp.apply(full, plan, weights="glorot", seed=4), torch.randn(1, 1, 8, 8, 8)
     assert not torch.equal(small.get_submodule("head").bias, full.head.bias)
-    assert equal(run(take_on(carry_plan(full), small, plan).eval(), x), run(small.eval(), x))
+    assert equal(run(shrink_in_place(attach_plan(full), small, plan).eval(), x), run(small.eval(), x))
 
 
 class Tied(nn.Sequential):
@@ -87,8 +87,8 @@ class Tied(nn.Sequential):
 def test_what_modules_share_they_share_afterwards() -> None:
     full, x = Tied(), torch.randn(1, 1, 9)
     plan = random_plan(ranp.trace(full, x), 0, 0.3)
-    stored = take_on(carry_plan(full), ranp.apply(full, plan), plan).state_dict()
-    other = carry_plan(Tied())
+    stored = shrink_in_place(attach_plan(full), ranp.apply(full, plan), plan).state_dict()
+    other = attach_plan(Tied())
     other.load_state_dict(stored)
     for pruned in (full, other):
         assert pruned[3].weight is pruned[1].weight
@@ -96,8 +96,8 @@ def test_what_modules_share_they_share_afterwards() -> None:
 
 
 def test_a_network_that_was_never_pruned_is_stored_as_ever() -> None:
-    full = carry_plan(UNet3D(1, 2, 4, levels=2))
-    assert carried_plan(full) is None
+    full = attach_plan(UNet3D(1, 2, 4, levels=2))
+    assert attached_plan(full) is None
     assert full.state_dict().keys() == UNet3D(1, 2, 4, levels=2).state_dict().keys()
     full.load_state_dict(UNet3D(1, 2, 4, levels=2).state_dict())
 
@@ -105,8 +105,8 @@ def test_a_network_that_was_never_pruned_is_stored_as_ever() -> None:
 def test_what_a_state_dict_lacks_stays(tmp_path: Path) -> None:
     """Taking a plan's shape leaves parameters alone that keep their size."""
     full, small, plan = pruned_unet()
-    stored = take_on(carry_plan(full), small, plan).state_dict()
-    other = carry_plan(UNet3D(1, 2, 4, levels=2))
+    stored = shrink_in_place(attach_plan(full), small, plan).state_dict()
+    other = attach_plan(UNet3D(1, 2, 4, levels=2))
     bias = other.head.bias.detach().clone()
     del stored["head.bias"]
     other.load_state_dict(stored, strict=False)
@@ -119,7 +119,7 @@ def test_what_a_state_dict_lacks_stays(tmp_path: Path) -> None:
     ids=["floats", "no JSON", "no dimension", "a text", "bytes"],
 )
 def test_a_damaged_plan_is_refused_and_nothing_changes(entry: Any) -> None:
-    other = carry_plan(UNet3D(1, 2, 4, levels=2))
+    other = attach_plan(UNet3D(1, 2, 4, levels=2))
     before = copy.deepcopy(other.state_dict())
     with pytest.raises(PlanError):
         other.load_state_dict({**before, KEY: entry})
@@ -128,33 +128,33 @@ def test_a_damaged_plan_is_refused_and_nothing_changes(entry: Any) -> None:
 
 def test_a_plan_for_another_network_is_refused() -> None:
     full, small, plan = pruned_unet()
-    stored = take_on(carry_plan(full), small, plan).state_dict()
-    other = carry_plan(UNet3D(1, 2, 8, levels=2))
+    stored = shrink_in_place(attach_plan(full), small, plan).state_dict()
+    other = attach_plan(UNet3D(1, 2, 8, levels=2))
     with pytest.raises(PlanError, match="made for another model"):
         follow(other, stored)
-    assert carried_plan(other) is None
+    assert attached_plan(other) is None
 
 
 def test_the_plan_that_a_network_has_already_changes_nothing() -> None:
     full, small, plan = pruned_unet()
-    stored = copy.deepcopy(take_on(carry_plan(full), small, plan).state_dict())
+    stored = copy.deepcopy(shrink_in_place(attach_plan(full), small, plan).state_dict())
     held = list(full.parameters())
     assert not follow(full, stored)
     full.load_state_dict(stored)
     assert all(a is b for a, b in zip(full.parameters(), held, strict=True))
-    assert follow(carry_plan(UNet3D(1, 2, 4, levels=2)), stored)
+    assert follow(attach_plan(UNet3D(1, 2, 4, levels=2)), stored)
 
 
 def test_a_network_unknown_to_carry_plan_is_refused() -> None:
     full, small, plan = pruned_unet()
-    with pytest.raises(PlanError, match="carry_plan"):
-        take_on(full, small, plan)
+    with pytest.raises(PlanError, match="attach_plan"):
+        shrink_in_place(full, small, plan)
 
 
 def test_copies_go_their_own_ways() -> None:
     full, small, plan = pruned_unet()
-    twin = copy.deepcopy(carry_plan(full))
-    take_on(full, small, plan)
-    assert carried_plan(twin) is None
+    twin = copy.deepcopy(attach_plan(full))
+    shrink_in_place(full, small, plan)
+    assert attached_plan(twin) is None
     twin.load_state_dict(full.state_dict())
-    assert carried_plan(twin) == plan
+    assert attached_plan(twin) == plan

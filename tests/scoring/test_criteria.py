@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ranp
-from networks import CASES, image
+from helpers.networks import CASES, image
 from ranp.errors import InputError
-from ranp.scoring import CRITERIA, equalise, favour_cheap
+from ranp.scoring import CRITERIA, normalize_layer_means, reweight_by_resource
 
 
 def network() -> tuple[nn.Module, Any, list[tuple[Tensor, Tensor]]]:
@@ -22,7 +22,7 @@ def network() -> tuple[nn.Module, Any, list[tuple[Tensor, Tensor]]]:
 
 
 def test_equalise_by_hand() -> None:
-    found = equalise({"a": np.array([1.0, 3.0]), "b": np.array([4.0, 0.0, 8.0]), "dead": np.zeros(2)})
+    found = normalize_layer_means({"a": np.array([1.0, 3.0]), "b": np.array([4.0, 0.0, 8.0]), "dead": np.zeros(2)})
     assert found["a"].tolist() == [2.0, 6.0]
     assert found["b"].tolist() == [4.0, 0.0, 8.0]
     assert found["dead"].tolist() == [0.0, 0.0]
@@ -30,26 +30,31 @@ def test_equalise_by_hand() -> None:
 
 def test_favour_cheap_by_hand() -> None:
     scores = {"dear": np.array([1.0, 2.0]), "cheap": np.array([3.0])}
-    found = favour_cheap(scores, {"dear": 400.0, "cheap": 100.0}, lam=10.0)
+    found = reweight_by_resource(scores, {"dear": 400.0, "cheap": 100.0}, resource_weight=10.0)
     # softmax of (-1, -1/4)
     dear, cheap = math.exp(-1.0), math.exp(-0.25)
     np.testing.assert_allclose(found["dear"], [1 + 10 * dear / (dear + cheap), 2 * (1 + 10 * dear / (dear + cheap))])
     np.testing.assert_allclose(found["cheap"], [3 * (1 + 10 * cheap / (dear + cheap))])
-    assert favour_cheap(scores, {"dear": 400.0, "cheap": 100.0}, lam=0.0)["dear"].tolist() == [1.0, 2.0]
+    assert reweight_by_resource(scores, {"dear": 400.0, "cheap": 100.0}, resource_weight=0.0)["dear"].tolist() == [
+        1.0,
+        2.0,
+    ]
 
 
-@pytest.mark.parametrize("lam", [math.nan, math.inf, -1.0])
-def test_lambda_must_be_a_weight(lam: float) -> None:
+@pytest.mark.parametrize("resource_weight", [math.nan, math.inf, -1.0])
+def test_lambda_must_be_a_weight(resource_weight: float) -> None:
     model, graph, batches = network()
-    with pytest.raises(InputError, match=r"^lam: got .*; expected a finite number of at least 0"):
-        ranp.score(model, graph, batches, F.mse_loss, lam=lam)
+    with pytest.raises(InputError, match=r"^resource_weight: got .*; expected a finite number of at least 0"):
+        ranp.score(model, graph, batches, F.mse_loss, resource_weight=resource_weight)
 
 
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
 @pytest.mark.parametrize("criterion", ["ranp-f", "ranp-m"])
 def test_resource_aware_stages(criterion: str, importance: Any) -> None:
     model, graph, batches = network()
-    scores = ranp.score(model, graph, batches, F.mse_loss, criterion=criterion, importance=importance, lam=15.0)
+    scores = ranp.score(
+        model, graph, batches, F.mse_loss, criterion=criterion, importance=importance, resource_weight=15.0
+    )
     assert list(scores.stages) == ["importance", "weighted", criterion]
     raw = scores.stages["importance"]
     largest = max(values.mean() for values in raw.values())
@@ -66,13 +71,16 @@ def test_resource_aware_stages(criterion: str, importance: Any) -> None:
         np.testing.assert_allclose(scores.stages[criterion][name], factor * weighted)
     final = scores.stages[criterion]
     np.testing.assert_allclose(scores.channels, np.concatenate([final["0"], final["2"]]))
-    assert (scores.criterion, scores.lam) == (criterion, 15.0)
+    assert (scores.criterion, scores.resource_weight) == (criterion, 15.0)
 
 
 def test_default_lambda_and_stages_of_the_others() -> None:
     model, graph, batches = network()
     found = {name: ranp.score(model, graph, batches, F.mse_loss, criterion=name) for name in CRITERIA}
-    assert {name: scores.lam for name, scores in found.items() if scores.lam} == {"ranp-f": 11.0, "ranp-m": 11.0}
+    assert {name: scores.resource_weight for name, scores in found.items() if scores.resource_weight} == {
+        "ranp-f": 11.0,
+        "ranp-m": 11.0,
+    }
     assert {name: list(scores.stages) for name, scores in found.items()} == {
         "uniform": [],
         "constant": [],

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ranp
-from networks import CASES, Net, image
-from oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
+from helpers.networks import CASES, Net, image
+from helpers.oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
 from ranp.errors import InputError
 
 STEP = 1e-5

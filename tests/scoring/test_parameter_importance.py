@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import ranp
-from networks import CASES
-from oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
+from helpers.networks import CASES
+from helpers.oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
 
 NAMES = [
     "plain",

@@ -15,7 +15,7 @@ PROCESSES = """
 import json, sys
 import torch
 from datetime import timedelta
-from forked import forked
+from helpers.processes import forked
 from test_stability import scored_on
 torch.set_num_threads(1)
 shares, until, importance, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -23,7 +23,7 @@ def work(rank):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/met", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
     )
-    scores = scored_on(shares[rank], until=until, importance=importance)
+    scores = scored_on(shares[rank], stop_at_correlation=until, importance=importance)
     with open(f"{folder}/{rank}.json", "w") as file:
         json.dump([scores.batches, scores.stability, scores.channels.tolist()], file)
 sys.exit(forked(len(shares), work))
@@ -31,10 +31,18 @@ sys.exit(forked(len(shares), work))
 
 
 def in_processes(
-    shares: list[list[int]], folder: Path, until: float | None = None, importance: str = "parameter"
+    shares: list[list[int]], folder: Path, stop_at_correlation: float | None = None, importance: str = "parameter"
 ) -> tuple[int, list[list[float]], list[float]]:
     """What every process gets that scores one of these shares: batches, stability, scores."""
-    command = [sys.executable, "-c", PROCESSES, json.dumps(shares), json.dumps(until), importance, str(folder)]
+    command = [
+        sys.executable,
+        "-c",
+        PROCESSES,
+        json.dumps(shares),
+        json.dumps(stop_at_correlation),
+        importance,
+        str(folder),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert found.returncode == 0, found.stderr

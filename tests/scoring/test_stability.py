@@ -26,8 +26,8 @@ def scored_on(numbers: Iterable[int], **how: Any) -> Scores:
     return ranp.score(model, graph, (batches[number] for number in numbers), nn.functional.mse_loss, **how)
 
 
-def scored(until: float | None, importance: str = "parameter", count: int = 40, **more: object) -> Scores:
-    return scored_on(range(count), importance=importance, until=until, **more)
+def scored(stop_at_correlation: float | None, importance: str = "parameter", count: int = 40, **more: object) -> Scores:
+    return scored_on(range(count), importance=importance, stop_at_correlation=stop_at_correlation, **more)
 
 
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
@@ -61,7 +61,7 @@ def test_rank_correlation_agrees_with_another_implementation() -> None:
 
 
 def test_only_powers_of_two_are_compared_and_nothing_is_averaged_elsewhere() -> None:
-    ranking = Ranking(lambda layers: layers["a"], until=None)
+    ranking = Ranking(lambda layers: layers["a"], stop_at_correlation=None)
     asked = []
 
     def average(_: Mapping[str, Tensor], count: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -74,9 +74,9 @@ def test_only_powers_of_two_are_compared_and_nothing_is_averaged_elsewhere() -> 
 
 
 @pytest.mark.parametrize("until", [0.0, 1.5, -1])
-def test_a_threshold_that_cannot_be_is_refused(until: float) -> None:
-    with pytest.raises(InputError, match="until"):
-        scored(until)
+def test_a_threshold_that_cannot_be_is_refused(stop_at_correlation: float) -> None:
+    with pytest.raises(InputError, match="stop_at_correlation"):
+        scored(stop_at_correlation)
 
 
 def test_criteria_without_importance_have_no_stability() -> None:

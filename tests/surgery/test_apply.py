@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import ranp
-from networks import CASES, image
-from oracles import assert_masked_is_pruned, in_double, random_plan, randomise
+from helpers.networks import CASES, image
+from helpers.oracles import assert_masked_is_pruned, in_double, random_plan, randomise
 from ranp.errors import InputError, PlanError, TraceError
 from ranp.models import UNet3D
 from ranp.plan import Plan
@@ -168,7 +168,7 @@ MEMORY = """
 import torch
 from torch import nn
 import ranp
-from ranp.training._measure import resident_bytes
+from ranp.costs.measure import resident_bytes
 
 def decide(width):
     body = [nn.Conv2d(width, width, 3) for _ in range(2)]

@@ -5,9 +5,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import ranp
-from drawn import Spec, networks
-from networks import CASES
-from oracles import (
+from helpers.networks import CASES
+from helpers.oracles import (
     assert_attributes_fit,
     assert_masked_is_pruned,
     in_double,
@@ -16,6 +15,7 @@ from oracles import (
     randomise,
     run,
 )
+from helpers.random_networks import Spec, networks
 
 FRACTIONS = (0.0, 0.3, 0.6, 0.9)
 

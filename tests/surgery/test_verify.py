@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import ranp
-from networks import CASES, Net, image
-from oracles import in_double, random_plan, randomise
+from helpers.networks import CASES, Net, image
+from helpers.oracles import in_double, random_plan, randomise
 from ranp.errors import VerificationError
 
 

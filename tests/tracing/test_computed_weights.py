@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import ranp
-from networks import Net, image
-from oracles import random_plan
+from helpers.networks import Net, image
+from helpers.oracles import random_plan
 from ranp.errors import InputError, TraceError
 
 X = image(2, 3, 7, 7)()
@@ -63,7 +63,7 @@ def test_norms_of_weights_count_their_inputs(name: str) -> None:
     model = NORMED[name]()
     graph = ranp.trace(model, X)
     assert [(group.name, group.width) for group in graph.groups] == [("first", 6), ("second", 5)]
-    assert graph.mixes
+    assert graph.has_cross_channel_norm
     plan = random_plan(graph, 0, 0.5)
     assert ranp.verify(model, plan, X).status == "structural"
     small = ranp.apply(model, plan)

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 import ranp
-from drawn import Spec, networks
-from networks import CASES
-from oracles import (
+from helpers.networks import CASES
+from helpers.oracles import (
     assert_costs_are_counted,
     counted_activation_bytes,
     counted_macs,
     counted_params,
     random_plan,
 )
+from helpers.random_networks import Spec, networks
 from ranp.models import UNet3D
 
 # Reshaping a permuted tensor copies it, unless the permuted dimensions have shrunk to 1: the formula keeps the copy.

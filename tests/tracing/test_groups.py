@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import ranp
-from networks import CASES, Net, image
+from helpers.networks import CASES, Net, image
+from ranp.costs.measure import forget_peak, resident_bytes
 from ranp.errors import InputError, TraceError
-from ranp.training._measure import forget_peak, resident_bytes
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -25,10 +25,10 @@ def test_groups_are_those_derived_by_hand(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_what_stays_whole_is_named(name: str) -> None:
     case = CASES[name]
-    frozen = [entry for entry in ranp.trace(case.build(), case.inputs()).frozen if entry.operator != "output"]
-    assert {entry.operator for entry in frozen} == set(case.frozen)
+    frozen = [entry for entry in ranp.trace(case.build(), case.inputs()).unprunable if entry.operator != "output"]
+    assert {entry.operator for entry in frozen} == set(case.unprunable)
     for entry in frozen:
-        assert case.frozen[entry.operator] in entry.reason
+        assert case.unprunable[entry.operator] in entry.reason
         assert entry.channels > 0
 
 
@@ -93,7 +93,7 @@ def test_layers_of_grouped_and_transposed_convolutions() -> None:
 def test_share_of_frozen_multiply_adds() -> None:
     case = CASES["operator_without_a_rule"]
     graph = ranp.trace(case.build(), case.inputs())
-    found = next(entry for entry in graph.frozen if entry.operator == "logcumsumexp")
+    found = next(entry for entry in graph.unprunable if entry.operator == "logcumsumexp")
     total = 3 * 4 + 4 * 5 + 5 * 2
     assert found.channels == 4
     assert found.macs_share == pytest.approx(3 * 4 / total)
@@ -105,7 +105,9 @@ def test_the_module_of_a_frozen_operator_is_named() -> None:
             return x.logcumsumexp(1)
 
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.ReLU(), Odd()), nn.Conv2d(4, 2, 1))
-    (frozen,) = [entry for entry in ranp.trace(model, image(1, 3, 4, 4)()).frozen if entry.operator == "logcumsumexp"]
+    (frozen,) = [
+        entry for entry in ranp.trace(model, image(1, 3, 4, 4)()).unprunable if entry.operator == "logcumsumexp"
+    ]
     assert frozen.path == "1.1"
 
 
@@ -145,7 +147,7 @@ def test_one_run_finds_all_operators_with_numbers_written_down() -> None:
     model = Net(run, body=body, free=nn.Conv2d(8, 4, 1), head=nn.Conv2d(4, 2, 1))
     graph = ranp.trace(model, image(1, 3, 4, 4)())
     assert {group.name for group in graph.groups} == {"free"}
-    assert {entry.operator for entry in graph.frozen} == {"split", "output"}
+    assert {entry.operator for entry in graph.unprunable} == {"split", "output"}
     assert runs == 3  # as it is, with fewer channels, and with fewer where they may be
 
 
@@ -241,7 +243,7 @@ MIXING = {
 @pytest.mark.parametrize("norm", MIXING)
 def test_norms_that_mix_channels_are_marked(norm: str) -> None:
     graph = ranp.trace(_mixing(MIXING[norm]()), image(2, 3, 7, 7)())
-    assert graph.mixes
+    assert graph.has_cross_channel_norm
     # Equal counts per block are kept by coupling the same positions of both.
     assert [group.width for group in graph.groups] == [4 if "few" in norm else 8]
-    assert not ranp.trace(_mixing(nn.GroupNorm(4, 8)), image(2, 3, 7, 7)()).mixes
+    assert not ranp.trace(_mixing(nn.GroupNorm(4, 8)), image(2, 3, 7, 7)()).has_cross_channel_norm

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import ranp
-from networks import Net, image
-from oracles import random_plan
+from helpers.networks import Net, image
+from helpers.oracles import random_plan
 from ranp.graph import ChannelGraph
 from ranp.tracing._mode import askers
 from ranp.tracing._running import Observer
@@ -302,4 +302,4 @@ def test_a_branch_for_training_that_minds_its_device_is_followed() -> None:
         return (out, net.side(y * torch.ones(1, 6, 1, 1, device="cpu")[:, : y.shape[1]])) if net.training else out
 
     model = Net(run, body=nn.Conv2d(3, 6, 3), side=nn.Conv2d(6, 1, 1), head=nn.Conv2d(6, 2, 1))
-    assert ranp.trace(model, X).frozen[-1].operator == "mul"
+    assert ranp.trace(model, X).unprunable[-1].operator == "mul"

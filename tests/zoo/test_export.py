@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import ranp
 from families import FAMILIES
-from oracles import random_plan
-from ranp._calling import call, tensors_in
+from helpers.oracles import random_plan
+from ranp.calling import call, tensors_in
 
 SAMPLE = (
     ("MONAI", "UNet 3D, residual"),

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_map_only
 import ranp
 from families import FAMILIES, Member
 from families._monai import uncovered
-from oracles import counted_macs, random_scores
-from ranp._calling import call, tensors_in
+from helpers.oracles import counted_macs, random_scores
+from ranp.calling import call, tensors_in
 from ranp.errors import TraceError
 
 BUDGET = 0.25

@@ -34,15 +34,15 @@ def allocate(graph: ChannelGraph, scores: Scores, budget: Budget, *, min_width: 
         BudgetError: Even the narrowest network exceeds the budget; the message names the feasible minimum.
         InputError: `min_width` or `round_to` below 1, or scores of another model.
     """
-    ladder = Ladder(graph, scores, min_width=min_width, round_to=round_to)
-    keep = ladder.keep(ladder.widths(budget))
+    sweep = ThresholdSweep(graph, scores, min_width=min_width, round_to=round_to)
+    keep = sweep.keep(sweep.widths(budget))
     return make_plan(
         graph,
         keep,
         budget=budget,
         criterion=scores.criterion,
         importance=scores.importance,
-        lam=scores.lam,
+        resource_weight=scores.resource_weight,
         seed=scores.seed,
         min_width=min_width,
         round_to=round_to,
@@ -53,7 +53,7 @@ def allocate(graph: ChannelGraph, scores: Scores, budget: Budget, *, min_width: 
 _version = cache(version)  # It reads files.
 
 
-class Ladder:
+class ThresholdSweep:
     """All plans that one threshold over some scores can give, from the narrowest network to the full one.
 
     Args:

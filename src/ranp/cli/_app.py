@@ -20,7 +20,7 @@ from ranp.cli._reproduce import resources
 from ranp.cli._runs import check_data, compare, evaluate, generate_data, train
 from ranp.cli._studies import command_of
 from ranp.errors import RanpError
-from ranp.studies import STUDIES
+from ranp.experiments.studies import STUDIES
 
 UNEXPECTED = "that is a fault of ranp's: please report it, with what the same command shows after ranp --debug"
 EXIT_CODES = (

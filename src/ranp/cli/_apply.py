@@ -33,11 +33,11 @@ def apply(
     """
     from ranp.cli._figures import pruning_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_inputs
+    from ranp.explorer import survey, write_survey
     from ranp.files import new_folder
-    from ranp.naming import build_network
+    from ranp.import_by_name import build_network
     from ranp.storage import load_plan, write_artifact
     from ranp.surgery import apply
-    from ranp.survey import survey, write_survey
 
     inputs = parse_inputs(model, shapes)
     with working(), new_folder(out) as partial:

@@ -21,7 +21,7 @@ def check(
     from ranp.check import check
     from ranp.cli._figures import pruning_figures, show_pruning
     from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
-    from ranp.naming import build_network
+    from ranp.import_by_name import build_network
 
     limits, inputs = parse_budget(budget or ["macs=25%"]), parse_inputs(model, shapes)
     with working():

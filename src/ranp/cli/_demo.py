@@ -23,9 +23,9 @@ def demo(
     """Prune a 3D U-Net before training, on a real MRI, and train it beside the full one."""
     from rich.table import Table
 
-    from ranp.demo import DEFAULT, QUICK, quickest_threads, rows, run
+    from ranp.experiments.demo import DEFAULT, QUICK, quickest_threads, rows, run
     from ranp.files import new_folder
-    from ranp.naming import find_device
+    from ranp.import_by_name import find_device
 
     folder = out or first_free(Path(), "ranp-demo")
     on = find_device(device)

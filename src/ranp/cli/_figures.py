@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ranp._calling import tensors_in
+from ranp.calling import tensors_in
 from ranp.plan import Plan
 from ranp.report import Report
 from ranp.scores import Scores
@@ -32,7 +32,7 @@ def pruning_figures(model: str, inputs: Any, plan: Plan, report: Report) -> dict
         "cost": asdict(report.after),
         "full_widths": {row.layer: row.full for row in report.layers},
         "widths": {row.layer: row.kept for row in report.layers},
-        "frozen": [asdict(entry) for entry in report.frozen],
+        "unprunable": [asdict(entry) for entry in report.unprunable],
         "warnings": list(report.warnings),
         "seconds": dict(report.seconds),
     }
@@ -42,7 +42,7 @@ def scoring_figures(scores: Scores) -> dict[str, Any]:
     """How neurons were scored, as plain data."""
     return {
         "importance": scores.importance,
-        "lam": scores.lam,
+        "resource_weight": scores.resource_weight,
         "batches": scores.batches,
         "stability": [list(pair) for pair in scores.stability],
     }
@@ -58,7 +58,7 @@ def show_pruning(console: Console, plan: Plan, report: Report, error: str = "") 
         error: Why verification failed, if it did.
     """
     console.print(*report.tables(), sep="\n")
-    for entry in report.frozen:
+    for entry in report.unprunable:
         where = entry.path or "the model"
         told = f"since {entry.operator} in {where} {entry.reason}"
         say(console, f"whole: {entry.channels} channels, {entry.macs_share:.1%} of the MACs, {told}")

@@ -10,7 +10,7 @@ import torch
 
 from ranp.budget import Budget
 from ranp.errors import InputError, nearest
-from ranp.naming import built_in
+from ranp.import_by_name import built_in
 
 
 def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor, ...]:

@@ -25,7 +25,7 @@ def profile(model: Model, arguments: Arguments = None, shapes: Shapes = None, as
 
     from ranp.cli._figures import say
     from ranp.cli._parse import parse_arguments, parse_inputs
-    from ranp.naming import build_network
+    from ranp.import_by_name import build_network
     from ranp.profile import profile
 
     inputs = parse_inputs(model, shapes)

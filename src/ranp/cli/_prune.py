@@ -40,8 +40,11 @@ def prune(
     importance: Annotated[
         words.Importance, typer.Option(help="Of a neuron's weights, or (cheaper) of a gate on it.")
     ] = "parameter",
-    lam: Annotated[
-        float | None, typer.Option(min=0, help="Weight of the cost in ranp-f and ranp-m.", show_default="11")
+    resource_weight: Annotated[
+        float | None,
+        typer.Option(
+            "--resource-weight", "--lam", min=0, help="Weight of the cost in ranp-f and ranp-m.", show_default="11"
+        ),
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Samples a batch, of a file (1) or a recipe (the recipe's).")
@@ -49,8 +52,13 @@ def prune(
     batches: Annotated[
         int | None, typer.Option(min=1, help="Score with at most so many batches.", show_default="all; 4 of noise")
     ] = None,
-    until: Annotated[
-        float | None, typer.Option(help="Score until the ranking correlates so much with that of half the batches.")
+    stop_at_correlation: Annotated[
+        float | None,
+        typer.Option(
+            "--stop-at-correlation",
+            "--until",
+            help="Score until the ranking correlates so much with that of half the batches.",
+        ),
     ] = None,
     min_width: Annotated[int, typer.Option(min=1, help="Channels that every group keeps at least.")] = 1,
     round_to: Annotated[int, typer.Option(min=1, help="Round widths down to multiples of this.")] = 1,
@@ -67,12 +75,12 @@ def prune(
     from ranp.cli import _sources as sources
     from ranp.cli._figures import pruning_figures, scoring_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
+    from ranp.experiments.runs._faults import translate_errors
+    from ranp.explorer import write_survey
     from ranp.files import new_folder
-    from ranp.naming import build_network, find_device
-    from ranp.runs._faults import explained
+    from ranp.import_by_name import build_network, find_device
     from ranp.scoring import CRITERIA
     from ranp.storage import write_artifact
-    from ranp.survey import write_survey
 
     limits, on = parse_budget(budget), find_device(device)
     scored = CRITERIA[criterion].importance
@@ -81,7 +89,7 @@ def prune(
     data = data if scored else None
     sources.check_together(data or "", folder, batch)
     inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()
-    with working() as tell, new_folder(out) as partial, explained("prune", memory=_MEMORY, disk=_DISK):
+    with working() as tell, new_folder(out) as partial, translate_errors("prune", memory=_MEMORY, disk=_DISK):
         network = build_network(model, parse_arguments(arguments), seed=seed)
         source = sources.Source([])
         if data == "noise":
@@ -100,12 +108,12 @@ def prune(
             budget=limits,
             criterion=criterion,
             importance=importance,
-            lam=lam,
+            resource_weight=resource_weight,
             seed=seed,
             min_width=min_width,
             round_to=round_to,
             weights=weights,
-            until=until,
+            stop_at_correlation=stop_at_correlation,
             progress=tell,
         )
         write_artifact(result.model, result.plan, partial)

@@ -17,6 +17,6 @@ def report(
 
     It works without a network, in a mail attachment, on a phone.
     """
-    from ranp.page import write_page
+    from ranp.explorer._write import write_page
 
     print(write_page(folder, out, beside=beside or ()))

@@ -25,7 +25,7 @@ def resources(
     """The source paper's resource table, computed anew, beside the published figures."""
     from dataclasses import asdict
 
-    from ranp.reproduce import NETWORKS, NOTE, run_resources, tables
+    from ranp.experiments.reproduce import NETWORKS, NOTE, run_resources, tables
 
     names = [name for option in networks or NETWORKS for name in option.split(",")]
     with working() as tell:

@@ -7,7 +7,7 @@ import typer
 
 from ranp.cli._options import AsJson, Changes, DataFolder, NewFolder, RecipeFile, Seed
 from ranp.cli._output import print_json, stdout, working
-from ranp.files import is_first
+from ranp.files import is_rank_zero
 
 
 def train(
@@ -21,14 +21,14 @@ def train(
 ) -> None:
     """Prune once, then train, as a recipe says."""
     need_recipes()
-    from ranp.recipes import read_recipe
-    from ranp.runs._compare import table_of
-    from ranp.runs._train import run_recipe
+    from ranp.experiments.recipes import read_recipe
+    from ranp.experiments.runs._compare import table_of
+    from ranp.experiments.runs._train import run_recipe
 
     chosen = read_recipe(recipe, changes or (), seed)
-    with working(bars=is_first()) as tell:
+    with working(bars=is_rank_zero()) as tell:
         result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, tell=tell)}
-    if not is_first():
+    if not is_rank_zero():
         return
     if as_json:
         print_json("train", result)
@@ -41,9 +41,9 @@ def evaluate(
 ) -> None:
     """Judge the best weights of a run by the data set's metric; figures go to evaluation.json in its folder."""
     need_recipes()
-    from ranp.runs._evaluate import evaluate_run
+    from ranp.experiments.runs._evaluate import evaluate_run
 
-    with working(bars=is_first()) as tell:
+    with working(bars=is_rank_zero()) as tell:
         found = evaluate_run(out, data, tell=tell)
     if as_json:
         print_json("evaluate", {"run": str(out), **found})
@@ -56,7 +56,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")], as_json: AsJson = False
 ) -> None:
     """Put finished runs side by side: metrics, costs, time."""
-    from ranp.runs._compare import read_runs, table_of
+    from ranp.experiments.runs._compare import read_runs, table_of
 
     found = read_runs(runs)
     if as_json:
@@ -91,7 +91,7 @@ def generate_data(
 
 def _data_set(recipe: Path, changes: list[str] | None) -> Any:
     need_recipes()
-    from ranp.recipes import read_recipe
+    from ranp.experiments.recipes import read_recipe
 
     return read_recipe(recipe, changes or ()).data_set()
 
@@ -102,7 +102,7 @@ def need_recipes() -> None:
     Raises:
         RanpError: A package is missing.
     """
-    from ranp._optional import need
+    from ranp.optional import optional_import
 
     for module in ("pydantic", "yaml"):
-        need(module, "recipe")
+        optional_import(module, "recipe")

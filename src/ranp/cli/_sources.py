@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_map_only
 from ranp.cli._runs import need_recipes
 from ranp.cli._words import LOSSES
 from ranp.errors import InputError, nearest
-from ranp.naming import call, find, users_code
+from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
+from ranp.experiments.losses import objective
+from ranp.import_by_name import call, find, users_code
 from ranp.tracing import record
-from ranp.training import Stream, length, objective, seed_of, stream_loader
 
 Loss = Callable[[Any, Any], Any]
 
@@ -179,15 +180,15 @@ def _watched(batches: Iterable[Any], place: str) -> Iterator[Any]:
 
 def _from_recipe(path: Path, folder: Path, batch: int | None, seed: int, tell: Any) -> Source:
     need_recipes()
-    from ranp.recipes import read_recipe
+    from ranp.experiments.recipes import read_recipe
 
     recipe = read_recipe(path)
-    opened = recipe.data_set(recipe.pruning.data).open(folder, progress=tell)
+    bundle = recipe.data_set(recipe.pruning.data).open(folder, progress=tell)
     size = batch or recipe.pruning.batch or recipe.training.batch
-    steps = -(-length(opened.train) // size)
-    stream = Stream(length(opened.train), size, seed=seed_of(seed, "scoring"), start=0, stop=steps)
-    batches = stream_loader(opened.train, stream, workers=recipe.training.workers, pin=False)
-    return Source(batches, recipe.training.loss, opened.ignore_index)
+    steps = -(-length(bundle.train) // size)
+    stream = ResumableSampler(length(bundle.train), size, seed=derive_seed(seed, "scoring"), start=0, stop=steps)
+    batches = resumable_loader(bundle.train, stream, workers=recipe.training.workers, pin=False)
+    return Source(batches, recipe.training.loss, bundle.ignore_index)
 
 
 def _numpy(path: Path) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from ranp.cli._options import AsJson
 from ranp.cli._output import print_json, stdout, working
 from ranp.cli._runs import need_recipes
 from ranp.errors import InputError
-from ranp.files import is_first, write_bytes
-from ranp.studies import Study
+from ranp.experiments.studies import Study
+from ranp.files import is_rank_zero, write_bytes
 
 if TYPE_CHECKING:
-    from ranp.studies._figures import Figures
-    from ranp.studies._request import Request
+    from ranp.experiments.studies._figures import Figures
+    from ranp.experiments.studies._request import Request
 
 Data = Annotated[
     list[str] | None, typer.Option(help="Folder of the data set; of several tasks: TASK=FOLDER, once for each.")
@@ -59,8 +59,8 @@ def command_of(study: Study) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         need_recipes()
-        from ranp.studies._figures import FILE, read_figures
-        from ranp.studies._request import Request
+        from ranp.experiments.studies._figures import FILE, read_figures
+        from ranp.experiments.studies._request import Request
 
         request = Request(
             study=study,
@@ -76,7 +76,7 @@ def command_of(study: Study) -> Callable[..., None]:
             _generate(request)
         figures = read_figures(study.name, [out / FILE, *(known or [])])
         _compute(request, figures, collect=collect, measure=measure)
-        if is_first():
+        if is_rank_zero():
             _show(request, figures, page or out / "results.md", as_json=as_json)
 
     reproduce.__doc__ = study.question
@@ -98,9 +98,9 @@ def _folders(study: Study, out: Path, given: list[str], *, small: bool) -> dict[
 
 
 def _compute(request: "Request", figures: "Figures", *, collect: bool, measure: bool) -> None:
-    from ranp.studies import _batches, _measure, _run
+    from ranp.experiments.studies import _batches, _measure, _run
 
-    with working(bars=is_first()) as tell:
+    with working(bars=is_rank_zero()) as tell:
         if collect:
             _run.collect(request, figures)
         else:
@@ -122,8 +122,8 @@ def _generate(request: "Request") -> None:
 def _show(request: "Request", figures: "Figures", page: Path, *, as_json: bool) -> None:
     from rich.table import Table
 
-    from ranp.studies._page import make_page, tables_of
-    from ranp.studies._pictures import write_pictures
+    from ranp.experiments.studies._page import make_page, tables_of
+    from ranp.experiments.studies._pictures import write_pictures
 
     page.parent.mkdir(parents=True, exist_ok=True)
     pictures = write_pictures(request.study, figures, page.parent / "images")

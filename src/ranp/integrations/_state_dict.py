@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ranp._state import copied
 from ranp.errors import PlanError
+from ranp.module_utils import copied
 from ranp.plan import Plan
 from ranp.surgery import apply
 
@@ -32,7 +32,7 @@ class _Carrier:
         return made
 
 
-def carry_plan(model: M) -> M:
+def attach_plan(model: M) -> M:
     """Have the state dicts of a full network carry its plan from here on, and have it follow those that it loads.
 
     Args:
@@ -48,12 +48,12 @@ def carry_plan(model: M) -> M:
         >>> graph = ranp.trace(full, torch.zeros(1, 1, 8, 8, 8))
         >>> scores = ranp.score(full, graph, [], criterion="uniform")
         >>> plan = ranp.allocate(graph, scores, ranp.Budget(macs=0.5))
-        >>> pruned = take_on(carry_plan(full), ranp.apply(full, plan), plan)
+        >>> pruned = shrink_in_place(attach_plan(full), ranp.apply(full, plan), plan)
         >>> stored = pruned.state_dict()
-        >>> other = carry_plan(nn.Sequential(nn.Conv3d(1, 8, 3), nn.ReLU(), nn.Conv3d(8, 2, 3)))
+        >>> other = attach_plan(nn.Sequential(nn.Conv3d(1, 8, 3), nn.ReLU(), nn.Conv3d(8, 2, 3)))
         >>> other.load_state_dict(stored)
         <All keys matched successfully>
-        >>> other[0].out_channels, carried_plan(other) == plan
+        >>> other[0].out_channels, attached_plan(other) == plan
         (4, True)
     """
     if _carrier(model) is None:
@@ -63,17 +63,17 @@ def carry_plan(model: M) -> M:
     return model
 
 
-def carried_plan(model: nn.Module) -> Plan | None:
-    """The plan that a network was pruned by; none if it is still full, or was never given to `carry_plan`."""
+def attached_plan(model: nn.Module) -> Plan | None:
+    """The plan that a network was pruned by; none if it is still full, or was never given to `attach_plan`."""
     carrier = _carrier(model)
     return carrier.plan if carrier else None
 
 
-def take_on(model: M, small: nn.Module, plan: Plan) -> M:
+def shrink_in_place(model: M, small: nn.Module, plan: Plan) -> M:
     """Make a network what its pruned copy is, in place; who holds the network or a module of it holds the pruned one.
 
     Args:
-        model: The full network, given to `carry_plan` before.
+        model: The full network, given to `attach_plan` before.
         small: What `ranp.prune` or `ranp.apply` made of it.
         plan: The plan it was made by.
 
@@ -81,11 +81,13 @@ def take_on(model: M, small: nn.Module, plan: Plan) -> M:
         The same network, in the training mode it was in.
 
     Raises:
-        PlanError: The network was not given to `carry_plan` while it was full.
+        PlanError: The network was not given to `attach_plan` while it was full.
     """
     carrier = _carrier(model)
     if carrier is None:
-        raise PlanError("take_on", got="a network unknown to carry_plan", expected="carry_plan(network) before it")
+        raise PlanError(
+            "shrink_in_place", got="a network unknown to attach_plan", expected="attach_plan(network) before it"
+        )
     made: dict[int, Any] = {}
     for old, new in zip(model.modules(), small.modules(), strict=True):
         for kept, given in ((old._parameters, new._parameters), (old._buffers, new._buffers)):
@@ -118,7 +120,7 @@ def _carrier(model: nn.Module) -> _Carrier | None:
 
 
 def _add(module: nn.Module, state_dict: Any, prefix: str, metadata: Any) -> None:
-    plan = carried_plan(module)
+    plan = attached_plan(module)
     if plan is not None:
         state_dict[prefix + KEY] = torch.frombuffer(bytearray(plan.to_json().encode()), dtype=torch.uint8)
 
@@ -127,7 +129,7 @@ def follow(model: nn.Module, state_dict: Mapping[str, Any], prefix: str = "") ->
     """Give a network the shape of the one that a state dict was made of; new parameters get no values yet.
 
     Args:
-        model: A network given to `carry_plan`.
+        model: A network given to `attach_plan`.
         state_dict: With a plan in it, or without.
         prefix: Of the network's names in the state dict.
 
@@ -144,7 +146,7 @@ def follow(model: nn.Module, state_dict: Mapping[str, Any], prefix: str = "") ->
     if plan == carrier.plan:
         return False
     # From the full network: the present shape may be that of another plan.
-    take_on(model, apply(carrier.full, plan), plan)
+    shrink_in_place(model, apply(carrier.full, plan), plan)
     return True
 
 
@@ -155,5 +157,5 @@ def _follow(module: nn.Module, state_dict: Any, prefix: str, *rest: Any) -> None
 
 def _plan_in(stored: Any) -> Plan:
     if not isinstance(stored, Tensor) or stored.dtype != torch.uint8 or stored.ndim != 1:
-        raise PlanError(KEY, got=type(stored).__name__, expected="a plan as carry_plan writes it: bytes in a tensor")
+        raise PlanError(KEY, got=type(stored).__name__, expected="a plan as attach_plan writes it: bytes in a tensor")
     return Plan.from_json(stored.cpu().numpy().tobytes().decode("utf-8", errors="replace"))

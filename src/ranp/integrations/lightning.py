@@ -11,17 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ranp import Budget, PruneResult, prune
-from ranp._optional import need
-from ranp._state import forked_random, untouched
 from ranp.errors import InputError, PlanError, nearest
-from ranp.integrations._state_dict import carried_plan, carry_plan, take_on
+from ranp.integrations._state_dict import attach_plan, attached_plan, shrink_in_place
+from ranp.module_utils import forked_random, untouched
+from ranp.optional import optional_import
 
-pytorch: Any = need("lightning.pytorch", "RanpPruning", extra="lightning")
-move_data_to_device = need("lightning.fabric.utilities", "RanpPruning", extra="lightning").move_data_to_device
-strategies: Any = need("lightning.pytorch.strategies", "RanpPruning", extra="lightning")
-Metric: Any = need("torchmetrics", "RanpPruning", extra="lightning").Metric
+pytorch: Any = optional_import("lightning.pytorch", "RanpPruning", extra="lightning")
+move_data_to_device = optional_import(
+    "lightning.fabric.utilities", "RanpPruning", extra="lightning"
+).move_data_to_device
+strategies: Any = optional_import("lightning.pytorch.strategies", "RanpPruning", extra="lightning")
+Metric: Any = optional_import("torchmetrics", "RanpPruning", extra="lightning").Metric
 
-_OPTIONS = ("criterion", "importance", "lam", "min_width", "round_to", "seed", "weights")
+_OPTIONS = ("criterion", "importance", "resource_weight", "min_width", "round_to", "seed", "weights")
 
 
 class RanpPruning(pytorch.Callback):  # type: ignore[misc]
@@ -39,7 +41,7 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
             be there once the module's `__init__` is done.
         batches: How many training batches to score with, in each process; or batches to use instead.
         example_inputs: What the network is called with; if not given, this is seen on the first batch.
-        options: As for `ranp.prune`: criterion, importance, lam, min_width, round_to, seed, weights.
+        options: As for `ranp.prune`: criterion, importance, resource_weight, min_width, round_to, seed, weights.
 
     Attributes:
         result: What `ranp.prune` returned, if it ran.
@@ -76,12 +78,12 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         # Exactly these: DeepSpeed's strategy, say, derives from that of DDP and shares out the optimizer.
         if stage == "fit" and kind not in (strategies.SingleDeviceStrategy, strategies.DDPStrategy):
             raise InputError("RanpPruning", got=f"the strategy {kind.__name__}", expected="one device, or DDP")
-        carry_plan(self._network(pl_module))
+        attach_plan(self._network(pl_module))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Prune, unless the network has been pruned before."""
         network = self._network(pl_module)
-        if carried_plan(network) is not None:
+        if attached_plan(network) is not None:
             return
         if trainer.ckpt_path is not None:
             raise PlanError(
@@ -92,7 +94,7 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
             )
         with _as_it_was(pl_module):
             self.result = self._prune(trainer, pl_module, network)
-        take_on(network, self.result.model, self.result.plan)
+        shrink_in_place(network, self.result.model, self.result.plan)
         _hold_new_parameters(trainer, pl_module)
         pytorch.utilities.rank_zero_info(str(self.result.report))
 

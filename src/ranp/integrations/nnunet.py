@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ranp import Budget, Plan, prune
-from ranp._optional import need
 from ranp.files import write_bytes
 from ranp.integrations._nnunet_settings import Settings
-from ranp.integrations._state_dict import carried_plan, carry_plan, follow, take_on
+from ranp.integrations._state_dict import attach_plan, attached_plan, follow, shrink_in_place
+from ranp.optional import optional_import
 
-_nnunet = need("nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "nnUNetTrainerRanp", extra="nnunet")
+_nnunet = optional_import("nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "nnUNetTrainerRanp", extra="nnunet")
 nnUNetTrainer: Any = _nnunet.nnUNetTrainer  # noqa: N816
 
 __all__ = ["Budget", "Settings", "nnUNetTrainerRanp"]
@@ -48,12 +48,12 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         nnU-Net looks for the name `plans_manager`; all else is passed on as it comes.
         """
         network: nn.Module = super().build_network_architecture(plans_manager, *args, **kwargs)
-        return carry_plan(network)
+        return attach_plan(network)
 
     def on_train_start(self) -> None:
         """Prune, unless the checkpoint that training goes on from was pruned."""
         super().on_train_start()
-        plan = carried_plan(self._bare_network())
+        plan = attached_plan(self._bare_network())
         if plan is None:
             self._prune()
         else:
@@ -83,7 +83,7 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
             round_to=settings.round_to,
             step=self._loss_of,
         )
-        take_on(network, result.model, result.plan)
+        shrink_in_place(network, result.model, result.plan)
         self._hold_new_parameters()
         self.print_to_log_file(f"ranp: pruned on {result.scores.batches} batches ({_told(result.plan)})")
         self.print_to_log_file(f"\n{result.report}", add_timestamp=False)

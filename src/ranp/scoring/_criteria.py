@@ -13,7 +13,7 @@ from ranp.scores import Scores
 from ranp.scoring._loss import Progress, Step, step_of
 from ranp.scoring._neuron import neuron_importance
 from ranp.scoring._parameter import Reduction, parameter_importance
-from ranp.scoring._reweighting import equalise, favour_cheap
+from ranp.scoring._reweighting import normalize_layer_means, reweight_by_resource
 from ranp.scoring._stability import Ranking
 
 Importance: TypeAlias = Literal["parameter", "neuron"]
@@ -40,28 +40,28 @@ class Criterion:
     finish: Callable[[ChannelGraph, Floats, np.random.Generator], Floats] | None = None
 
 
-def vanilla(graph: ChannelGraph, importance: Layers, lam: float) -> dict[str, Layers]:
+def vanilla(graph: ChannelGraph, importance: Layers, resource_weight: float) -> dict[str, Layers]:
     """Importance as it is."""
     return {"importance": importance}
 
 
-def weighted(graph: ChannelGraph, importance: Layers, lam: float) -> dict[str, Layers]:
+def weighted(graph: ChannelGraph, importance: Layers, resource_weight: float) -> dict[str, Layers]:
     """Layers made equally important on average."""
-    return {"importance": importance, "weighted": equalise(importance)}
+    return {"importance": importance, "weighted": normalize_layer_means(importance)}
 
 
-def ranp_f(graph: ChannelGraph, importance: Layers, lam: float) -> dict[str, Layers]:
+def ranp_f(graph: ChannelGraph, importance: Layers, resource_weight: float) -> dict[str, Layers]:
     """Layers with few multiply-adds favoured."""
-    stages = weighted(graph, importance, lam)
+    stages = weighted(graph, importance, resource_weight)
     macs = {layer.name: float(layer.macs) for layer in graph.layers}
-    return stages | {"ranp-f": favour_cheap(stages["weighted"], macs, lam)}
+    return stages | {"ranp-f": reweight_by_resource(stages["weighted"], macs, resource_weight)}
 
 
-def ranp_m(graph: ChannelGraph, importance: Layers, lam: float) -> dict[str, Layers]:
+def ranp_m(graph: ChannelGraph, importance: Layers, resource_weight: float) -> dict[str, Layers]:
     """Layers with small outputs favoured."""
-    stages = weighted(graph, importance, lam)
+    stages = weighted(graph, importance, resource_weight)
     outputs = {layer.name: float(layer.output_elements) for layer in graph.layers}
-    return stages | {"ranp-m": favour_cheap(stages["weighted"], outputs, lam)}
+    return stages | {"ranp-m": reweight_by_resource(stages["weighted"], outputs, resource_weight)}
 
 
 def rank_within(graph: ChannelGraph, channels: Floats, random: np.random.Generator) -> Floats:
@@ -94,9 +94,9 @@ def _place(graph: ChannelGraph) -> Floats:
 
 
 CRITERIA: dict[str, Criterion] = {
-    "uniform": Criterion(lambda graph, importance, lam: {}, importance=False, finish=evenly),
-    "constant": Criterion(lambda graph, importance, lam: {}, importance=False, finish=level),
-    "random": Criterion(lambda graph, importance, lam: {}, importance=False, finish=draw),
+    "uniform": Criterion(lambda graph, importance, resource_weight: {}, importance=False, finish=evenly),
+    "constant": Criterion(lambda graph, importance, resource_weight: {}, importance=False, finish=level),
+    "random": Criterion(lambda graph, importance, resource_weight: {}, importance=False, finish=draw),
     "layerwise": Criterion(vanilla, finish=rank_within),
     "vanilla": Criterion(vanilla),
     "weighted": Criterion(weighted),
@@ -115,11 +115,11 @@ def score(
     *,
     criterion: str = "ranp-f",
     importance: Importance = "parameter",
-    lam: float | None = None,
+    resource_weight: float | None = None,
     seed: int = 0,
     reduce: Reduction = "sum",
     step: Step | None = None,
-    until: float | None = None,
+    stop_at_correlation: float | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score every neuron of a model once, before training.
@@ -127,7 +127,7 @@ def score(
     The model runs in training mode with the biases of its layers at zero; afterwards its mode, weights, buffers,
     gradients and the state of the random number generators are as they were.
 
-    Where torch's default process group is initialised (under torchrun, say), every process scores its own batches, at
+    Where torch's default process group is initialized (under torchrun, say), every process scores its own batches, at
     least one, and all get the scores of all batches; only dropout differs from what one process would draw.
 
     Args:
@@ -139,12 +139,12 @@ def score(
         criterion: One of `CRITERIA`.
         importance: `parameter` sums |w * dL/dw| over a neuron's weights; `neuron` takes |dL/dc| of a gate c on the
             neuron's channel where it is consumed, without any weight gradient.
-        lam: Weight of the resource term of `ranp-f` and `ranp-m`.
+        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`.
         seed: Seed of whatever is random (dropout while scoring, the criterion `random`).
         reduce: For `parameter`: sum, mean or max over a neuron's weights.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
-        until: Use no more batches once the scores of n batches and those of their first half have at least this rank
-            correlation, for n = 2, 4, 8, ... (times the number of processes); all if not given.
+        stop_at_correlation: Use no more batches once the scores of n batches and those of their first half have at
+            least this rank correlation, for n = 2, 4, 8, ... (times the number of processes); all if not given.
         progress: Called with ("scoring", batches done, batches in all or 0 where unknown).
 
     Returns:
@@ -168,13 +168,13 @@ def score(
             expected="a known reading",
             hint=nearest(str(importance), get_args(Importance)),
         )
-    lam = DEFAULT_LAMBDA if lam is None else lam
+    resource_weight = DEFAULT_LAMBDA if resource_weight is None else resource_weight
     found: dict[str, Floats] = {}
     seen = 0
     stability: tuple[tuple[int, float], ...] = ()
     if chosen.importance:
         run = step_of(step, loss_fn)
-        ranking = _ranking(chosen, graph, lam, until)
+        ranking = _ranking(chosen, graph, resource_weight, stop_at_correlation)
         watched: dict[str, Any] = {"seed": seed, "progress": progress, "ranking": ranking}
         if importance == "neuron" and chosen.reduce is None:
             found, seen = neuron_importance(model, graph, batches, run, **watched)
@@ -182,7 +182,7 @@ def score(
             how = chosen.reduce or reduce
             found, seen = parameter_importance(model, graph, batches, run, how, **watched)
         stability = tuple(ranking.seen)
-    stages = chosen.stages(graph, found, lam)
+    stages = chosen.stages(graph, found, resource_weight)
     last = list(stages.values())[-1] if stages else {}
     channels = _combine(graph, last, chosen.combine)
     if chosen.finish is not None:
@@ -191,7 +191,7 @@ def score(
     return Scores(
         criterion=criterion,
         importance=reading,
-        lam=lam if criterion.startswith("ranp") else 0.0,
+        resource_weight=resource_weight if criterion.startswith("ranp") else 0.0,
         seed=seed,
         stages=stages,
         channels=channels,
@@ -200,15 +200,22 @@ def score(
     )
 
 
-def _ranking(chosen: Criterion, graph: ChannelGraph, lam: float, until: float | None) -> Ranking:
+def _ranking(
+    chosen: Criterion, graph: ChannelGraph, resource_weight: float, stop_at_correlation: float | None
+) -> Ranking:
     """Watches the ranking of channels while batches are scored."""
-    if until is not None and not 0 < until <= 1:
-        raise InputError("until", got=str(until), expected="a rank correlation in (0, 1]", hint="for example 0.99")
+    if stop_at_correlation is not None and not 0 < stop_at_correlation <= 1:
+        raise InputError(
+            "stop_at_correlation",
+            got=str(stop_at_correlation),
+            expected="a rank correlation in (0, 1]",
+            hint="for example 0.99",
+        )
 
     def channels(importance: Layers) -> Floats:
-        return _combine(graph, list(chosen.stages(graph, importance, lam).values())[-1], chosen.combine)
+        return _combine(graph, list(chosen.stages(graph, importance, resource_weight).values())[-1], chosen.combine)
 
-    return Ranking(channels, until)
+    return Ranking(channels, stop_at_correlation)
 
 
 def _combine(graph: ChannelGraph, layers: Layers, how: Literal["sum", "max"]) -> Floats:

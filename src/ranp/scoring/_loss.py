@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ranp._calling import call
-from ranp._state import forked_random, untouched
+from ranp.calling import call
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
+from ranp.module_utils import forked_random, untouched
 
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
 Progress: TypeAlias = Callable[[str, int, int], None]

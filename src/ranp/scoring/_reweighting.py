@@ -8,7 +8,7 @@ from ranp.errors import InputError
 from ranp.graph import Floats
 
 
-def equalise(importance: Mapping[str, Floats]) -> dict[str, Floats]:
+def normalize_layer_means(importance: Mapping[str, Floats]) -> dict[str, Floats]:
     """Weighted neuron importance: scale every layer to the largest layer mean.
 
     s~ = (max_k mean(s^k) / mean(s^l)) * s, with k over all layers. A layer without any importance keeps its zeros.
@@ -17,7 +17,7 @@ def equalise(importance: Mapping[str, Floats]) -> dict[str, Floats]:
         importance: For each layer an array of shape (neurons,).
 
     Example:
-        >>> equalise({"a": np.array([1.0, 3.0]), "b": np.array([10.0])})
+        >>> normalize_layer_means({"a": np.array([1.0, 3.0]), "b": np.array([10.0])})
         {'a': array([ 5., 15.]), 'b': array([10.])}
     """
     means = {name: float(values.mean()) for name, values in importance.items()}
@@ -28,24 +28,31 @@ def equalise(importance: Mapping[str, Floats]) -> dict[str, Floats]:
     }
 
 
-def favour_cheap(scores: Mapping[str, Floats], resources: Mapping[str, float], lam: float) -> dict[str, Floats]:
+def reweight_by_resource(
+    scores: Mapping[str, Floats], resources: Mapping[str, float], resource_weight: float
+) -> dict[str, Floats]:
     """Resource-aware neuron importance: raise the scores of layers that use little of a resource.
 
-    s^ = (1 + lam * softmax(-tau / max tau)) * s~, softmax over layers. Dividing by the largest tau keeps the softmax
-    from saturating.
+    s^ = (1 + resource_weight * softmax(-tau / max tau)) * s~, softmax over layers. Dividing by the largest tau keeps
+    the softmax from saturating.
 
     Args:
         scores: For each layer an array of shape (neurons,).
         resources: The use tau of each layer, in any unit.
-        lam: Weight of the resource, at least 0.
+        resource_weight: Weight of the resource, at least 0.
 
     Example:
-        >>> favour_cheap({"a": np.ones(1), "b": np.ones(1)}, {"a": 1.0, "b": 1.0}, lam=2.0)
+        >>> reweight_by_resource({"a": np.ones(1), "b": np.ones(1)}, {"a": 1.0, "b": 1.0}, resource_weight=2.0)
         {'a': array([2.]), 'b': array([2.])}
     """
-    if not (np.isfinite(lam) and lam >= 0):
-        raise InputError("lam", got=repr(lam), expected="a finite number of at least 0", hint="published: 11 to 80")
+    if not (np.isfinite(resource_weight) and resource_weight >= 0):
+        raise InputError(
+            "resource_weight",
+            got=repr(resource_weight),
+            expected="a finite number of at least 0",
+            hint="published: 11 to 80",
+        )
     largest = max(resources.values(), default=1.0) or 1.0
     weights = {name: float(np.exp(-tau / largest)) for name, tau in resources.items()}
     total = sum(weights.values())
-    return {name: (1 + lam * weights[name] / total) * values for name, values in scores.items()}
+    return {name: (1 + resource_weight * weights[name] / total) * values for name, values in scores.items()}

@@ -16,21 +16,21 @@ class Ranking:
 
     Args:
         score: Scores of channels, of the layers' importance.
-        until: Rank correlation from which on more batches are not needed; None if all are wanted.
+        stop_at_correlation: Rank correlation from which on more batches are not needed; None if all are wanted.
 
     Attributes:
         seen: For every comparison the number of batches and the rank correlation.
 
     Example:
-        >>> ranking = Ranking(lambda layers: layers["a"], until=0.9)
+        >>> ranking = Ranking(lambda layers: layers["a"], stop_at_correlation=0.9)
         >>> [ranking.enough(n, {"a": np.array(scores)}) for n, scores in ((1, [1, 2, 3]), (2, [1.5, 2, 9]))]
         [False, True]
         >>> ranking.seen
         [(2, 1.0)]
     """
 
-    def __init__(self, score: Callable[[Mapping[str, Floats]], Floats], until: float | None) -> None:
-        self.score, self.until = score, until
+    def __init__(self, score: Callable[[Mapping[str, Floats]], Floats], stop_at_correlation: float | None) -> None:
+        self.score, self.stop_at_correlation = score, stop_at_correlation
         self.seen: list[tuple[int, float]] = []
         self._before: Floats | None = None
 
@@ -51,7 +51,7 @@ class Ranking:
         if before is None:
             return False
         self.seen.append((batches, rank_correlation(before, scores)))
-        return self.until is not None and self.seen[-1][1] >= self.until
+        return self.stop_at_correlation is not None and self.seen[-1][1] >= self.stop_at_correlation
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ranp._garbage import uncollected
-from ranp._state import copied, every_module, every_tensor
 from ranp.errors import PlanError
+from ranp.module_utils import copied, every_module, every_tensor
 from ranp.plan import Plan, Setting, Slice
-from ranp.surgery._initialise import Weights, redraw
+from ranp.surgery._initialize import Weights, redraw
 
 # The only attributes that a plan may set: a plan from elsewhere is data, not to be trusted.
 SETTABLE = frozenset(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp._calling import call, tensors_in
-from ranp._state import copied, every_tensor, forked_random
+from ranp.calling import call, tensors_in
 from ranp.errors import RanpError, VerificationError
+from ranp.module_utils import copied, every_tensor, forked_random
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
 
@@ -44,7 +44,7 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
 
     The model is copied; in one copy every weight that reads a removed channel is set to zero there, the other is
     pruned, and both get the same noise as input. Both copies' weights are rescaled alike beforehand, so that signals
-    reach the output: at a plain initialisation they die out within a few dozen layers, and any two outputs are equal.
+    reach the output: at a plain initialization they die out within a few dozen layers, and any two outputs are equal.
     Large inputs are first cut to few positions per side, where the model runs on such: what happens to channels does
     not depend on their number.
 
@@ -68,7 +68,7 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
                 hint="a forward that overflows on noise cannot be verified",
             )
         double = all(p.dtype == torch.float64 for p in masked.parameters() if p.is_floating_point())
-        if plan.mixes:
+        if plan.has_cross_channel_norm:
             note = "a norm mixes channels, so that removing some changes the values of others"
             return Verification("structural", float("nan"), _check_structure(small, inputs, expected), note)
         with torch.no_grad():
@@ -101,9 +101,9 @@ def _prepare_in(
     dtype: torch.dtype | None, model: nn.Module, plan: Plan, example_inputs: Any
 ) -> tuple[nn.Module, nn.Module, Any, list[Tensor]]:
     masked = _copy(model, dtype)
-    _enliven(masked)
+    _rescale_weights(masked)
     small = apply(masked, plan)
-    if not plan.mixes:
+    if not plan.has_cross_channel_norm:
         mask(masked, plan)
     inputs, expected = _run_small(masked, example_inputs, dtype)
     return masked, small, inputs, expected
@@ -159,11 +159,11 @@ def _refuse_nan(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise VerificationError(
-                f"verify: {name}", got="NaN or infinite weights", expected="finite weights", hint="initialise the model"
+                f"verify: {name}", got="NaN or infinite weights", expected="finite weights", hint="initialize the model"
             )
 
 
-def _enliven(model: nn.Module) -> None:
+def _rescale_weights(model: nn.Module) -> None:
     """Give every weight the spread that keeps signals alive through a ReLU, and every shift and scale some variety."""
     generator = torch.Generator().manual_seed(0)
 
@@ -210,7 +210,7 @@ def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None)
         return inputs, _outputs(model, inputs)
 
 
-class _Calm(TorchDispatchMode):
+class _ConstantRandom(TorchDispatchMode):
     """Has a forward that draws random numbers draw the same constant everywhere, whatever the shape."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -245,5 +245,5 @@ def _noise(value: Any, side: int | None, dtype: torch.dtype | None) -> Any:
 
 def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     torch.manual_seed(0)  # for whole numbers, such as which tokens to mask
-    with _Calm():
+    with _ConstantRandom():
         return [tensor for tensor in tensors_in(call(model, inputs)) if tensor.is_floating_point()]

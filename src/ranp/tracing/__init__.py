@@ -5,6 +5,7 @@ from ranp.tracing._records import Call, Note
 from ranp.tracing._rules import RULES
 from ranp.tracing._trace import Failure, Recorded, Traced, record, understand
 from ranp.tracing._tracer import Rule, Tracer
+from ranp.tracing._validate import refuse_unready, trace
 
 __all__ = [
     "RULES",
@@ -17,5 +18,7 @@ __all__ = [
     "Tracer",
     "culprits",
     "record",
+    "refuse_unready",
+    "trace",
     "understand",
 ]

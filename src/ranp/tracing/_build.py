@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import nn
 
-from ranp.graph import Allocation, Attribute, ChannelGraph, CostTable, Frozen, Group, Ints, Layer, Member, Terms
+from ranp.graph import Allocation, Attribute, ChannelGraph, CostTable, Group, Ints, Layer, Member, Terms, Unprunable
 from ranp.tracing._labels import Labels, support
 from ranp.tracing._records import Axis, LayerCall
 from ranp.tracing._running import Stage
@@ -234,7 +234,7 @@ class Builder:
         """Graph-wide numbers of channels, -1 where they stay."""
         return self.channel[self.component[labels]]
 
-    def frozen(self) -> tuple[Frozen, ...]:
+    def unprunable(self) -> tuple[Unprunable, ...]:
         """Layers' channels that stay whole, by the operator that first asked for it."""
         notes = [note for _, note in self.tracer.freezes]
         first = np.full(len(self.component), len(notes))
@@ -248,7 +248,7 @@ class Builder:
                 channels += counts
                 macs += counts * (call.macs / call.width / total)
         return _merge_notes(
-            Frozen(note.path, note.operator, note.reason, int(count), float(share))
+            Unprunable(note.path, note.operator, note.reason, int(count), float(share))
             for note, count, share in zip(notes, channels, macs, strict=True)
             if count
         )
@@ -287,7 +287,7 @@ class Builder:
         found = [self.group[self.component[labels]] for labels in self.tracer.splits]
         return tuple(frozenset(group[group >= 0].tolist()) for group in found)
 
-    def mixes(self) -> bool:
+    def has_cross_channel_norm(self) -> bool:
         """Whether removable channels are mixed without weights."""
         return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
 
@@ -316,10 +316,10 @@ def _graph(builder: Builder) -> ChannelGraph:
         layers=layers,
         attributes=attributes,
         costs=CostTable(np.stack(builder.rows), macs, params, activations, allocations),
-        frozen=builder.frozen(),
+        unprunable=builder.unprunable(),
         shapes={name: tuple(tensor.shape) for name, tensor in builder.stage.tensors.items()},
         nodes=tuple(replace(node, name=layer_name(node.name)) for node in builder.costs.nodes),
-        mixes=builder.mixes(),
+        has_cross_channel_norm=builder.has_cross_channel_norm(),
     )
 
 
@@ -374,8 +374,8 @@ def _attribute(module: nn.Module, name: str) -> object:
     return value
 
 
-def _merge_notes(notes: Iterable[Frozen]) -> tuple[Frozen, ...]:
-    merged: dict[tuple[str, str, str], Frozen] = {}
+def _merge_notes(notes: Iterable[Unprunable]) -> tuple[Unprunable, ...]:
+    merged: dict[tuple[str, str, str], Unprunable] = {}
     for note in notes:
         key = (note.path, note.operator, note.reason)
         known = merged.get(key)

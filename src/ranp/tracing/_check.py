@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranp._calling import tensors_in
+from ranp.calling import tensors_in
 from ranp.errors import first_line
 from ranp.graph import Ints
 from ranp.tracing._build import Prediction

@@ -69,10 +69,10 @@ def _group_norm(source: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def _layer_norm(source: Tensor, shape: list[int], *rest: Any) -> tuple[Tensor, ...]:
-    normalised = tuple(source.shape[source.ndim - len(shape) :])
+    normalized = tuple(source.shape[source.ndim - len(shape) :])
     for size in (shape, *(parameter.shape for parameter in rest[:2] if parameter is not None)):
-        if tuple(size) != normalised:
-            raise RuntimeError(f"layer norm of {normalised} with {tuple(size)}")
+        if tuple(size) != normalized:
+            raise RuntimeError(f"layer norm of {normalized} with {tuple(size)}")
     statistic = _empty(source, [*source.shape[: source.ndim - len(shape)], *[1] * len(shape)])
     return _like(source), statistic, _like(statistic)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ranp._calling import tensors_in
+from ranp.calling import tensors_in
 from ranp.graph import Node
 from ranp.tracing._labels import Labels
 

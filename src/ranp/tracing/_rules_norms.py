@@ -53,7 +53,7 @@ def group_norm(tracer: Tracer, call: Call) -> None:
 
 
 def layer_norm(tracer: Tracer, call: Call) -> None:
-    """Layer norm: scale and shift follow the input; normalising over channels mixes them."""
+    """Layer norm: scale and shift follow the input; normalizing over channels mixes them."""
     source, shape = call.args[0], call.args[1]
     operands = [source, *call.tensors[1:]]
     merged = tracer.merge(operands, [tensor.shape for tensor in operands], source.ndim)

@@ -17,9 +17,9 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp._calling import as_call
-from ranp._state import copied, every_module, every_tensor, untouched
+from ranp.calling import as_call
 from ranp.errors import TraceError, first_line
+from ranp.module_utils import copied, every_module, every_tensor, untouched
 from ranp.tracing._direct import result
 from ranp.tracing._records import Call, Forward
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ranp._calling import tensors_in
-from ranp._state import every_tensor
+from ranp.calling import tensors_in
 from ranp.errors import RanpError, TraceError, first_line
 from ranp.graph import ChannelGraph, Ints
+from ranp.module_utils import every_tensor
 from ranp.tracing._build import Prediction, Predictions, build, build_with_predictions
 from ranp.tracing._check import Check
 from ranp.tracing._mode import alike, askers

@@ -1,0 +1,178 @@
+"""What a training step takes, measured: seconds side by side, peak memory each in a process of its own."""
+
+import copy
+import gc
+import itertools
+import math
+import os
+import pickle
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ranp.errors import RanpError
+
+Batch = tuple[Tensor, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+# Of the GNU C library: blocks from this size on are mapped one by one, and unmapped as soon as they are freed.
+_GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(64 * 2**10)}
+
+
+def step_seconds(
+    models: Mapping[str, nn.Module],
+    batch: Batch,
+    loss_fn: Loss,
+    make_optimizer: MakeOptimizer,
+    *,
+    repeats: int = 5,
+    limit_seconds: float = math.inf,
+) -> dict[str, float]:
+    """Median time of a training step of each model, on copies.
+
+    The models take turns, so that whatever else the machine does falls on all of them alike.
+
+    Args:
+        models: Named models, each on the device to measure.
+        batch: Inputs and targets of the step.
+        loss_fn: Scalar loss of outputs and targets.
+        make_optimizer: Optimizer of a model's parameters.
+        repeats: Timed steps per model, after an untimed one.
+        limit_seconds: Begin no further round after this time; one is timed in any case.
+
+    Returns:
+        Seconds per model.
+    """
+    loops = {}
+    for name, model in models.items():
+        clone = copy.deepcopy(model)
+        optimizer = make_optimizer(clone.parameters())
+        loops[name] = timed_steps(clone, batch, loss_fn, optimizer)
+    durations: dict[str, list[float]] = {name: [] for name in models}
+    start = time.perf_counter()
+    for done in range(repeats + 1):
+        if done > 1 and time.perf_counter() - start > limit_seconds:
+            break
+        for name, loop in loops.items():
+            durations[name].append(next(loop))
+    return {name: statistics.median(found[1:]) for name, found in durations.items()}
+
+
+def timed_steps(model: nn.Module, batch: Batch, loss_fn: Loss, optimizer: Optimizer) -> Iterator[float]:
+    """Train on one batch for ever; yields the seconds that each step took."""
+    device = next(model.parameters()).device
+    model.train()
+    while True:
+        begin = time.perf_counter()
+        inputs, targets = (part.to(device) for part in batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_fn(model(inputs), targets)
+        loss.backward()
+        optimizer.step()
+        float(loss.detach())  # Reading the number waits for the device.
+        yield time.perf_counter() - begin
+
+
+def peak_step_bytes(
+    models: Mapping[str, nn.Module], batch: Batch, loss_fn: Loss, make_optimizer: MakeOptimizer
+) -> dict[str, int]:
+    """Peak memory that a model and its training take, above what was in use before the model.
+
+    On CUDA it is the allocator's peak. On the CPU it is the peak of resident memory in a fresh process per
+    model, which gives back to the system what it frees: what an allocator keeps in reserve would differ by a tenth
+    from one time to the next.
+
+    Args:
+        models: Named models, all on one device. On the CPU they and the rest must survive pickling.
+        batch: Inputs and targets of the steps.
+        loss_fn: Scalar loss of outputs and targets.
+        make_optimizer: Optimizer of a model's parameters.
+
+    Returns:
+        Bytes per model, over two steps: the second one begins with the optimizer's state in place.
+
+    Raises:
+        RanpError: The fresh process failed.
+    """
+    device = next(next(iter(models.values())).parameters()).device
+    if device.type == "cuda":
+        return {name: _peak_on_cuda(model, batch, loss_fn, make_optimizer) for name, model in models.items()}
+    return _peak_in_processes(models, batch, loss_fn, make_optimizer)
+
+
+def _peak_on_cuda(model: nn.Module, batch: Batch, loss_fn: Loss, make_optimizer: MakeOptimizer) -> int:
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    clone = copy.deepcopy(model)
+    for _ in itertools.islice(timed_steps(clone, batch, loss_fn, make_optimizer(clone.parameters())), 2):
+        pass
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _peak_in_processes(
+    models: Mapping[str, nn.Module], batch: Batch, loss_fn: Loss, make_optimizer: MakeOptimizer
+) -> dict[str, int]:
+    """Run the child module once per model, all at once: most of its time is spent importing."""
+    command = [sys.executable, "-m", "ranp.costs._peak_child"]
+    children: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for name, model in models.items():
+            # The model travels as bytes within bytes: the child unpacks it after it has read its baseline.
+            task = (pickle.dumps(model), batch, loss_fn, make_optimizer)
+            with tempfile.TemporaryFile() as file:
+                pickle.dump(task, file)
+                file.seek(0)
+                children[name] = subprocess.Popen(
+                    command,
+                    stdin=file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=os.environ | _GIVE_BACK,
+                )
+        return {name: _answer(name, child) for name, child in children.items()}
+    finally:
+        for child in children.values():
+            child.kill()
+            child.wait()
+
+
+def _answer(name: str, child: subprocess.Popen[str]) -> int:
+    output, errors = child.communicate()
+    if child.returncode:
+        reason = errors.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        raise RanpError(f"peak memory of {name}", got=reason[0], expected="a training step in a fresh process")
+    return int(output.split()[-1])
+
+
+def resident_bytes(*, peak: bool) -> int:
+    """Memory of this process that is resident now, or was at most since `forget_peak`."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+    # Not `ru_maxrss` on Linux: a child inherits its parent's peak there.
+    label = "VmHWM:" if peak else "VmRSS:"
+    line = next(line for line in status.read_text().splitlines() if line.startswith(label))
+    return int(line.split()[1]) * 1024
+
+
+def forget_peak() -> None:
+    """Lower this process's peak of resident memory to what is resident now, where the system can do that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return

@@ -1,0 +1,186 @@
+"""Inputs shaped like the source paper's data sets, drawn from a seed: nothing to download.
+
+Sparse voxel shapes stand for ShapeNet's part segmentation, smooth volumes with nested tumour regions for
+BraTS'18, moving discs for UCF101. Every draw comes from the generator given; torch's global random state is left alone.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from ranp.experiments.data.brats18 import CORE, ENHANCING, MODALITIES, OEDEMA
+from ranp.experiments.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelise
+
+
+def draw_batches(
+    draw: Callable[[Generator], tuple[Tensor, Tensor]], count: int, *, seed: int, batch_size: int = 1
+) -> list[tuple[Tensor, Tensor]]:
+    """Batches of `(inputs, labels)` from one seeded generator.
+
+    Args:
+        draw: makes one sample, such as `sparse_shape` or `brain_tumour`.
+        count: how many batches; the first ones do not depend on it.
+        seed: of the generator.
+        batch_size: samples stacked in a batch.
+
+    Example:
+        >>> inputs, labels = draw_batches(sparse_shape, 2, seed=0, batch_size=3)[0]
+        >>> inputs.shape, labels.shape
+        (torch.Size([3, 1, 64, 64, 64]), torch.Size([3, 64, 64, 64]))
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batches = []
+    for _ in range(count):
+        inputs, labels = zip(*(draw(generator) for _ in range(batch_size)), strict=True)
+        batches.append((torch.stack(inputs), torch.stack(labels)))
+    return batches
+
+
+def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tuple[Tensor, Tensor]:
+    """One object of a random category, as the voxels that points sampled on its surface fall into.
+
+    Every part of the category is the surface of an ellipsoid, a box or a cylinder that touches an earlier
+    part; half of the parts come with a mirror image. The object is scaled into the unit sphere.
+
+    Args:
+        generator: the source of randomness; it moves on.
+        size: voxels a side.
+        points: points sampled over all parts; 2600 is ShapeNet's average.
+
+    Returns:
+        Occupancy `(1, size, size, size)` of zeros and ones, and part ids 0 to 49 `(size, size, size)`
+        with `shapenet.EMPTY` at voxels without a point.
+
+    Example:
+        >>> occupancy, parts = sparse_shape(torch.Generator().manual_seed(0), size=32)
+        >>> bool(((parts == -100) == (occupancy[0] == 0)).all())
+        True
+    """
+    category = int(torch.randint(len(PARTS), (), generator=generator))
+    clouds: list[Tensor] = []
+    for _ in range(PARTS[category]):
+        part = _surface(points // PARTS[category], generator)
+        if clouds:
+            part = part + _any_point(torch.cat(clouds), generator) - _any_point(part, generator)
+        if torch.rand((), generator=generator) < 0.5:
+            part[::2, 0] *= -1
+        clouds.append(part)
+    ids = torch.cat([torch.full((len(part),), FIRST_PART[category] + i) for i, part in enumerate(clouds)])
+    return voxelise(into_unit_sphere(torch.cat(clouds)), ids, size)
+
+
+def _surface(points: int, generator: Generator) -> Tensor:
+    """Points `(points, 3)` on an ellipsoid, a box or a cylinder around the origin."""
+    kind = int(torch.randint(3, (), generator=generator))
+    unit = torch.randn(points, 3, generator=generator)
+    if kind == 0:
+        unit = F.normalize(unit, dim=1)
+    elif kind == 1:
+        unit = unit / unit.abs().amax(1, keepdim=True)
+    else:
+        unit = torch.cat([F.normalize(unit[:, :2], dim=1), unit[:, 2:].erf()], dim=1)
+    return unit * _between(0.05, 0.6, (3,), generator)
+
+
+def _any_point(cloud: Tensor, generator: Generator) -> Tensor:
+    return cloud[torch.randint(len(cloud), (), generator=generator)]
+
+
+def brain_tumour(generator: Generator, size: int = 128, crop: int | None = None) -> tuple[Tensor, Tensor]:
+    """One head as four MRI modalities, with the nested regions of a tumour.
+
+    An ellipsoid of folded tissue (fluid, grey and white matter) holds a tumour whose outline a smooth field
+    bends: oedema around an enhancing rim around a core. Every modality has mean 0 and deviation 1 within
+    the brain and is constant outside, as is usual for BraTS.
+
+    Args:
+        generator: the source of randomness; it moves on.
+        size: voxels a side of the volume.
+        crop: voxels a side of a random crop of it; the whole volume by default.
+
+    Returns:
+        Intensities `(4, D, H, W)` and labels `(D, H, W)` of 0, `CORE`, `OEDEMA` and `ENHANCING`.
+
+    Example:
+        >>> image, labels = brain_tumour(torch.Generator().manual_seed(0), size=32)
+        >>> image.shape, labels.unique().tolist()
+        (torch.Size([4, 32, 32, 32]), [0, 1, 2, 4])
+    """
+    axis = torch.linspace(-1, 1, size)
+    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
+    brain = _distance(grid, torch.zeros(3), _between(0.7, 1, (3,), generator)) < 1
+    centre, reach = _between(-0.3, 0.3, (3,), generator), _between(0.3, 0.5, (3,), generator)
+    depth = _distance(grid, centre, reach) + 0.1 * _smooth_fields(1, size, 8, generator)[0]
+    labels = torch.zeros(size, size, size, dtype=torch.long)
+    for label, outline in ((OEDEMA, 1.0), (ENHANCING, 0.7), (CORE, 0.45)):
+        labels[brain & (depth < outline)] = label
+    image = _modalities(brain, labels, generator)
+    corner = torch.randint(size - (crop or size) + 1, (3,), generator=generator).tolist()
+    z, y, x = (slice(start, start + (crop or size)) for start in corner)
+    return image[:, z, y, x].contiguous(), labels[z, y, x].contiguous()
+
+
+def moving_shapes(generator: Generator, size: int = 112, frames: int = 16, classes: int = 101) -> tuple[Tensor, Tensor]:
+    """One clip of coloured discs that move in front of a smooth background, and a class.
+
+    Every channel has mean 0 and deviation 1 over the clip, as is usual for video networks. The class says nothing of
+    the clip: before training, scores depend on inputs and labels being there, not on what connects them.
+
+    Args:
+        generator: the source of randomness; it moves on.
+        size: pixels a side.
+        frames: frames of the clip.
+        classes: number of classes.
+
+    Returns:
+        The clip `(3, frames, size, size)` and the class, without dimensions.
+
+    Example:
+        >>> clip, label = moving_shapes(torch.Generator().manual_seed(0), size=32, frames=8)
+        >>> clip.shape, label.shape
+        (torch.Size([3, 8, 32, 32]), torch.Size([]))
+    """
+    coarse = torch.randn(1, 3, 6, 6, generator=generator)
+    background = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
+    clip = background[:, None].repeat(1, frames, 1, 1)
+    axis = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    time = torch.linspace(-1, 1, frames).view(-1, 1, 1)
+    for _ in range(5):
+        (y0, x0), (vy, vx) = _between(-0.8, 0.8, (2, 2), generator)
+        radius, colour = _between(0.1, 0.4, (), generator), _between(-3, 3, (3,), generator)
+        inside = (y - y0 - vy * time) ** 2 + (x - x0 - vx * time) ** 2 < radius**2
+        clip = torch.where(inside, colour.view(3, 1, 1, 1), clip)
+    std, mean = torch.std_mean(clip, dim=(1, 2, 3), keepdim=True)
+    return (clip - mean) / std, torch.randint(classes, (), generator=generator)
+
+
+def _modalities(brain: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+    """Intensities `(4, D, H, W)`: every tissue and every label has its own brightness in each modality."""
+    size = len(brain)
+    folds = _smooth_fields(1, size, 16, generator)[0] + 0.5 * _smooth_fields(1, size, 32, generator)[0]
+    tissue = (folds > -0.3).long() + (folds > 0.5).long()  # fluid, grey and white matter
+    brightness = _between(-1, 1, (len(MODALITIES), 3 + ENHANCING), generator)
+    image = 3 + brightness[:, torch.where(labels > 0, 2 + labels, tissue)]
+    # Coils receive unevenly: a bias over the whole head.
+    image = (image + 0.3 * _smooth_fields(len(MODALITIES), size, 6, generator)) * brain
+    std, mean = torch.std_mean(image[:, brain], dim=1)
+    return (image - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1)
+
+
+def _distance(grid: Tensor, centre: Tensor, radii: Tensor) -> Tensor:
+    """Of every grid point from a centre, in units of an ellipsoid's radii."""
+    offset: Tensor = (grid - centre.view(3, 1, 1, 1)) / radii.view(3, 1, 1, 1)
+    return offset.square().sum(dim=0).sqrt()
+
+
+def _smooth_fields(count: int, size: int, knots: int, generator: Generator) -> Tensor:
+    """Fields `(count, size, size, size)` that interpolate normal values at `knots` points a side."""
+    values = torch.randn(1, count, knots, knots, knots, generator=generator)
+    return F.interpolate(values, size=(size, size, size), mode="trilinear", align_corners=True)[0]
+
+
+def _between(low: float, high: float, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=generator)

@@ -1,0 +1,97 @@
+"""What is measured of a study: steps of all variants, and the largest batches in the same memory."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import ranp
+from helpers.tiny_runs import quiet
+from helpers.tiny_studies import make_request
+from ranp.errors import InputError
+from ranp.experiments.studies import _batches, _measure
+from ranp.experiments.studies._batches import MOST, largest_within, measure_batches
+from ranp.experiments.studies._figures import FILE, Figures, read_figures
+from ranp.experiments.studies._measure import measure_study
+from ranp.experiments.studies._request import Request
+from ranp.experiments.studies._workload import workload
+
+Done = tuple[Request, Figures]
+
+
+@pytest.fixture
+def mine(done: Done, tmp_path: Path) -> Request:
+    """A copy of the study that was run, to write into."""
+    shutil.copytree(done[0].out, tmp_path / "out")
+    return make_request(tmp_path / "out", done[0].data[""])
+
+
+@pytest.mark.parametrize("first", [1, 2, 5, 40, 64])
+@pytest.mark.parametrize("most", [0, 1, 3, 26, 27, 64, MOST])
+def test_the_largest_batch_is_found_from_wherever_one_begins(first: int, most: int) -> None:
+    measured: dict[int, int | None] = {}
+    found = largest_within(most, lambda batch: batch if batch < 200 or most == MOST else None, first, measured)
+    assert found == most or (most == MOST and MOST // 2 < found <= MOST)
+    assert found == 0 or measured[found] is not None
+    # Out of memory is too much as well.
+    assert largest_within(10**9, lambda batch: batch if batch <= max(most, 1) else None, first) >= min(most, MOST) // 2
+
+
+def test_the_networks_are_those_that_the_runs_began_with(done: Done) -> None:
+    request, _ = done
+    work = workload(request, "", 0, quiet)
+    assert list(work.models) == ["full", "half"]  # not what is infeasible
+    for label, model in work.models.items():
+        cost = ranp.trace(model, work.batch[0][:1]).cost()
+        assert cost.macs == done[1]["runs"][label]["0"]["pruning"]["cost"]["macs"]
+    assert [part.shape for part in work.batch] == [(2, 1, 8, 8, 8), (2, 8, 8, 8)]
+    inputs, targets = work.batch_of(5)
+    assert torch.equal(inputs, work.batch[0][[0, 1, 0, 1, 0]])
+    assert torch.equal(targets, work.batch[1][[0, 1, 0, 1, 0]])
+    with pytest.raises(InputError, match="--measure: got no run of seed 7"):
+        workload(request, "", 7, quiet)
+
+
+def test_steps_of_all_variants_are_measured_and_kept(mine: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_measure, "REPEATS", 1)
+    known = read_figures("tiny", [mine.out / FILE])
+    measure_study(mine, known, tell=quiet)
+    found = read_figures("tiny", [mine.out / FILE])["measured"][""]
+    assert found == known["measured"][""]
+    assert found["batch"] == 2
+    for label in ("full", "half"):
+        assert 0 < found["variants"][label]["step_seconds"] < 10
+        assert found["variants"][label]["peak_bytes"] > 0
+
+
+def test_mixed_precision_is_measured_as_it_is_trained(data: Path, done: Done) -> None:
+    changes = (*done[0].changes, "training.precision=bf16")
+    work = workload(make_request(done[0].out, data, changes=changes), "", 0, quiet)
+    seen: list[torch.dtype] = []
+    model = work.models["half"]
+    handle = next(m for m in model.modules() if isinstance(m, torch.nn.Conv3d)).register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
+    outputs = model(work.batch[0])
+    handle.remove()
+    assert (seen, outputs.dtype) == ([torch.bfloat16], torch.float32)
+
+
+def test_the_largest_batches_are_searched_and_kept(mine: Request, done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = done[1]
+    macs = {label: figures["runs"][label]["0"]["pruning"]["cost"]["macs"] for label in ("full", "half")}
+
+    def peaks(models: dict[str, torch.nn.Module], batch: tuple[torch.Tensor, ...], *_: object) -> dict[str, int]:
+        return {name: macs[name] * len(batch[0]) for name in models}
+
+    monkeypatch.setattr(_batches, "peak_step_bytes", peaks)
+    known = read_figures("tiny", [mine.out / FILE])
+    measure_batches(mine, known, tell=quiet)
+    found = read_figures("tiny", [mine.out / FILE])["batches"][""]
+    sample = 8**3 * (4 + 8)  # inputs and targets
+    limit = 2 * (macs["full"] + sample)
+    assert found["limit_bytes"] == limit
+    assert found["variants"]["full"]["largest"] == 2
+    assert found["variants"]["half"]["largest"] == limit // (macs["half"] + sample)
+    assert found["variants"]["half"]["peaks"]["2"] == 2 * (macs["half"] + sample)

@@ -1,0 +1,142 @@
+"""What stays whole."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from helpers.networks._case import SQUARE, Net, case, image
+
+
+@case(after=5, unprunable={"logcumsumexp": "has no rule"})
+def operator_without_a_rule() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(net.after(net.before(x).logcumsumexp(1)).relu())
+
+    return Net(run, before=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, unprunable={"mean": "reduces over channels"})
+def mean_over_channels() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        return net.head(net.after(y * y.mean(1, keepdim=True).sigmoid()).relu())
+
+    return Net(run, before=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, unprunable={"_softmax": "mixes channels"})
+def softmax_over_channels() -> nn.Module:
+    return Net(
+        lambda net, x: net.head(net.after(net.before(x).softmax(1)).relu()),
+        before=nn.Conv2d(3, 4, 1),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(after=5, unprunable={"linalg_vector_norm": "reduces over channels"})
+def norm_over_channels() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        return net.head(net.after(y / (1 + torch.linalg.vector_norm(y, 2, dim=1, keepdim=True))).relu())
+
+    return Net(run, before=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, odd=2, unprunable={"slice": ""})
+def every_other_channel() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x).relu()
+        return net.head(torch.cat([net.after(y[:, ::2]).relu(), net.odd(y[:, 1::2])], 1))
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 8, 1),
+        after=nn.Conv2d(4, 5, 1),
+        odd=nn.Conv2d(4, 2, 1),
+        head=nn.Conv2d(7, 2, 1),
+    )
+
+
+@case(after=5, unprunable={"bmm": "attention"})
+def attention() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        q, k, v = net.qkv(x).flatten(2).chunk(3, dim=1)
+        y = (v @ (q.transpose(1, 2) @ k).softmax(-1)).view(2, 4, 7, 7)
+        return net.head(net.after(y).relu())
+
+    return Net(run, qkv=nn.Conv2d(3, 12, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, unprunable={"convolution": ""})
+def fixed_blur_of_unlabelled_kernel() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        y = F.conv2d(y, net.kernel.expand(y.shape[1], 1, 3, 3), groups=y.shape[1])
+        return net.head(net.after(y).relu())
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 4, 1),
+        kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(image(2, 5, 8), up=12, unprunable={"select": "channel by channel", "forward": "embedding dimension"})
+def multihead_attention() -> nn.Module:
+    # The heads and the width that runs past them stay; the two layers between are pruned.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.stem(x)
+        y = y + net.heads(y, y, y)[0]
+        return net.head(y + net.down(F.gelu(net.up(y))))
+
+    return Net(
+        run,
+        stem=nn.Linear(8, 8),
+        heads=nn.MultiheadAttention(8, 2, batch_first=True),
+        up=nn.Linear(8, 12),
+        down=nn.Linear(12, 8),
+        head=nn.Linear(8, 2),
+    )
+
+
+@case(SQUARE, body__0=5, unprunable={"unsafe_split": "has no rule"})
+def recurrent_cell() -> nn.Module:
+    # What it reads is pruned; its states are not.
+    def run(net: Any, x: Tensor) -> Tensor:
+        features = net.body(x)
+        state = net.cell(features)
+        return net.head(net.cell(features, state)[0])
+
+    return Net(
+        run,
+        body=nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        cell=nn.LSTMCell(5, 6),
+        head=nn.Linear(6, 2),
+    )
+
+
+@case(after=5, unprunable={"mv": "has no rule"})
+def spectral_norm() -> nn.Module:
+    # It divides by the largest singular value of the whole weight.
+    return Net(
+        lambda net, x: net.head(net.after(net.before(x).relu()).relu()),
+        before=parametrizations.spectral_norm(nn.Conv2d(3, 4, 1)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(after=5, unprunable={"convolution": "an operator without a rule computed"})
+def weight_from_an_operator_without_a_rule() -> nn.Module:
+    return Net(
+        lambda net, x: net.head(net.after(F.conv2d(x, net.kernel.logcumsumexp(0)).relu()).relu()),
+        kernel=nn.Parameter(torch.randn(4, 3, 1, 1)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
