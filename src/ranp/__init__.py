@@ -7,6 +7,7 @@ training, and get back a smaller dense network that trains as usual.
 from typing import TYPE_CHECKING
 
 from ranp._version import __version__
+from ranp.deprecation import find_old_modules
 
 __all__ = [
     "Budget",
@@ -61,3 +62,5 @@ else:
 
     def __dir__() -> list[str]:
         return sorted(globals().keys() | _HOMES.keys())
+
+find_old_modules()

@@ -1,0 +1,151 @@
+"""Names of ranp 0.1 that have changed: they work for one more release, with a `DeprecationWarning`.
+
+Everything here, and every use of it, goes with version 0.3.
+"""
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MODULES = {
+    "ranp.cost": "ranp.costs",
+    "ranp.data": "ranp.experiments.data",
+    "ranp.demo": "ranp.experiments.demo",
+    "ranp.naming": "ranp.import_by_name",
+    "ranp.page": "ranp.explorer",
+    "ranp.plots": "ranp.experiments.plots",
+    "ranp.recipes": "ranp.experiments.recipes",
+    "ranp.reproduce": "ranp.experiments.reproduce",
+    "ranp.runs": "ranp.experiments.runs",
+    "ranp.studies": "ranp.experiments.studies",
+    "ranp.survey": "ranp.explorer",
+    "ranp.training": "ranp.costs ranp.experiments.data ranp.experiments.losses",
+}
+"""Old module -> new module, or several in which to look."""
+
+
+def warn(old: str, new: str, *, stacklevel: int = 3) -> None:
+    """Say that a name has changed."""
+    warnings.warn(f"{old} is now {new}; the old name will be removed in ranp 0.3", DeprecationWarning, stacklevel)
+
+
+def renamed_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__` that finds renamed functions and classes.
+
+    Args:
+        module: `__name__` of the module.
+        names: Old name -> new name; a new name with dots is looked up in another module.
+
+    Example:
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     renamed_names("math", {"square_root": "sqrt"})("square_root")(9.0)
+        3.0
+        >>> print(caught[0].message)
+        math.square_root is now math.sqrt; the old name will be removed in ranp 0.3
+    """
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        home, _, new = names[name].rpartition(".")
+        warn(f"{module}.{name}", f"{home or module}.{new}")
+        return getattr(import_module(home or module), new)
+
+    return find
+
+
+class RenamedAttribute:
+    """An attribute of a class that has another name now.
+
+    Example:
+        >>> class Graph:
+        ...     unprunable = ("head",)
+        ...     frozen = RenamedAttribute("unprunable")
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     Graph().frozen
+        ('head',)
+    """
+
+    def __init__(self, new: str) -> None:
+        self.new = new
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.old = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        warn(f"{owner.__name__}.{self.old}", f"{owner.__name__}.{self.new}")
+        return getattr(instance, self.new)
+
+
+def renamed_arguments(**names: str) -> Callable[[F], F]:
+    """A decorator for functions whose keyword arguments have other names now.
+
+    Args:
+        names: Old name -> new name.
+
+    Raises:
+        TypeError: The decorated function is called with both names of one argument.
+
+    Example:
+        >>> @renamed_arguments(lam="resource_weight")
+        ... def score(resource_weight=0.0):
+        ...     return resource_weight
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     score(lam=11.0)
+        11.0
+    """
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for old in names.keys() & kwargs.keys():
+                new = names[old]
+                if new in kwargs:
+                    raise TypeError(f"{function.__name__}() got both {old!r}, the old name, and {new!r}")
+                warn(f"the argument {old} of {function.__name__}", new)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+class _OldModules(MetaPathFinder, Loader):
+    """Finds modules by their old names, where there is no module of that name."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=True) if fullname in MODULES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        homes = MODULES[module.__name__].split()
+        warn(module.__name__, " or ".join(homes))  # The import system's own frames do not count.
+
+        def find(name: str) -> Any:
+            for home in homes:
+                if hasattr(import_module(home), name):
+                    return getattr(import_module(home), name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        module.__getattr__ = find  # type: ignore[method-assign]
+
+
+def find_old_modules() -> None:
+    """Let modules be imported by their old names; calling this again changes nothing."""
+    if not any(isinstance(finder, _OldModules) for finder in sys.meta_path):
+        sys.meta_path.append(_OldModules())
