@@ -13,9 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ranp
 from families import Member
-from ranp.calling import call, tensors_in
 from ranp.errors import RanpError, VerificationError
-from ranp.module_utils import copied
+from ranp.module_utils import call_model, copy_model, tensors_in
 
 Status = Literal["works", "refused", "wrong", "crashes"]
 
@@ -141,7 +140,7 @@ def counted_macs(model: nn.Module, inputs: Any) -> float:
         return tensor.detach().to("meta")
 
     try:
-        shapes = copied(model, convert)
+        shapes = copy_model(model, convert)
         with torch.device("meta"):
             return _counted(shapes, tree_map_only(torch.Tensor, convert, inputs))
     except Exception:
@@ -150,12 +149,12 @@ def counted_macs(model: nn.Module, inputs: Any) -> float:
 
 def _counted(model: nn.Module, inputs: Any) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        call(model, inputs)
+        call_model(model, inputs)
     return float(max(counter.get_total_flops(), 1)) / 2
 
 
 def _shapes(model: nn.Module, inputs: Any) -> list[tuple[int, ...]]:
-    return [tuple(tensor.shape) for tensor in tensors_in(call(model, inputs))]
+    return [tuple(tensor.shape) for tensor in tensors_in(call_model(model, inputs))]
 
 
 def _output_layers(model: nn.Module, inputs: Any) -> list[nn.Module]:

@@ -1,26 +1,29 @@
-"""What a model is made of, copying it, and leaving a caller's model as it was."""
+"""Modules as a whole: list what they hold, copy them, call them on nested inputs, and restore their state."""
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
-from ranp.errors import TraceError
+from ranp.errors import InputError, TraceError
 
-_HOLDERS = {OrderedDict, dict, list, set}
+_CONTAINERS = {OrderedDict, dict, list, set}
 _ATOMS = {bool, int, float, str, type(None)}
+_LEAVES = _ATOMS | {torch.dtype, torch.device, torch.layout, torch.memory_format}
 _COPYING = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-def every_module(model: nn.Module) -> dict[str, nn.Module]:
-    """All modules, under each of their paths, as `named_modules` orders them: parents before children.
+def all_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """All modules, under each of their paths, in the order of `named_modules`: parents before children.
 
-    Written down at once: the generators that torch nests for every level take most of the time of a deep model.
+    A dict is built at once because the generators that torch nests per level take most of the time on deep models.
     """
     found: dict[str, nn.Module] = {}
 
@@ -35,31 +38,36 @@ def every_module(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def every_tensor(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters, then all buffers, under each of their names."""
-    modules = every_module(model)
-    return {
-        f"{path}.{name}" if path else name: tensor
-        for table in ("_parameters", "_buffers")
-        for path, module in modules.items()
-        for name, tensor in vars(module)[table].items()
-        if tensor is not None
-    }
+def all_tensors(model: nn.Module, *, remove_duplicate: bool = False) -> dict[str, Tensor]:
+    """All parameters, then all buffers.
+
+    Args:
+        model: The model.
+        remove_duplicate: Return a tensor that has several names once, under the first; otherwise under each of them.
+    """
+    modules, seen = all_modules(model), set[int]()
+    found: dict[str, Tensor] = {}
+    for table in ("_parameters", "_buffers"):
+        for path, module in modules.items():
+            for name, tensor in vars(module)[table].items():
+                if tensor is not None and not (remove_duplicate and id(tensor) in seen):
+                    seen.add(id(tensor))
+                    found[f"{path}.{name}" if path else name] = tensor
+    return found
 
 
-def copied(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A deep copy in which each parameter and buffer is what `convert` makes of it.
+def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A deep copy in which each parameter and buffer is the result of `convert`.
 
-    No value is copied on the way, and what the model holds under several names the copy holds under the same ones.
+    The values of the original are never copied; what the model shares under several names, the copy shares likewise.
 
     Raises:
         TraceError: The model holds something that cannot be copied.
     """
-    modules = {id(module): module for module in every_module(model).values()}
+    modules = {id(module): module for module in all_modules(model).values()}
     memo: dict[int, Any] = {}
-    for tensor in every_tensor(model).values():
-        if id(tensor) not in memo:
-            memo[id(tensor)] = _like(tensor, convert(tensor).detach())
+    for tensor in all_tensors(model, remove_duplicate=True).values():
+        memo[id(tensor)] = _wrap_like(tensor, convert(tensor).detach())
     kinds = {kind for kind in {type(module) for module in modules.values()} if _is_plain(kind)}
     plain = [module for module in modules.values() if type(module) in kinds]
     memo.update((id(module), type(module).__new__(type(module))) for module in plain)
@@ -77,12 +85,12 @@ def copied(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
         ) from error
 
 
-def _like(tensor: Tensor, value: Tensor) -> Tensor:
+def _wrap_like(tensor: Tensor, value: Tensor) -> Tensor:
     return nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:
-    """Whether a module is its attributes and nothing else, so that copying those copies it."""
+    """Whether a module consists of its attributes alone, so that copying those copies it."""
     usual = all(getattr(kind, name, None) is getattr(nn.Module, name, None) for name in _COPYING)
     # Layers of torch have a `__setstate__` for attributes that are missing in files of old versions.
     known = kind.__setstate__.__module__.startswith("torch.nn.modules.")
@@ -90,39 +98,88 @@ def _is_plain(kind: type[nn.Module]) -> bool:
 
 
 def _copy(value: Any, memo: dict[int, Any]) -> Any:
-    """What `copy.deepcopy` makes of it, faster for what modules hold by the dozen."""
+    """The result of `copy.deepcopy`, faster for the values that modules usually hold."""
     kind = type(value)
     if kind is tuple and _ATOMS.issuperset(map(type, value)):
         return value
     if id(value) not in memo:
-        if kind in _HOLDERS and not value:
+        if kind in _CONTAINERS and not value:
             memo[id(value)] = kind()
         elif kind is dict and all(id(item) in memo or item is None for item in value.values()):
             memo[id(value)] = {name: memo.get(id(item)) for name, item in value.items()}
         elif isinstance(value, Tensor) and not value.is_leaf:
-            # Computed, by weight norm say, and refused by deepcopy.
+            # Computed by weight norm, for example; deepcopy refuses it.
             memo[id(value)] = value.detach().clone()
         else:
             return copy.deepcopy(value, memo)
     return memo[id(value)]
 
 
+def call_model(model: nn.Module, inputs: Any) -> Any:
+    """Run a model on inputs in one of the forms that `as_arguments` accepts."""
+    args, kwargs = as_arguments(inputs)
+    return model(*args, **kwargs)
+
+
+def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Model inputs as positional and keyword arguments: a tensor, a tuple (positional) or a dict (keywords).
+
+    Nested lists and dicts are copied, because a forward may overwrite entries of those that it receives.
+    """
+    inputs = tree_map(lambda leaf: leaf, inputs)
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    raise InputError(
+        "inputs",
+        got=type(inputs).__name__,
+        expected="a tensor, a tuple (positional arguments) or a dict (keyword arguments)",
+    )
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples, mappings and dataclasses."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
+    if type(value) in _LEAVES:
+        return
+    if isinstance(value, Tensor):
+        found.append(value)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            if type(item) not in _LEAVES:  # Called for every argument of every operator of a trace.
+                _collect(item, found)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _collect(item, found)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for entry in fields(value):
+            _collect(getattr(value, entry.name), found)
+
+
 @contextmanager
-def forked_random(model: nn.Module) -> Iterator[None]:
-    """Put the random number generators of the CPU and of the model's devices back at the end."""
+def preserve_rng(model: nn.Module) -> Iterator[None]:
+    """Restore the random number generators of the CPU and of the model's devices on exit."""
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
         yield
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Undo, at the end, what happens inside to a model, except for values of its parameters.
+def preserve_state(model: nn.Module) -> Iterator[None]:
+    """Undo all changes to a model on exit, except for values of its parameters.
 
-    Whatever is assigned to attributes (training modes among them), parameters or buffers of any module is undone, and
-    buffers get their values back.
+    This covers assignments to attributes (training modes among them), parameters and buffers of any module, and the
+    values of buffers.
     """
-    modules = {id(module): module for module in every_module(model).values()}.values()
+    modules = {id(module): module for module in all_modules(model).values()}.values()
     saved = [
         (module, dict(module.__dict__), {name: dict(module.__dict__[name]) for name in _TABLES}) for module in modules
     ]

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ranp.errors import ArtifactError, PlanError, RanpError
 from ranp.files import new_folder
+from ranp.module_utils import all_tensors
 from ranp.plan import Plan
 from ranp.surgery import apply
 
@@ -52,7 +53,9 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
     """
     _check_pruned(model, plan)
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in all_tensors(model, remove_duplicate=True).items()
+    }
     try:
         save_file(tensors, folder / "weights.safetensors")
     except SafetensorError as error:
@@ -63,7 +66,7 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
 
 
 def _check_pruned(model: nn.Module, plan: Plan) -> None:
-    tensors = named_tensors(model)
+    tensors = all_tensors(model, remove_duplicate=True)
     for entry in plan.slices:
         shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
         if len(shape) <= entry.dim or shape[entry.dim] != len(entry.keep):
@@ -144,20 +147,13 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
         ) from error
 
 
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer once, under its first name."""
-    found: dict[str, Tensor] = dict(model.named_parameters())
-    found.update(model.named_buffers())
-    return found
-
-
 def read_weights(model: nn.Module, path: Path) -> None:
     """Fill a model, in place, with the parameters and buffers of a safetensors file.
 
     Raises:
         ArtifactError: The file cannot be read, or was written of another model.
     """
-    tensors = named_tensors(model)
+    tensors = all_tensors(model, remove_duplicate=True)
     try:
         with safe_open(path, framework="pt") as stored:
             names = set(stored.keys())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import ranp
 from families import FAMILIES
 from helpers.oracles import random_plan
-from ranp.calling import call, tensors_in
+from ranp.module_utils import call_model, tensors_in
 
 SAMPLE = (
     ("MONAI", "UNet 3D, residual"),
@@ -34,7 +34,7 @@ def pruned(request: pytest.FixtureRequest) -> tuple[nn.Module, Any]:
 
 def outputs(model: Any, inputs: Any) -> list[Tensor]:
     with torch.no_grad():
-        return tensors_in(call(model, inputs))
+        return tensors_in(call_model(model, inputs))
 
 
 def assert_same(found: list[Any], expected: list[Tensor]) -> None:

@@ -13,8 +13,8 @@ import ranp
 from families import FAMILIES, Member
 from families._monai import uncovered
 from helpers.oracles import counted_macs, random_scores
-from ranp.calling import call, tensors_in
 from ranp.errors import TraceError
+from ranp.module_utils import call_model, tensors_in
 
 BUDGET = 0.25
 
@@ -69,7 +69,7 @@ def train_a_step(model: nn.Module, inputs: Any) -> None:
     twice = tree_map_only(Tensor, lambda tensor: torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor, inputs)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    outputs = [tensor for tensor in tensors_in(call(model.train(), twice)) if tensor.requires_grad]
+    outputs = [tensor for tensor in tensors_in(call_model(model.train(), twice)) if tensor.requires_grad]
     sum((tensor * torch.randn_like(tensor)).mean() for tensor in outputs).backward()
     optimizer.step()
     assert all(parameter.isfinite().all() for parameter in model.parameters())

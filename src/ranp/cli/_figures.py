@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ranp.calling import tensors_in
+from ranp.module_utils import tensors_in
 from ranp.plan import Plan
 from ranp.report import Report
 from ranp.scores import Scores

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ranp.calling import call
 from ranp.graph import ChannelGraph
-from ranp.module_utils import forked_random
+from ranp.module_utils import call_model, preserve_rng
 from ranp.plan import Plan, make_plan
 from ranp.surgery import apply
 
@@ -38,7 +37,7 @@ def timed(
     begin = time.perf_counter()
     steps = [dict(step) for step in found["steps"]]
     spaced = np.linspace(0, len(steps) - 1, POINTS).round().astype(int).tolist()
-    with forked_random(model):
+    with preserve_rng(model):
         for number in dict.fromkeys([found["chosen"], *spaced]):
             if time.perf_counter() - begin > seconds:
                 break
@@ -68,7 +67,7 @@ def _forward_seconds(model: nn.Module, inputs: Any) -> float:
     with torch.no_grad():
         for _ in range(1 + REPEATS):
             begin = time.perf_counter()
-            call(model, inputs)
+            call_model(model, inputs)
             if on_cuda:
                 torch.cuda.synchronize()
             found.append(time.perf_counter() - begin)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.errors import PlanError
-from ranp.module_utils import copied
+from ranp.module_utils import copy_model
 from ranp.plan import Plan
 from ranp.surgery import apply
 
@@ -23,7 +23,7 @@ class _Carrier:
     """What a network remembers: its full form, without values, and the plan that it was pruned by."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.full = copied(model, lambda tensor: tensor.to("meta"))
+        self.full = copy_model(model, lambda tensor: tensor.to("meta"))
         self.plan: Plan | None = None
 
     def __deepcopy__(self, memo: Any) -> "_Carrier":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ranp import Budget, PruneResult, prune
 from ranp.errors import InputError, PlanError, nearest
 from ranp.integrations._state_dict import attach_plan, attached_plan, shrink_in_place
-from ranp.module_utils import forked_random, untouched
+from ranp.module_utils import preserve_rng, preserve_state
 from ranp.optional import optional_import
 
 pytorch: Any = optional_import("lightning.pytorch", "RanpPruning", extra="lightning")
@@ -155,7 +155,7 @@ def _seen_by(network: nn.Module, run: Any) -> Any:
     handle = network.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
     try:
         # Pruning is to see the buffers as they were.
-        with untouched(network), torch.no_grad():
+        with preserve_state(network), torch.no_grad():
             run()
     finally:
         handle.remove()
@@ -173,7 +173,7 @@ def _seen_by(network: nn.Module, run: Any) -> Any:
 @contextmanager
 def _as_it_was(pl_module: Any) -> Iterator[None]:
     """Undo what training steps do to a module, and have them log nothing."""
-    with forked_random(pl_module), untouched(pl_module):
+    with preserve_rng(pl_module), preserve_state(pl_module):
         for module in pl_module.modules():
             for name, value in list(vars(module).items()):
                 # Steps collect outputs in lists: in copies of them here.

@@ -8,10 +8,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ranp.calling import call
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
-from ranp.module_utils import forked_random, untouched
+from ranp.module_utils import call_model, preserve_rng, preserve_state
 
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -33,7 +32,7 @@ def step_of(step: Step | None, loss_fn: Callable[[Any, Any], Any] | None) -> Ste
                 hint="for other batches give step=, a function of (model, batch) that returns the loss",
             )
         inputs, targets = batch
-        outputs = call(model, inputs)
+        outputs = call_model(model, inputs)
         loss: Tensor = loss_fn(outputs, targets)
         return loss
 
@@ -75,8 +74,8 @@ def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int
     biases = [parameters[layer.bias] for layer in graph.layers if layer.bias in parameters]
     kept = [(bias, bias.detach().clone()) for bias in biases]
     with ExitStack() as stack:
-        stack.enter_context(untouched(model))
-        stack.enter_context(forked_random(model))
+        stack.enter_context(preserve_state(model))
+        stack.enter_context(preserve_rng(model))
         stack.enter_context(torch.enable_grad())
         torch.manual_seed(seed)
         try:

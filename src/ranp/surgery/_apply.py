@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ranp._garbage import uncollected
 from ranp.errors import PlanError
-from ranp.module_utils import copied, every_module, every_tensor
+from ranp.module_utils import all_modules, all_tensors, copy_model
 from ranp.plan import Plan, Setting, Slice
-from ranp.surgery._initialize import Weights, redraw
+from ranp.surgery._initialize import Weights, initialize
 
 # The only attributes that a plan may set: a plan from elsewhere is data, not to be trusted.
 SETTABLE = frozenset(
@@ -50,18 +50,18 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
         PlanError: The plan was made for another model; nothing has been changed.
         TraceError: The model holds something that cannot be copied.
     """
-    tensors = every_tensor(model)
+    tensors = all_tensors(model)
     _check_fingerprint(plan, tensors)
     cuts: dict[int, list[Slice]] = {}
     for entry in plan.slices:
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
     index = cache(_index)  # a norm's tensors and the layers around it keep the same channels
-    small = copied(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
-    modules = every_module(small)
+    small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
+    modules = all_modules(small)
     for setting in plan.settings:
         set_size(modules, setting)
     if weights != "keep":
-        redraw(small, weights, seed)
+        initialize(small, weights, seed)
     return small
 
 

@@ -22,7 +22,7 @@ _LAYERS = (
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def redraw(model: nn.Module, weights: Weights, seed: int) -> None:
+def initialize(model: nn.Module, weights: Weights, seed: int) -> None:
     """Draw the weights of all convolutions, linear layers and norms anew, in place.
 
     Layers: Glorot normal or orthogonal, biases zero. Norms: scales from N(1, 0.02), shifts zero, as in the published

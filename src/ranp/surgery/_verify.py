@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.calling import call, tensors_in
 from ranp.errors import RanpError, VerificationError
-from ranp.module_utils import copied, every_tensor, forked_random
+from ranp.module_utils import all_tensors, call_model, copy_model, preserve_rng, tensors_in
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
 
@@ -57,7 +56,7 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
         VerificationError: The outputs differ, or are not finite.
         PlanError: The plan was made for another model.
     """
-    with forked_random(model):
+    with preserve_rng(model):
         _refuse_nan(model)
         masked, small, inputs, expected = _prepare(model, plan, example_inputs)
         if not all(torch.isfinite(tensor).all() for tensor in expected):
@@ -111,7 +110,7 @@ def _prepare_in(
 
 def mask(model: nn.Module, plan: Plan) -> None:
     """Set every weight that reads a removed channel to zero there, in place."""
-    tensors = every_tensor(model)
+    tensors = all_tensors(model)
     for entry in plan.slices:
         if entry.reads:
             gone = sorted(set(range(entry.size)) - set(entry.keep))
@@ -192,7 +191,7 @@ def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
     def cast(tensor: Tensor) -> Tensor:
         return tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
 
-    return copied(model, cast).eval()
+    return copy_model(model, cast).eval()
 
 
 def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None) -> tuple[Any, list[Tensor]]:
@@ -246,4 +245,4 @@ def _noise(value: Any, side: int | None, dtype: torch.dtype | None) -> Any:
 def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
     torch.manual_seed(0)  # for whole numbers, such as which tokens to mask
     with _ConstantRandom():
-        return [tensor for tensor in tensors_in(call(model, inputs)) if tensor.is_floating_point()]
+        return [tensor for tensor in tensors_in(call_model(model, inputs)) if tensor.is_floating_point()]

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ranp.calling import tensors_in
 from ranp.errors import first_line
 from ranp.graph import Ints
+from ranp.module_utils import tensors_in
 from ranp.tracing._build import Prediction
 from ranp.tracing._records import Note
 from ranp.tracing._running import Observer

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ranp.calling import tensors_in
+from ranp.module_utils import tensors_in
 from ranp.tracing._records import Forward, Recording
 from ranp.tracing._running import ALIKE, Observer, Recorder, Stage
 

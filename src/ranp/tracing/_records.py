@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ranp.calling import tensors_in
 from ranp.graph import Node
+from ranp.module_utils import tensors_in
 from ranp.tracing._labels import Labels
 
 

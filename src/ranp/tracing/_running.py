@@ -17,9 +17,8 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.calling import as_call
 from ranp.errors import TraceError, first_line
-from ranp.module_utils import copied, every_module, every_tensor, untouched
+from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_state
 from ranp.tracing._direct import result
 from ranp.tracing._records import Call, Forward
 
@@ -88,21 +87,21 @@ class Stage:
     @cached_property
     def modules(self) -> dict[str, nn.Module]:
         """All modules of the copy, under each of their paths."""
-        return every_module(self.model)
+        return all_modules(self.model)
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """All parameters and buffers of the copy, under each of their names."""
-        return every_tensor(self.model)
+        return all_tensors(self.model)
 
     def run(self, observer: Observer, *, training: bool = False, forward: Callable[[], Any] | None = None) -> Any:
         """Run the copy, or something else with its modules, and return what comes out.
 
         In training mode dropout and norms stay as they are in eval mode: they do the same to channels.
         """
-        args, kwargs = as_call(self.inputs)
+        args, kwargs = as_arguments(self.inputs)
         with ExitStack() as stack:
-            for context in (_quiet(), untouched(self.model), _paths(self.modules, observer), _slow_attention()):
+            for context in (_quiet(), preserve_state(self.model), _paths(self.modules, observer), _slow_attention()):
                 stack.enter_context(context)
             for module in self.modules.values():
                 module.training = training and not isinstance(module, ALIKE)
@@ -127,7 +126,7 @@ def _stage(
     model: nn.Module, example_inputs: Any, convert: Callable[[Tensor], Tensor], mode: AbstractContextManager[Any]
 ) -> Stage:
     inputs = torch.utils._pytree.tree_map_only(Tensor, convert, example_inputs)
-    return Stage(copied(model, convert), inputs, (mode,))
+    return Stage(copy_model(model, convert), inputs, (mode,))
 
 
 def explain(error: Exception, path: str) -> TraceError:

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ranp.calling import tensors_in
 from ranp.errors import RanpError, TraceError, first_line
 from ranp.graph import ChannelGraph, Ints
-from ranp.module_utils import every_tensor
+from ranp.module_utils import all_tensors, tensors_in
 from ranp.tracing._build import Prediction, Predictions, build, build_with_predictions
 from ranp.tracing._check import Check
 from ranp.tracing._mode import alike, askers
@@ -159,7 +158,7 @@ def record(model: nn.Module, example_inputs: Any) -> Recorded:
 
 
 def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
-    return {tensor.device for tensor in (*every_tensor(model).values(), *tensors_in(example_inputs))}
+    return {tensor.device for tensor in (*all_tensors(model).values(), *tensors_in(example_inputs))}
 
 
 def _run(stage: Stage, recorder: Recorder, *, training: bool = False) -> Recording:

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from ranp._garbage import uncollected
 from ranp.errors import TraceError
 from ranp.graph import ChannelGraph, Ints
-from ranp.module_utils import every_module
+from ranp.module_utils import all_modules
 from ranp.surgery import resized
 from ranp.tracing._culprits import culprits
 from ranp.tracing._records import Note
@@ -68,7 +68,7 @@ def refuse_unready(model: nn.Module) -> None:
     Raises:
         TraceError: It is scripted, exported, lazy or no module at all.
     """
-    modules = every_module(model) if isinstance(model, nn.Module) else {"": model}
+    modules = all_modules(model) if isinstance(model, nn.Module) else {"": model}
     for path, module in modules.items():
         if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
             raise TraceError(

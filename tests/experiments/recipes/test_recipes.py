@@ -15,7 +15,7 @@ from ranp.experiments.data import DATA_SETS
 from ranp.experiments.recipes import METHODS, Network, Recipe, build_network, parse_recipe, read_recipe
 from ranp.models import UNet3D
 from ranp.scoring import CRITERIA
-from ranp.surgery._initialize import redraw
+from ranp.surgery import initialize
 
 FILES = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
 
@@ -61,7 +61,7 @@ def test_weights_to_score_with_are_drawn_as_asked() -> None:
         for weights, seed in ((None, 0), ("glorot", 0), ("glorot", 0), ("glorot", 1))
     )
     by_hand = UNet3D(1, 3, width=4, levels=2)
-    redraw(by_hand, "glorot", 0)
+    initialize(by_hand, "glorot", 0)
     for name, tensor in glorot.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
         assert torch.equal(tensor, by_hand.state_dict()[name])

@@ -25,7 +25,7 @@ class Net(nn.Module):
 class Case:
     """A network, inputs for it, the groups that tracing has to find, and what has to stay whole.
 
-    `frozen` maps an operator to words of the reason; the model's outputs always stay and are not listed.
+    `unprunable` maps an operator to words of the reason; the model's outputs always stay and are not listed.
     """
 
     build: Callable[[], nn.Module]
@@ -46,13 +46,13 @@ SQUARE = image(2, 3, 7, 7)
 
 
 def case(
-    inputs: Callable[[], Any] = SQUARE, frozen: Mapping[str, str] | None = None, **groups: int
+    inputs: Callable[[], Any] = SQUARE, unprunable: Mapping[str, str] | None = None, **groups: int
 ) -> Callable[[Make], Make]:
     """Register a network; `groups` are its groups' widths, `__` in a name standing for a dot and `_2` for #2."""
 
     def register(build: Make) -> Make:
         named = {name.replace("__", ".").replace("_2", "#2"): width for name, width in groups.items()}
-        CASES[build.__name__] = Case(build, inputs, named, frozen or {})
+        CASES[build.__name__] = Case(build, inputs, named, unprunable or {})
         return build
 
     return register

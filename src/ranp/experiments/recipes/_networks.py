@@ -5,7 +5,7 @@ from torch import nn
 from ranp import import_by_name as naming
 from ranp.experiments.recipes._fields import Network
 from ranp.models import BUILT_IN
-from ranp.surgery._initialize import redraw
+from ranp.surgery import initialize
 
 
 def build_network(network: Network, in_channels: int, classes: int, *, seed: int) -> nn.Module:
@@ -31,5 +31,5 @@ def build_network(network: Network, in_channels: int, classes: int, *, seed: int
     remedy = "the recipe's network.arguments come on top of the data's channels and classes"
     model = naming.build_network(network.name, arguments, seed=seed, where="network.name", remedy=remedy)
     if network.weights is not None:
-        redraw(model, network.weights, seed)
+        initialize(model, network.weights, seed)
     return model

@@ -15,7 +15,7 @@ from ranp.experiments.reproduce._published import PublishedResources
 from ranp.experiments.reproduce._saliency import in_layer_order, recorded_saliency
 from ranp.experiments.reproduce._selection import Kept
 from ranp.plan import make_plan
-from ranp.surgery._initialize import redraw
+from ranp.surgery import initialize
 
 Progress = Callable[[str, int, int], None]
 
@@ -77,7 +77,7 @@ def run_resources(
     rows = []
     for spec in [network(name) for name in networks]:  # all names are checked before anything is computed
         model = spec.build()
-        redraw(model, "glorot", seed)
+        initialize(model, "glorot", seed)
         evidence = _gather(spec, model, seed, batches, progress)
         for done, method in enumerate(METHODS, start=1):
             rows.append(_row(spec, model, method, evidence))

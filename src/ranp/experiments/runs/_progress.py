@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from ranp.errors import ArtifactError, first_line
 from ranp.files import write_bytes
-from ranp.storage import named_tensors
+from ranp.module_utils import all_tensors
 
 FORMAT, VERSION = "ranp-checkpoint", 1
 KEPT_DURATIONS = 200
@@ -119,7 +119,9 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> Progr
 
 def write_best(path: Path, model: nn.Module, row: Row) -> None:
     """Write the weights of the best validation, and its figures."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in all_tensors(model, remove_duplicate=True).items()
+    }
     write_bytes(path, save(tensors, metadata={"validation": json.dumps(row)}))
 
 

@@ -20,7 +20,7 @@ from ranp.experiments.runs._loop import Trial, fit
 from ranp.experiments.runs._progress import Progress as Done
 from ranp.experiments.runs._pruning import network_of, pruned_network
 from ranp.files import write_json
-from ranp.module_utils import forked_random
+from ranp.module_utils import preserve_rng
 from ranp.storage import load_plan, read_weights
 
 MEMORY = {
@@ -53,7 +53,7 @@ def run_recipe(recipe: Recipe, data: Path, out: Path, *, resume: bool, tell: Pro
         if folder.result.exists():
             return read_json(folder.result)
         bundle, model, facts = _pruned(folder, recipe, data, fabric, disk, tell)
-        with translate_errors("training", memory=MEMORY["training"], disk=disk), forked_random(model):
+        with translate_errors("training", memory=MEMORY["training"], disk=disk), preserve_rng(model):
             trial = Trial(folder, recipe, bundle, fabric, model, tell)
             done = fit(trial)
             if fabric.is_global_zero:
