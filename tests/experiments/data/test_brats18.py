@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._metrics import RegionDice
 from ranp.experiments.data.brats18 import MODALITIES, REGIONS, BraTS18
 from ranp.experiments.data.brats18 import _slide as slide
+from ranp.experiments.data.metrics import RegionDice
 
 
 def write_case(folder: Path, volumes: list[np.ndarray]) -> Path:

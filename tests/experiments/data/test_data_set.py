@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from ranp.experiments.data._draws import split_names
 from torch.utils.data import DataLoader
 
 from ranp.errors import ArtifactError, DataError, InputError, RanpError
 from ranp.experiments.data import DATA_SETS, DataSet, data_set
-from ranp.experiments.data._draws import split_names
 
 # Small settings, and a damaged file's name, of every data set.
 SMALL: dict[str, DataSet[Any]] = {

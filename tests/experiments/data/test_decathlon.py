@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import get_track_meta
+from ranp.experiments.data._draws import drawn_seed
 
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._draws import drawn_seed
 from ranp.experiments.data.decathlon import Decathlon, predict_slices
 
 PLAIN = Decathlon(size=(4, 2, 2), validation=0.5, augment=False)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ranp.experiments.data._metrics import ClipAccuracy, PartIoU, RegionDice
+from ranp.experiments.data.metrics import ClipAccuracy, PartIoU, RegionDice
 
 
 def scores(*rows: list[int], classes: int) -> torch.Tensor:

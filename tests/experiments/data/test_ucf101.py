@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ranp.experiments.data._problems import Problem
 from torch.utils.data import DataLoader
 
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._problems import Problem
 from ranp.experiments.data._video import DEVIATION, MEAN, cut, decode, write_video
 from ranp.experiments.data.ucf101 import UCF101, Clips, SpacedClips, Video, middle
 from ranp.experiments.data.ucf101 import _each_clip as each_clip
