@@ -153,7 +153,7 @@ def _crop(inside: np.ndarray[Any, np.dtype[np.bool_]], box: tuple[slice, ...]) -
 
 @dataclass(frozen=True)
 class MNI152(DataSet[Region]):
-    """Tissue segmentation of the MNI152 template, evaluated by the Dice score of grey matter, white matter and the rest.
+    """Tissue segmentation of the MNI152 template, evaluated by the Dice score of every tissue.
 
     A training sample is a patch centered on a random brain voxel, shifted into the training region where it would
     extend beyond it. The evaluation samples are fixed patches of the validation region that do not overlap; their
@@ -189,7 +189,9 @@ class MNI152(DataSet[Region]):
 
     def prepare(self, folder: Path, train: list[Region], evaluation: list[Region], progress: Progress) -> DataBundle:
         """Cut the evaluation patches."""
-        at_least_one(training_patches=self.training_patches, validation_patches=self.validation_patches)
+        at_least_one(
+            patch=self.patch, training_patches=self.training_patches, validation_patches=self.validation_patches
+        )
         images, labels = tiles(evaluation[0], patch=self.patch, count=self.validation_patches)
         optional_import("torchmetrics", "data")
         from ranp.experiments.data.metrics import RegionDice
