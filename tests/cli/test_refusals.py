@@ -83,7 +83,7 @@ REFUSED = {
     f"{PRUNE} --out new --data noise --folder taken": "--folder: got --data noise beside it; expected a recipe",
     f"{PRUNE} --out new --criterion random --folder taken": "--folder: got",
     f"{PRUNE} --out new --data {RECIPE}": "--folder: got nothing; expected the folder of the data that",
-    f"{PRUNE} --out new --data {RECIPE} --folder none": "none/dataset.json: got no file",
+    f"{PRUNE} --out new --data {RECIPE} --folder none": "none/dataset.json: the file is missing",
     f"{PRUNE} --out new --data words.yaml --folder taken": "words.yaml: got str; expected a recipe",
     f"prune nets.py:TwoHeads {SHAPE} --budget macs=60% --out new --data noise": "got a network with 2 outputs; expec",
     f"prune nets.py:one_class {SHAPE} --budget macs=60% --out new --data noise": "got an output of shape (1, 1, 8, 8",

@@ -1,18 +1,29 @@
-"""Losses against figures by hand and against another implementation; schedules at their ends."""
+"""Losses compared with MONAI and by hand; schedules at their ends."""
 
 import pytest
 import torch
-from monai.losses import DiceLoss
+from monai.losses import DiceCELoss
 from torch.nn import functional as F
 
+from ranp.errors import InputError
 from ranp.experiments.losses import SCHEDULES, dice_cross_entropy, objective
 
 
 def test_dice_agrees_with_monai() -> None:
     outputs, targets = torch.randn(2, 3, 4, 4, 4), torch.randint(0, 3, (2, 4, 4, 4))
-    dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)(outputs, targets[:, None])
-    expected = F.cross_entropy(outputs, targets) + dice
+    monai = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    expected = monai(outputs, targets[:, None])
     torch.testing.assert_close(dice_cross_entropy(outputs, targets), expected, atol=1e-5, rtol=0)
+
+
+def test_mean_squared_error_ignores_no_value() -> None:
+    outputs, targets = torch.tensor([0.0, 1.0]), torch.tensor([-100.0, 2.0])
+    assert float(objective("mse", -100)(outputs, targets)) == F.mse_loss(outputs, targets) == 5000.5
+
+
+def test_an_unknown_loss_is_named_with_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'cross-entropy'"):
+        objective("crossentropy")
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "dice-cross-entropy"])

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from ranp.cli._runs import need_recipes
 from ranp.cli._words import LOSSES
 from ranp.errors import InputError, nearest
-from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
+from ranp.experiments.data import ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.import_by_name import call, find, users_code
 from ranp.tracing import record
@@ -134,8 +133,6 @@ def find_loss(name: str, ignore_index: int) -> Loss:
     Raises:
         InputError: There is none.
     """
-    if name == "mse":
-        return F.mse_loss
     if name in LOSSES:
         return objective(name, ignore_index)
     place = f"--loss {name}"
@@ -185,8 +182,8 @@ def _from_recipe(path: Path, folder: Path, batch: int | None, seed: int, tell: A
     recipe = read_recipe(path)
     bundle = recipe.data_set(recipe.pruning.data).open(folder, progress=tell)
     size = batch or recipe.pruning.batch or recipe.training.batch
-    steps = -(-length(bundle.train) // size)
-    stream = ResumableSampler(length(bundle.train), size, seed=derive_seed(seed, "scoring"), start=0, stop=steps)
+    steps = -(-sample_count(bundle.train) // size)
+    stream = ResumableSampler(sample_count(bundle.train), size, seed=derive_seed(seed, "scoring"), start=0, stop=steps)
     batches = resumable_loader(bundle.train, stream, workers=recipe.training.workers, pin=False)
     return Source(batches, recipe.training.loss, bundle.ignore_index)
 

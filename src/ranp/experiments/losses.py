@@ -1,4 +1,4 @@
-"""What training minimises, and how the rate changes while it does."""
+"""Training losses and learning rate schedules, by the names that recipes and the command line use."""
 
 import math
 from collections.abc import Callable
@@ -7,50 +7,92 @@ from functools import partial
 from torch import Tensor
 from torch.nn import functional as F
 
-from ranp.experiments.demo._loop import warm_up_then_decay
+from ranp.errors import InputError, nearest
 
 Objective = Callable[[Tensor, Tensor], Tensor]
+"""A scalar loss of outputs and targets."""
 
 
-def objective(name: str, ignore_index: int) -> Objective:
-    """The loss of that name, of outputs `(N, classes, ...)` and targets `(N, ...)`.
+def objective(name: str, ignore_index: int = -100) -> Objective:
+    """The loss of that name.
 
     Args:
-        name: `cross-entropy` or `dice-cross-entropy`.
-        ignore_index: Target that does not count.
-    """
-    known: dict[str, Callable[..., Tensor]] = {
-        "cross-entropy": F.cross_entropy,
-        "dice-cross-entropy": dice_cross_entropy,
-    }
-    return partial(known[name], ignore_index=ignore_index)
+        name: A name in `LOSSES`.
+        ignore_index: Target class that does not contribute to the loss.
 
+    Returns:
+        A scalar function of outputs `(N, classes, ...)` and targets `(N, ...)`; for `mse`, of two tensors of one shape.
 
-def dice_cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
-    """Cross entropy plus one minus the soft Dice of all classes but the first, averaged over them.
-
-    Overlaps are taken over the whole batch, since a crop need not hold every class; a class that neither occurs nor
-    is predicted counts as found.
+    Raises:
+        InputError: An unknown name.
 
     Example:
         >>> import torch
-        >>> truth = torch.tensor([[0, 1, 1, -100]])
-        >>> sure = 50.0 * F.one_hot(truth.clamp(min=0), 2).movedim(-1, 1)
-        >>> round(float(dice_cross_entropy(sure, truth)), 4), round(float(dice_cross_entropy(-sure, truth)), 1)
+        >>> round(float(objective("cross-entropy")(torch.zeros(1, 2, 4), torch.ones(1, 4, dtype=torch.long))), 4)
+        0.6931
+    """
+    if name not in LOSSES:
+        raise InputError("loss", f"no loss is named {name!r}", hint=nearest(name, LOSSES))
+    return partial(LOSSES[name], ignore_index=ignore_index)
+
+
+def dice_cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """Cross entropy plus one minus the mean soft Dice of all classes except the first, the background.
+
+    The sums of the soft Dice run over the whole batch, since a crop need not contain every class; a class that is
+    neither present nor predicted has a Dice of 1. Without ignored targets this is MONAI's `DiceCELoss` with
+    `include_background=False, batch=True`, which cannot ignore targets.
+
+    Args:
+        outputs: Logits `(N, classes, ...)`.
+        targets: Classes `(N, ...)`.
+        ignore_index: Target class that does not contribute to the loss.
+
+    Example:
+        >>> import torch
+        >>> targets = torch.tensor([[0, 1, 1, -100]])
+        >>> logits = 50.0 * F.one_hot(targets.clamp(min=0), 2).movedim(-1, 1)
+        >>> round(float(dice_cross_entropy(logits, targets)), 4), round(float(dice_cross_entropy(-logits, targets)), 1)
         (0.0, 51.0)
     """
-    counts = (targets != ignore_index)[:, None]
-    truth = F.one_hot(targets.where(counts[:, 0], 0), outputs.shape[1]).movedim(-1, 1) * counts
-    probabilities = outputs.softmax(dim=1) * counts
-    over = [dim for dim in range(outputs.ndim) if dim != 1]
-    overlap, total = (probabilities * truth).sum(over)[1:], (probabilities + truth).sum(over)[1:]
+    valid = (targets != ignore_index)[:, None]
+    truth = F.one_hot(targets.where(valid[:, 0], 0), outputs.shape[1]).movedim(-1, 1) * valid
+    probabilities = outputs.softmax(dim=1) * valid
+    dims = [dim for dim in range(outputs.ndim) if dim != 1]
+    overlap, total = (probabilities * truth).sum(dims)[1:], (probabilities + truth).sum(dims)[1:]
     dice = (2 * overlap + 1e-5) / (total + 1e-5)
     return F.cross_entropy(outputs, targets, ignore_index=ignore_index) + (1 - dice).mean()
 
 
+def mean_squared_error(outputs: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
+    """Mean squared error; targets are values and not classes, so that none is ignored."""
+    return F.mse_loss(outputs, targets)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross-entropy": F.cross_entropy,
+    "dice-cross-entropy": dice_cross_entropy,
+    "mse": mean_squared_error,
+}
+"""Losses of outputs and targets with the keyword argument `ignore_index`."""
+
+
+def warm_up_then_decay(progress: float) -> float:
+    """Factor on the learning rate: linear warm-up in the first twentieth of the training, then linear decay to zero.
+
+    Args:
+        progress: Fraction of the training that is done, 0 to 1.
+
+    Example:
+        >>> [round(warm_up_then_decay(progress), 2) for progress in (0, 0.05, 0.5, 1)]
+        [0.02, 0.95, 0.5, 0.0]
+    """
+    return min(1.0, progress / 0.05 + 0.02) * max(0.0, 1.0 - progress)
+
+
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda share: 1.0,
-    "cosine": lambda share: (1 + math.cos(math.pi * min(share, 1.0))) / 2,
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
     "linear": warm_up_then_decay,
 }
-"""Factors on the rate, of the share of the training that is done."""
+"""Factors on the learning rate as functions of the fraction of the training that is done."""

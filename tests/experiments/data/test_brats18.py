@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._metrics import RegionDice
-from ranp.experiments.data.brats18 import MODALITIES, REGIONS, BraTS18
-from ranp.experiments.data.brats18 import _slide as slide
+from ranp.experiments.data.brats18 import MODALITIES, REGIONS, BraTS18, predict_sliding_window
+from ranp.experiments.data.metrics import RegionDice
 
 
 def write_case(folder: Path, volumes: list[np.ndarray]) -> Path:
@@ -50,9 +49,9 @@ def test_regions_are_those_of_the_challenge() -> None:
     predicted = torch.tensor([0, 1, 0, 1]).reshape(1, 1, 1, 4)
     metric = RegionDice(REGIONS)
     metric.update(torch.nn.functional.one_hot(predicted, 5).movedim(-1, 1).float(), truth)
-    figures = {name: float(value) for name, value in metric.compute().items()}
+    values = {name: float(value) for name, value in metric.compute().items()}
     # ET: nothing of one voxel. TC: voxels 1 and 3, both found. WT: two of three found, 2 * 2 / (3 + 2).
-    assert figures == pytest.approx({"dice": 1.8 / 3, "dice/ET": 0, "dice/TC": 1, "dice/WT": 0.8})
+    assert values == pytest.approx({"dice": 1.8 / 3, "dice/ET": 0, "dice/TC": 1, "dice/WT": 0.8})
 
 
 def test_modalities_are_normalized_within_the_brain_and_cut_to_it(drawn: Path) -> None:
@@ -120,7 +119,7 @@ def test_a_sliding_window_sees_every_voxel_once_in_effect() -> None:
         return inputs * 3
 
     inputs = torch.rand(1, 2, 7, 9, 11)
-    outputs = slide((4, 4, 4), 0.5, model, inputs)
+    outputs = predict_sliding_window((4, 4, 4), 0.5, model, inputs)
     assert torch.allclose(outputs, inputs * 3, atol=1e-5)
     assert sizes == {(1, 2, 4, 4, 4)}
 
@@ -169,11 +168,11 @@ def test_every_damaged_file_is_named_with_its_fault(generated: Path) -> None:
     data = BraTS18(crop=(8, 8, 8))
     hgg = sorted((generated / "HGG").iterdir())
     files = {
-        hgg[0] / f"{hgg[0].name}_t1ce.nii.gz": "no file",
+        hgg[0] / f"{hgg[0].name}_t1ce.nii.gz": "the file is missing",
         hgg[0] / f"{hgg[0].name}_t2.nii.gz": "cannot be read",
         hgg[1] / f"{hgg[1].name}_seg.nii.gz": "labels 3",
-        hgg[2] / f"{hgg[2].name}_flair.nii.gz": "shape 5 x 5 x 5",
-        hgg[3] / f"{hgg[3].name}_flair.nii.gz": "one value everywhere",
+        hgg[2] / f"{hgg[2].name}_flair.nii.gz": "the shape is 5 x 5 x 5",
+        hgg[3] / f"{hgg[3].name}_flair.nii.gz": "all voxels have the same value",
     }
     missing, cut, wrong, small, empty = files
     missing.unlink()
@@ -184,9 +183,9 @@ def test_every_damaged_file_is_named_with_its_fault(generated: Path) -> None:
     nibabel.Nifti1Image(np.arange(125, dtype=np.int16).reshape(5, 5, 5), np.eye(4)).to_filename(small)
     nibabel.Nifti1Image(np.zeros(labels.shape, np.int16), np.eye(4)).to_filename(empty)
     problems = data.check(generated)
-    assert {problem.path: files[problem.path] in problem.got for problem in problems} == dict.fromkeys(files, True)
+    assert {problem.path: files[problem.path] in problem.message for problem in problems} == dict.fromkeys(files, True)
     assert len(problems) == len(files)
-    with pytest.raises(DataError, match=r"_t1ce\.nii\.gz: got no file"):
+    with pytest.raises(DataError, match=r"_t1ce\.nii\.gz: the file is missing"):
         data.open(generated)
     bundle = data.open(generated, skip_damaged=True)
     assert len(bundle.train) + len(bundle.evaluation) == 4  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What every data set promises, on the small folder that it writes itself."""
+"""What holds for every data set, tested on small generated folders (MNI152 comes with nilearn)."""
 
 import pickle
 import sys
@@ -13,16 +13,19 @@ from torch.utils.data import DataLoader
 
 from ranp.errors import ArtifactError, DataError, InputError, RanpError
 from ranp.experiments.data import DATA_SETS, DataSet, data_set
-from ranp.experiments.data._draws import split_names
+from ranp.experiments.data._base import split_names
 
-# Small settings, and a damaged file's name, of every data set.
+# Every data set with small settings.
 SMALL: dict[str, DataSet[Any]] = {
     "brats18": DATA_SETS["brats18"](crop=(16, 16, 16), validation=0.5),
     "decathlon": DATA_SETS["decathlon"](size=(16, 16, 16)),
+    "mni152": DATA_SETS["mni152"](patch=8, training_patches=12, validation_patches=4),
     "shapenet": DATA_SETS["shapenet"](size=16),
     "ucf101": DATA_SETS["ucf101"](size=16, frames=4, clips=3),
 }
 COUNT = 4
+
+with_files = pytest.mark.parametrize("name", sorted(SMALL.keys() - {"mni152"}), indirect=True)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -35,7 +38,8 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def folder(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / name
-    SMALL[name].generate(folder, count=COUNT, seed=0)
+    if name != "mni152":
+        SMALL[name].generate(folder, count=COUNT, seed=0)
     return folder
 
 
@@ -44,11 +48,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def largest(folder: Path) -> Path:
-    """A file that surely holds a sample."""
+    """A file that certainly belongs to a sample."""
     return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: (path.stat().st_size, path))
 
 
-def test_every_data_set_is_tried_here() -> None:
+def test_all_data_sets_are_tested_here() -> None:
     assert set(SMALL) == set(DATA_SETS)
 
 
@@ -60,7 +64,7 @@ def test_settings_are_plain_frozen_data(name: str) -> None:
         data.new = 1  # type: ignore[attr-defined]
 
 
-def test_settings_can_be_made_of_a_recipes_values(name: str) -> None:
+def test_settings_are_validated_from_a_recipes_values(name: str) -> None:
     read = TypeAdapter(DATA_SETS[name]).validate_python
     plain = {field.name: getattr(SMALL[name], field.name) for field in fields(SMALL[name])}  # type: ignore[arg-type]
     as_in_yaml = {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
@@ -73,7 +77,7 @@ def test_a_generated_folder_has_no_problem(name: str, folder: Path) -> None:
     assert SMALL[name].check(folder) == []
 
 
-def test_loader_workers_give_what_training_is_told(name: str, folder: Path) -> None:
+def test_loader_workers_return_batches_as_the_bundle_describes_them(name: str, folder: Path) -> None:
     bundle = SMALL[name].open(folder)
     inputs, targets = next(iter(DataLoader(bundle.train, batch_size=2, num_workers=2)))
     assert inputs.shape == (2, *bundle.input_shape)
@@ -101,13 +105,13 @@ def test_outputs_of_predict_fit_the_metric(name: str, folder: Path) -> None:
     loader = DataLoader(bundle.evaluation, batch_size=bundle.evaluation_batch or 2, num_workers=2)
     for inputs, targets in loader:
         metric.update(bundle.predict(model, inputs), targets)
-    figures = {name: float(value) for name, value in metric.compute().items()}
-    assert next(iter(figures)) == bundle.primary_metric
-    assert all(0 <= value <= 1 for value in figures.values())
-    assert 0 <= figures[bundle.primary_metric] < 1
+    values = {name: float(value) for name, value in metric.compute().items()}
+    assert next(iter(values)) == bundle.primary_metric
+    assert all(0 <= value <= 1 for value in values.values())
+    assert 0 <= values[bundle.primary_metric] < 1
 
 
-def test_what_is_opened_can_be_sent_to_another_process(name: str, folder: Path) -> None:
+def test_a_bundle_can_be_sent_to_another_process(name: str, folder: Path) -> None:
     """Where workers are not forked, they get a pickled copy."""
     bundle = SMALL[name].open(folder)
     copy = pickle.loads(pickle.dumps(bundle))
@@ -117,14 +121,14 @@ def test_what_is_opened_can_be_sent_to_another_process(name: str, folder: Path) 
     assert copy.predict(torch.Tensor.clone, bundle.evaluation[0][0][None]).shape[0] == 1
 
 
-def test_training_samples_are_drawn_anew_and_repeat_with_the_seed(name: str, folder: Path) -> None:
+def test_training_samples_vary_and_repeat_with_the_seed(name: str, folder: Path) -> None:
     bundle = SMALL[name].open(folder)
 
-    def draws(seed: int) -> torch.Tensor:
+    def samples(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
         return torch.stack([bundle.train[0][0] for _ in range(4)])
 
-    first, again = draws(0), draws(0)
+    first, again = samples(0), samples(0)
     assert torch.equal(first, again)
     assert len(first.flatten(1).unique(dim=0)) > 1
     assert torch.equal(bundle.evaluation[0][0], bundle.evaluation[0][0])
@@ -138,6 +142,7 @@ def test_workers_do_not_repeat_each_other(name: str, folder: Path) -> None:
     assert any(not torch.equal(*pair) for pair in zip(samples[::2], samples[1::2], strict=True))
 
 
+@with_files
 def test_the_seed_decides_what_is_generated(name: str, folder: Path, tmp_path: Path) -> None:
     opened = {}
     for label, seed in (("again", 0), ("other", 1)):
@@ -148,6 +153,7 @@ def test_the_seed_decides_what_is_generated(name: str, folder: Path, tmp_path: P
     assert not torch.equal(opened["other"], reference)
 
 
+@with_files
 def test_an_existing_folder_is_left_alone(name: str, folder: Path) -> None:
     before = contents(folder)
     with pytest.raises(ArtifactError, match="path that exists"):
@@ -155,6 +161,7 @@ def test_an_existing_folder_is_left_alone(name: str, folder: Path) -> None:
     assert contents(folder) == before
 
 
+@with_files
 def test_what_fails_half_way_leaves_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError("no space left")
@@ -166,13 +173,16 @@ def test_what_fails_half_way_leaves_nothing(name: str, tmp_path: Path, monkeypat
 
 
 def test_sizes_of_nothing_are_refused(name: str, folder: Path) -> None:
-    for setting in {"size", "crop", "frames", "clips"} & {field.name for field in fields(SMALL[name])}:  # type: ignore[arg-type]
+    for setting in {"size", "crop", "frames", "clips", "patch", "training_patches"} & {
+        field.name for field in fields(SMALL[name])
+    }:  # type: ignore[arg-type]
         value = getattr(SMALL[name], setting)
         wrong = replace(SMALL[name], **{setting: 0 if isinstance(value, int) else (*value[:-1], 0)})  # type: ignore[type-var]
-        with pytest.raises(InputError, match=rf"{setting}: got .*0.*at least 1"):
+        with pytest.raises(InputError, match=rf"{setting}: must be at least 1, but is .*0"):
             wrong.open(folder)
 
 
+@with_files
 def test_a_wrong_folder_is_named(name: str, tmp_path: Path) -> None:
     problems = SMALL[name].check(tmp_path / "nowhere")
     assert problems
@@ -183,6 +193,7 @@ def test_a_wrong_folder_is_named(name: str, tmp_path: Path) -> None:
         SMALL[name].open(tmp_path / "nowhere", skip_damaged=True)
 
 
+@with_files
 def test_a_damaged_file_is_named_in_the_main_process(name: str, tmp_path: Path) -> None:
     data, folder = SMALL[name], tmp_path / "new"
     data.generate(folder, count=COUNT, seed=0)
@@ -212,12 +223,36 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
 
 
 def test_an_unknown_data_set_is_named_with_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'decathlon'"):
+    with pytest.raises(
+        InputError, match=r"no data set is named 'decathalon'; did you mean 'decathlon'.*file\.py:Class"
+    ):
         data_set("decathalon")
+    with pytest.raises(InputError, match="did you mean 'mine'"):
+        data_set("mien", {"mine": DATA_SETS["decathlon"]})
+
+
+def test_a_data_set_can_be_passed_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "own_data_set.py"
+    file.write_text(
+        "from ranp.experiments.data import DATA_SETS\n\nclass Own(DATA_SETS['decathlon']): ...\nOther = int\n"
+    )
+    own = data_set(f"{file}:Own")
+    assert (own.__name__, own.__bases__) == ("Own", (DATA_SETS["decathlon"],))
+    assert data_set("decathlon", {"decathlon": own}) is own
+    assert data_set("mine", {"mine": own}) is own
+    with pytest.raises(InputError, match=r"own_data_set\.py:Other: is not a subclass of .*DataSet"):
+        data_set(f"{file}:Other")
+    with pytest.raises(InputError, match="Nothing"):
+        data_set(f"{file}:Nothing")
+
+
+def test_the_template_is_not_generated(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="come with nilearn"):
+        SMALL["mni152"].generate(tmp_path / "new")
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.24, 2), (0.5, 5), (0.99, 9)])
-def test_both_parts_of_a_split_have_something(share: float, count: int) -> None:
+def test_both_parts_of_a_split_are_nonempty(share: float, count: int) -> None:
     names = [f"case{number}" for number in range(10)]
     first, second = split_names(names, share, seed=3)
     assert (len(second), len(first)) == (count, 10 - count)

@@ -11,7 +11,7 @@ from monai.data import get_track_meta
 
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._draws import drawn_seed
+from ranp.experiments.data._base import sample_seed
 from ranp.experiments.data.decathlon import Decathlon, predict_slices
 
 PLAIN = Decathlon(size=(4, 2, 2), validation=0.5, augment=False)
@@ -82,7 +82,7 @@ def test_what_is_drawn_does_not_depend_on_what_monai_writes_down(generated: Path
     assert get_track_meta()
     torch.manual_seed(3)
     for image, label in plain:
-        with_history = train._drawn.set_random_state(seed=drawn_seed())(train._load(0))  # type: ignore[attr-defined]
+        with_history = train._random.set_random_state(seed=sample_seed())(train._load(0))  # type: ignore[attr-defined]
         assert torch.equal(image, with_history["image"])
         assert torch.equal(label, with_history["label"][0])
 
@@ -177,7 +177,7 @@ def test_cached_volumes_are_read_once_and_others_each_time(generated: Path) -> N
     for path in generated.glob("imagesTr/*"):
         path.unlink()
     kept.train[0], kept.evaluation[0]
-    with pytest.raises(DataError, match=r"imagesTr/hippocampus_\d+\.nii\.gz: got no file"):
+    with pytest.raises(DataError, match=r"imagesTr/hippocampus_\d+\.nii\.gz: the file is missing"):
         unkept.train[0]
 
 
@@ -190,7 +190,7 @@ def test_without_a_list_cases_are_found_by_their_files(drawn: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "no file"),
+        (None, "the file is missing"),
         ("{", "Expecting property name"),
         ("[]", "must be integers or slices"),
         ('{"labels": {"0": "x"}}', "no 'modality'"),
@@ -205,7 +205,7 @@ def test_a_description_that_is_no_use_is_named(drawn: Path, content: str | None,
         path.write_text(content)
     (problem,) = PLAIN.check(drawn)
     assert problem.path == path
-    assert reason in problem.got
+    assert reason in problem.message
     with pytest.raises(DataError, match=r"dataset\.json"):
         PLAIN.open(drawn)
 
@@ -222,9 +222,9 @@ def damage(folder: Path) -> dict[Path, str]:
     nibabel.Nifti1Image(np.full((8, 8, 8), np.nan, np.float32), np.eye(4)).to_filename(images[4])
     return {
         images[0]: "cannot be read",
-        tags[1]: "no file",
+        tags[1]: "the file is missing",
         tags[2]: "labels 7",
-        tags[3]: "shape 3 x 3 x 3",
+        tags[3]: "the shape is 3 x 3 x 3",
         images[4]: "not finite",
     }
 
@@ -246,24 +246,26 @@ def test_a_fractional_label_is_no_label(generated: Path) -> None:
     shape = nibabel.load(path).shape
     nibabel.Nifti1Image(np.full(shape, 0.5, np.float32), np.eye(4)).to_filename(path)
     (problem,) = Decathlon().check(generated)
-    assert (problem.path, problem.got) == (path, "labels 0.5")
+    assert (problem.path, problem.message) == (path, "it contains labels 0.5, but only 0, 1, 2 are allowed")
 
 
 def test_a_flat_image_is_no_volume(drawn: Path) -> None:
     path = write(drawn, "imagesTr", "a", np.ones((2, 2), np.float32))
     (problem,) = PLAIN.check(drawn)
-    assert (problem.path, problem.got) == (path, "2 dimensions")
+    assert (problem.path, problem.message) == (path, "the volume has 2 dimensions instead of three")
 
 
 def test_a_label_of_several_channels_is_named(drawn: Path) -> None:
     path = write(drawn, "labelsTr", "a", np.zeros((2, 2, 2, 2), np.uint8))
     (problem,) = PLAIN.check(drawn)
-    assert (problem.path, problem.got) == (path, "2 channels")
+    assert (problem.path, problem.message) == (path, "the labels have 2 channels instead of one")
 
 
 def test_a_missing_channel_is_named(generated: Path) -> None:
     describe(generated, modality={"0": "FLAIR", "1": "T1w"})
-    assert {problem.got for problem in Decathlon().check(generated)} == {"1 channels"}
+    assert {problem.message for problem in Decathlon().check(generated)} == {
+        "the scan has 1 channels, but those of this data set have 2"
+    }
 
 
 def test_a_damaged_case_is_an_error_unless_it_is_to_be_skipped(generated: Path) -> None:
@@ -282,7 +284,7 @@ def test_a_damaged_case_is_an_error_unless_it_is_to_be_skipped(generated: Path) 
 def test_with_every_case_damaged_nothing_is_skipped(generated: Path) -> None:
     for path in (generated / "imagesTr").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="no file"):
+    with pytest.raises(DataError, match="the file is missing"):
         Decathlon().open(generated, skip_damaged=True)
 
 

@@ -1,9 +1,9 @@
-"""Figures of merit on voxels and clips that can be counted by hand."""
+"""Metrics on voxels and clips that can be counted by hand."""
 
 import pytest
 import torch
 
-from ranp.experiments.data._metrics import ClipAccuracy, PartIoU, RegionDice
+from ranp.experiments.data.metrics import ClipAccuracy, PartIoU, RegionDice
 
 
 def scores(*rows: list[int], classes: int) -> torch.Tensor:
@@ -15,8 +15,8 @@ def labels(*rows: list[int]) -> torch.Tensor:
     return torch.tensor(rows)[:, None, None]
 
 
-def plain(figures: dict[str, torch.Tensor]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items()}
+def plain(values: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
 
 
 def test_dice_is_averaged_over_cases_and_not_over_voxels() -> None:
@@ -31,6 +31,15 @@ def test_a_region_that_a_case_lacks_counts_one_or_zero() -> None:
     metric = RegionDice({"a": (1,), "b": (2,)})
     metric.update(scores([0, 0], [0, 2], classes=3), labels([0, 0], [0, 0]))
     assert plain(metric.compute()) == {"dice": 0.75, "dice/a": 1.0, "dice/b": 0.5}
+
+
+def test_pooled_dice_counts_the_voxels_of_all_inputs() -> None:
+    metric = RegionDice({"a": (1,), "b": (2,), "c": (3,)}, pooled=True)
+    metric.update(scores([1, 1, 0, 2], classes=4), labels([1, 0, 0, 2]))
+    metric.update(scores([1, 2, 2, 0], [0, 0, 0, 0], classes=4), labels([1, 2, 2, 2], [2, 0, 0, 0]))
+    # a: 2 * 2 / (3 + 2). b: 2 * 3 / (3 + 5). c is neither present nor predicted.
+    expected = {"dice": (0.8 + 0.75 + 1) / 3, "dice/a": 0.8, "dice/b": 0.75, "dice/c": 1.0}
+    assert plain(metric.compute()) == pytest.approx(expected)
 
 
 def test_a_single_region_is_a_mask_too() -> None:
@@ -89,10 +98,10 @@ def test_clip_accuracy_by_hand() -> None:
     mean = clips.softmax(-1).mean(1)[0]
     ahead = int((mean > mean[3]).sum())
     assert (ahead, float(mean[0])) == (6, pytest.approx(float(mean.max())))
-    figures = plain(metric.compute())
-    assert figures["clip_top1"] == 1 / 4
-    assert figures["clip_top5"] == 3 / 4
-    assert figures["top5"] == 1 / 2
+    values = plain(metric.compute())
+    assert values["clip_top1"] == 1 / 4
+    assert values["clip_top5"] == 3 / 4
+    assert values["top5"] == 1 / 2
 
 
 def test_the_five_best_are_five() -> None:

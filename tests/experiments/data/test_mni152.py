@@ -1,13 +1,21 @@
-"""The real template, cut in two; and patches on a small made-up brain."""
-
-import itertools
+"""The split of the real template, and patches of a small synthetic region."""
 
 import numpy as np
 import pytest
 import torch
 
 from ranp.errors import InputError
-from ranp.experiments.data.mni152 import TISSUES, Brain, Region, batches, label_tissues, load_brain, split, tiles
+from ranp.experiments.data.mni152 import (
+    MNI152,
+    TISSUES,
+    Brain,
+    RandomPatches,
+    Region,
+    label_tissues,
+    load_brain,
+    split,
+    tiles,
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,32 +125,41 @@ def test_most_probable_tissue_wins() -> None:
 
 
 def test_same_seed_same_patches(numbered: Region) -> None:
-    first, again, other = (
-        list(itertools.islice(batches(numbered, patch=4, batch=3, seed=seed), 5)) for seed in (1, 1, 2)
-    )
-    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
-    assert not all(torch.equal(a[0], b[0]) for a, b in zip(first, other, strict=True))
+    patches = RandomPatches(numbered, 4, 10)
+
+    def corners(seed: int) -> list[float]:
+        torch.manual_seed(seed)
+        return [float(image.min()) for image, _ in patches]
+
+    assert corners(1) == corners(1) != corners(2)
+    assert len(corners(1)) == 10
 
 
-def test_patches_are_whole_pieces_of_the_region_with_their_labels(numbered: Region) -> None:
+def test_patches_are_parts_of_the_region_with_their_labels(numbered: Region) -> None:
     corners = set()
-    for images, labels in itertools.islice(batches(numbered, patch=4, batch=4, seed=0), 60):
-        assert images.shape == labels.shape == (4, 1, 4, 4, 4)
-        assert labels.dtype == torch.int64
-        for image, label in zip(images[:, 0], labels[:, 0], strict=True):
-            corner = np.unravel_index(int(image[0, 0, 0]), numbered.image.shape)
-            box = tuple(slice(c, c + 4) for c in corner)
-            assert torch.equal(image, numbered.image[box])
-            assert torch.equal(label, numbered.labels[box].long())
-            corners.add(tuple(int(c) for c in corner))
-    # Every extreme position is reached along every axis.
+    for image, label in RandomPatches(numbered, 4, 240):
+        assert (image.shape, label.shape, label.dtype) == ((1, 4, 4, 4), (4, 4, 4), torch.int64)
+        corner = np.unravel_index(int(image[0, 0, 0, 0]), numbered.image.shape)
+        box = tuple(slice(c, c + 4) for c in corner)
+        assert torch.equal(image[0], numbered.image[box])
+        assert torch.equal(label, numbered.labels[box].long())
+        corners.add(tuple(int(c) for c in corner))
+    # Both ends of every axis are reached.
     for axis, size in enumerate(numbered.image.shape):
         assert {0, size - 4} <= {corner[axis] for corner in corners}
 
 
+def test_patches_are_centered_on_brain_voxels() -> None:
+    labels = torch.zeros(12, 12, 12, dtype=torch.uint8)
+    labels[3, 6, 8] = 2
+    (image, label) = RandomPatches(Region(torch.arange(12.0**3).reshape(12, 12, 12), labels, (0, 0, 0)), 4, 1)[0]
+    assert label.nonzero().tolist() == [[2, 2, 2]]
+    assert image[0, 0, 0, 0] == (1 * 12 + 4) * 12 + 6
+
+
 def test_tiles_are_fixed_and_do_not_overlap(numbered: Region) -> None:
     images, labels = tiles(numbered, patch=4, count=10)
-    assert images.shape == labels.shape == (10, 1, 4, 4, 4)
+    assert (images.shape, labels.shape) == ((10, 1, 4, 4, 4), (10, 4, 4, 4))
     assert images.unique().numel() == images.numel()
     assert torch.equal(images, tiles(numbered, patch=4, count=10)[0])
     assert len(tiles(numbered, patch=4, count=1000)[0]) == 27
@@ -157,6 +174,32 @@ def test_validation_tiles_hold_every_tissue(regions: tuple[Region, Region]) -> N
 @pytest.mark.parametrize("patch", [0, 13])
 def test_patches_that_do_not_fit_are_refused(numbered: Region, patch: int) -> None:
     with pytest.raises(InputError, match="at most 12"):
-        next(batches(numbered, patch=patch, batch=1, seed=0))
+        RandomPatches(numbered, patch, 1)
     with pytest.raises(InputError, match="at most 12"):
         tiles(numbered, patch=patch, count=1)
+
+
+def test_training_and_evaluation_use_their_own_region(regions: tuple[Region, Region]) -> None:
+    bundle = MNI152(patch=16, training_patches=20, validation_patches=48).open("no such folder")
+    images, labels = tiles(regions[1], patch=16, count=48)
+    assert [len(part) for part in (bundle.train, bundle.evaluation)] == [20, 48]  # type: ignore[arg-type]
+    for index in (0, 47):
+        assert all(
+            torch.equal(*pair) for pair in zip(bundle.evaluation[index], (images[index], labels[index]), strict=True)
+        )
+    windows = regions[0].image.unfold(0, 16, 1).unfold(1, 16, 1).unfold(2, 16, 1)
+    image, _ = bundle.train[0]
+    candidates = windows[windows[..., 0, 0, 0] == image[0, 0, 0, 0]]
+    assert (candidates == image[0]).flatten(1).all(1).any()
+
+
+def test_dice_is_pooled_over_the_tiles() -> None:
+    bundle = MNI152(patch=8, validation_patches=4).open("")
+    truth = torch.stack([labels for _, labels in bundle.evaluation])
+    metric = bundle.metric()
+    scores = torch.nn.functional.one_hot(truth.where(truth != 3, 0), 4).movedim(-1, 1).float()
+    for part, labels in zip(scores.split(1), truth.split(1), strict=True):  # in batches of one
+        metric.update(part, labels)
+    assert {name: float(value) for name, value in metric.compute().items()} == pytest.approx(
+        {"dice": 2 / 3, "dice/grey": 1, "dice/white": 1, "dice/other": 0}
+    )

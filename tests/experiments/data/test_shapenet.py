@@ -15,7 +15,7 @@ from ranp.experiments.data.shapenet import (
     Shapes,
     into_unit_sphere,
     read_shape,
-    voxelise,
+    voxelize,
 )
 
 EARPHONE, GUITAR = 5, 6
@@ -73,11 +73,11 @@ def test_three_points_fall_into_the_voxels_worked_out_by_hand(shape: Shape) -> N
 def test_the_largest_part_wins_a_voxel_in_whatever_order() -> None:
     points = torch.zeros(3, 3)
     for parts in ([4, 6, 5], [6, 5, 4], [5, 4, 6]):
-        assert voxelise(points, torch.tensor(parts), 2)[1][1, 1, 1] == 6
+        assert voxelize(points, torch.tensor(parts), 2)[1][1, 1, 1] == 6
 
 
 def test_points_on_the_rim_stay_inside() -> None:
-    occupied, parts = voxelise(torch.tensor([[1.0, 1, 1], [-1, -1, -1]]), torch.tensor([1, 2]), 3)
+    occupied, parts = voxelize(torch.tensor([[1.0, 1, 1], [-1, -1, -1]]), torch.tensor([1, 2]), 3)
     assert (int(parts[2, 2, 2]), int(parts[0, 0, 0]), int(occupied.sum())) == (1, 2, 2)
 
 
@@ -107,15 +107,15 @@ def test_drawn_shapes_shrink_and_move_but_stay_inside(shape: Shape) -> None:
     [
         ("points", "0 0 0\n1 1\n2 2 2\n", "cannot be read"),
         ("points", "0 0 0\n1 1 x\n2 2 2\n", "cannot be read"),
-        ("points", "0 0\n1 1\n2 2\n", "2 numbers a line"),
+        ("points", "0 0\n1 1\n2 2\n", "2 numbers per line"),
         ("points", "0 0 0\n1 nan 1\n2 2 2\n", "not finite"),
-        ("points", "", "an empty file"),
+        ("points", "", "the file is empty"),
         ("labels", "1\n2\n", "2 labels"),
         ("labels", "1\n4\n1\n", "parts 4"),
         ("labels", "0\n1\n1\n", "parts 0"),
         ("labels", "1\n1.5\n1\n", "parts 1.5"),
-        ("labels", None, "no file"),
-        ("points", None, "no file"),
+        ("labels", None, "the file is missing"),
+        ("points", None, "the file is missing"),
     ],
 )
 def test_every_fault_is_named_with_its_file(shape: Shape, file: str, content: str | None, reason: str) -> None:
@@ -125,7 +125,7 @@ def test_every_fault_is_named_with_its_file(shape: Shape, file: str, content: st
     assert read_shape(shape, problems.append) is None
     (problem,) = problems
     assert problem.path == path
-    assert reason in problem.got
+    assert reason in problem.message
     with pytest.raises(DataError, match=path.name):
         read_shape(shape)
 
@@ -159,7 +159,7 @@ def test_a_shape_without_its_partner_and_a_missing_category_are_named(faulty: Pa
     gone.rmdir()
     problems = data.check(faulty)
     assert {problem.path for problem in problems} == {orphan, gone, gone / "000001.seg"}
-    with pytest.raises(DataError, match="03797390: got no folder"):
+    with pytest.raises(DataError, match="03797390: the folder of this category is missing"):
         data.open(faulty)
     bundle = data.open(faulty, skip_damaged=True)
     assert (len(bundle.train), len(bundle.evaluation)) == (15, 15)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ def test_a_shape_without_its_partner_and_a_missing_category_are_named(faulty: Pa
 
 def test_a_missing_file_is_an_error_when_the_folder_is_opened(faulty: Path) -> None:
     (faulty / "train_label" / "02773838" / "000001.seg").unlink()
-    with pytest.raises(DataError, match=r"train_label/02773838/000001\.seg: got no file"):
+    with pytest.raises(DataError, match=r"train_label/02773838/000001\.seg: the file is missing"):
         ShapeNet(size=8).open(faulty)
 
 

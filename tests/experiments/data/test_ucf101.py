@@ -9,10 +9,9 @@ from torch.utils.data import DataLoader
 
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._problems import Problem
-from ranp.experiments.data._video import DEVIATION, MEAN, cut, decode, write_video
-from ranp.experiments.data.ucf101 import UCF101, Clips, SpacedClips, Video, middle
-from ranp.experiments.data.ucf101 import _each_clip as each_clip
+from ranp.experiments.data import Problem
+from ranp.experiments.data._video import DEVIATION, MEAN, crop, decode, write_video
+from ranp.experiments.data.ucf101 import UCF101, RandomClips, SpacedClips, Video, central_square, predict_clips
 
 STEP = 6  # Between the brightness of two frames: enough to tell them apart after compression.
 
@@ -79,7 +78,7 @@ def test_a_few_missing_frames_are_the_last_one(
         assert (pixels.float().mean((1, 2, 3)) / STEP).round().tolist() == [0, 19 - missing]
     else:
         assert pixels is None
-        assert [problem.got for problem in problems] == [f"a video that ends after {20 - missing} of 20 frames"]
+        assert [problem.message for problem in problems] == [f"the video ends after {20 - missing} of 20 frames"]
 
 
 def test_evaluation_clips_are_spaced_from_the_first_frame_to_the_last(twenty: Path) -> None:
@@ -96,27 +95,27 @@ def test_a_single_evaluation_clip_is_in_the_middle(twenty: Path) -> None:
 def test_a_video_that_is_too_short_starts_over(tmp_path: Path) -> None:
     video = Video(counted(tmp_path / "short.avi", 3), 0)
     settings = UCF101(size=8, frames=5, clips=2)
-    assert numbers(Clips([video], settings)[0][0]) == [0, 1, 2, 0, 1]
+    assert numbers(RandomClips([video], settings)[0][0]) == [0, 1, 2, 0, 1]
     assert [numbers(clip) for clip in SpacedClips([video], settings)[0][0]] == [[0, 1, 2, 0, 1]] * 2
 
 
 def test_training_clips_start_at_every_possible_frame(twenty: Path) -> None:
-    clips = Clips([Video(twenty, 0)], UCF101(size=8, frames=18))
+    clips = RandomClips([Video(twenty, 0)], UCF101(size=8, frames=18))
     seen = {tuple(numbers(clips[0][0])) for _ in range(40)}
     assert seen == {tuple(range(start, start + 18)) for start in range(3)}
 
 
 @pytest.mark.parametrize(("height", "width", "box"), [(4, 7, (0, 1, 4)), (9, 4, (2, 0, 4)), (5, 5, (0, 0, 5))])
 def test_the_middle_by_hand(height: int, width: int, box: tuple[int, int, int]) -> None:
-    assert middle(torch.zeros(2, height, width, 3)) == box
+    assert central_square(torch.zeros(2, height, width, 3)) == box
 
 
 def test_a_square_is_cut_mirrored_and_normalized() -> None:
     pixels = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).reshape(2, 4, 5, 3)
     expected = ((pixels[:, 1:4, 2:5] / 255 - MEAN) / DEVIATION).permute(3, 0, 1, 2)
-    assert torch.allclose(cut(pixels, (1, 2, 3), 3), expected)
-    assert torch.allclose(cut(pixels, (1, 2, 3), 3, mirror=True), expected.flip(-1))
-    halved = cut(torch.tensor([0, 255], dtype=torch.uint8).repeat(6).reshape(1, 2, 2, 3), (0, 0, 2), 1)
+    assert torch.allclose(crop(pixels, (1, 2, 3), 3), expected)
+    assert torch.allclose(crop(pixels, (1, 2, 3), 3, flip=True), expected.flip(-1))
+    halved = crop(torch.tensor([0, 255], dtype=torch.uint8).repeat(6).reshape(1, 2, 2, 3), (0, 0, 2), 1)
     assert halved.flatten().tolist() == pytest.approx([(0.5 - MEAN) / DEVIATION] * 3)
 
 
@@ -124,7 +123,7 @@ def test_scaling_down_sees_every_pixel() -> None:
     # Two bright columns of eight: exactly those that scaling would look at if it took only the nearest.
     stripes = torch.tensor([0, 0, 0, 255, 255, 0, 0, 0], dtype=torch.uint8).repeat(2)
     pixels = stripes[None, None, :, None].repeat(1, 16, 1, 3)
-    brightness = cut(pixels, (0, 0, 16), 2) * DEVIATION + MEAN
+    brightness = crop(pixels, (0, 0, 16), 2) * DEVIATION + MEAN
     assert float(brightness.max()) < 0.5
 
 
@@ -132,7 +131,7 @@ def test_training_squares_differ_in_size_place_and_side(tmp_path: Path) -> None:
     # Brightness rises from left to right by 1 a pixel, so a square's range is its side and its minimum its place.
     ramp = np.broadcast_to(np.arange(40, 200, dtype=np.uint8)[None, None, :, None], (4, 80, 160, 3))
     write_video(tmp_path / "ramp.avi", ramp)
-    clips = Clips([Video(tmp_path / "ramp.avi", 0)], UCF101(size=80, frames=2))
+    clips = RandomClips([Video(tmp_path / "ramp.avi", 0)], UCF101(size=80, frames=2))
     sides, places, mirrored = [], [], set()
     for _ in range(40):
         row = (clips[0][0][0, 0].mean(0) * DEVIATION + MEAN) * 255
@@ -145,14 +144,14 @@ def test_training_squares_differ_in_size_place_and_side(tmp_path: Path) -> None:
     assert max(sides) - min(sides) > 15
     assert min(places) < 60
     assert max(places) > 100
-    plain = Clips([Video(tmp_path / "ramp.avi", 0)], UCF101(size=80, frames=2, augment=False))
+    plain = RandomClips([Video(tmp_path / "ramp.avi", 0)], UCF101(size=80, frames=2, augment=False))
     row = (plain[0][0][0, 0].mean(0) * DEVIATION + MEAN) * 255
     assert (float(row[0]), float(row[-1])) == pytest.approx((80, 159), abs=4)
 
 
 def test_every_clip_is_predicted_alone() -> None:
     inputs = torch.arange(2 * 3 * 3 * 2 * 2 * 2.0).reshape(2, 3, 3, 2, 2, 2)
-    outputs = each_clip(lambda clips: clips.mean((2, 3, 4)), inputs)
+    outputs = predict_clips(lambda clips: clips.mean((2, 3, 4)), inputs)
     assert torch.equal(outputs, inputs.mean((3, 4, 5)))
 
 
@@ -184,10 +183,10 @@ def test_every_damaged_video_is_named_with_its_fault(generated: Path) -> None:
     cut_off.write_bytes(cut_off.read_bytes()[: cut_off.stat().st_size // 3])
     other.write_text("this is no video")
     missing.unlink()
-    faults = {problem.path: problem.got for problem in UCF101().check(generated)}
+    faults = {problem.path: problem.message for problem in UCF101().check(generated)}
     assert set(faults) == {missing, cut_off, other}
-    assert faults[missing] == "no file"
-    assert faults[other] == "a video that cannot be read (Invalid data found when processing input)"
+    assert faults[missing] == "the file is missing"
+    assert faults[other] == "it cannot be read as a video (Invalid data found when processing input)"
     assert "read" in faults[cut_off] or "ends after" in faults[cut_off]
     with pytest.raises(DataError, match=missing.name):
         UCF101().open(generated)
@@ -202,7 +201,7 @@ def test_the_checker_reads_to_the_end(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     problems: list[Problem] = []
     assert UCF101().read(Video(path, 0), problems.append) is None
-    assert [problem.got for problem in problems] == ["a video that ends after 20 of 40 frames"]
+    assert [problem.message for problem in problems] == ["the video ends after 20 of 40 frames"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -217,11 +216,11 @@ def test_a_worker_names_the_video_that_it_cannot_read(generated: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("classInd.txt", None, "no file"),
-        ("classInd.txt", "", "no classes"),
-        ("classInd.txt", "2 RedHorizontal\n", "no classes"),
-        ("classInd.txt", "1 RedHorizontal\n2\n", "no classes"),
-        ("trainlist01.txt", None, "no file"),
+        ("classInd.txt", None, "the file is missing"),
+        ("classInd.txt", "", "a number, counting from 1, and the name of a class"),
+        ("classInd.txt", "2 RedHorizontal\n", "a number, counting from 1, and the name of a class"),
+        ("classInd.txt", "1 RedHorizontal\n2\n", "a number, counting from 1, and the name of a class"),
+        ("trainlist01.txt", None, "the file is missing"),
         ("trainlist01.txt", "RedHorizontal/v_RedHorizontal_g02_c01.avi 2\n", "g02_c01.avi 2' in line 1"),
         ("testlist01.txt", "\nNobody/v_Nobody_g01_c01.avi\n", "'Nobody/v_Nobody_g01_c01.avi' in line 1"),
     ],
@@ -231,7 +230,7 @@ def test_a_wrong_list_is_named(generated: Path, name: str, content: str | None, 
     path.unlink() if content is None else path.write_text(content)
     (problem,) = UCF101().check(generated)
     assert problem.path == path
-    assert reason in problem.got
+    assert reason in problem.message
     with pytest.raises(DataError, match=name):
         UCF101().open(generated)
 

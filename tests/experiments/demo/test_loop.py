@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ranp.errors import InputError
-from ranp.experiments.demo._loop import Step, train, warm_up_then_decay
+from ranp.experiments.demo._loop import Step, train
+from ranp.experiments.losses import warm_up_then_decay
 
 
 def _data(count: int = 10**4) -> itertools.islice:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import ranp
 from ranp.cli import app
 from ranp.errors import InputError
-from ranp.experiments.data.synthetic import brain_tumour, draw_batches
+from ranp.experiments.data.synthetic import brain_tumor, draw_batches
 from ranp.experiments.reproduce import Row, run_resources
 from ranp.experiments.reproduce._methods import Evidence, kept_channels, select, wiring
 from ranp.experiments.reproduce._networks import METHODS, NETWORKS, Network, cross_entropy_and_dice
@@ -24,7 +24,7 @@ TINY = Network(
     name="tiny",
     build=partial(UNet3D, in_channels=4, out_channels=5, width=8, levels=3),
     input_shape=(1, 4, 8, 8, 12),
-    draw=partial(brain_tumour, size=12, crop=8),
+    draw=partial(brain_tumor, size=12, crop=8),
     loss=cross_entropy_and_dice,
     sparsity=0.6,
     snip_sparsity=0.97,

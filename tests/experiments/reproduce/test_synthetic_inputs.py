@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from ranp.experiments.data.brats18 import CORE, ENHANCING, OEDEMA
+from ranp.experiments.data.brats18 import CORE, EDEMA, ENHANCING
 from ranp.experiments.data.shapenet import EMPTY, PARTS
-from ranp.experiments.data.synthetic import brain_tumour, draw_batches, sparse_shape
+from ranp.experiments.data.synthetic import brain_tumor, draw_batches, sparse_shape
 
 
-@pytest.mark.parametrize("draw", [sparse_shape, lambda g: brain_tumour(g, size=32, crop=20)])
+@pytest.mark.parametrize("draw", [sparse_shape, lambda g: brain_tumor(g, size=32, crop=20)])
 def test_the_seed_decides_and_the_global_random_state_stays(
     draw: Callable[[Generator], tuple[Tensor, Tensor]],
 ) -> None:
@@ -50,18 +50,18 @@ def test_cross_entropy_ignores_empty_voxels() -> None:
 
 
 def test_tumours_are_nested_in_a_brain_of_standard_intensities() -> None:
-    for image, labels in draw_batches(lambda g: brain_tumour(g, size=48), 3, seed=1):
+    for image, labels in draw_batches(lambda g: brain_tumor(g, size=48), 3, seed=1):
         outside = image[0, 0] == image[0, 0, 0, 0, 0]
         assert 0.4 < outside.float().mean() < 0.9
         assert not (outside & (labels[0] > 0)).any()
         inside = image[0][:, ~outside]
         torch.testing.assert_close(inside.mean(1), torch.zeros(4), atol=1e-4, rtol=0)
         torch.testing.assert_close(inside.std(1), torch.ones(4), atol=1e-4, rtol=0)
-        assert set(labels.unique().tolist()) == {0, CORE, OEDEMA, ENHANCING}
+        assert set(labels.unique().tolist()) == {0, CORE, EDEMA, ENHANCING}
         # Nested: no voxel of the core touches oedema or healthy tissue, no enhancing one healthy tissue.
         assert not touching(labels[0] == CORE, labels[0] == 0).any()
         assert touching(labels[0] == ENHANCING, labels[0] == CORE).any()
-        assert touching(labels[0] == ENHANCING, labels[0] == OEDEMA).any()
+        assert touching(labels[0] == ENHANCING, labels[0] == EDEMA).any()
 
 
 def touching(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -70,16 +70,16 @@ def touching(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def test_dense_volumes_are_smooth() -> None:
-    image, labels = draw_batches(lambda g: brain_tumour(g, size=64), 1, seed=0)[0]
-    inside = (labels[0] == OEDEMA)[1:] & (labels[0] == OEDEMA)[:-1]
+    image, labels = draw_batches(lambda g: brain_tumor(g, size=64), 1, seed=0)[0]
+    inside = (labels[0] == EDEMA)[1:] & (labels[0] == EDEMA)[:-1]
     steps = (image[0, :, 1:] - image[0, :, :-1])[:, inside]
     assert steps.abs().mean() < 0.3
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_crops_are_windows_of_the_volume(seed: int) -> None:
-    image, labels = brain_tumour(torch.Generator().manual_seed(seed), size=40, crop=24)
-    whole, whole_labels = brain_tumour(torch.Generator().manual_seed(seed), size=40)
+    image, labels = brain_tumor(torch.Generator().manual_seed(seed), size=40, crop=24)
+    whole, whole_labels = brain_tumor(torch.Generator().manual_seed(seed), size=40)
     windows = whole.unfold(1, 24, 1).unfold(2, 24, 1).unfold(3, 24, 1)
     middle = (..., 12, 12, 12)  # a voxel of the brain, whose value tells the place
     (place,) = (windows[middle] == image[middle].view(4, 1, 1, 1)).all(0).nonzero().tolist()

@@ -33,7 +33,7 @@ import torch
 torch.set_num_threads(1)
 import monai.transforms, monai.data, nibabel, torchmetrics, lightning.fabric, tensorboard
 from ranp.experiments.runs._devices import make_fabric
-from ranp.experiments.data._metrics import RegionDice
+from ranp.experiments.data.metrics import RegionDice
 from helpers.tiny_runs import recipe, run
 data, out, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 draw = random.Random(seed)
@@ -217,7 +217,7 @@ def test_a_worker_that_dies_is_an_error_soon(data: Path, tmp_path: Path, monkeyp
     def deadly(samples: Any, stream: Any, *, workers: int, pin: bool) -> Any:
         return DataLoader(Deadly(), batch_sampler=stream, num_workers=1)
 
-    monkeypatch.setattr(_loop, "stream_loader", deadly)
+    monkeypatch.setattr(_loop, "resumable_loader", deadly)
     begin = time.perf_counter()
     with pytest.raises(RanpError, match=r"training: got DataLoader worker.*lower training\.workers"):
         run(recipe(training__workers=1), data, tmp_path / "out")

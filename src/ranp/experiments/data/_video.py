@@ -1,4 +1,4 @@
-"""Frames of video files, by PyAV: chosen and decoded, cut and scaled, written."""
+"""Video files with PyAV: choose and decode frames, crop and scale them, write."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ranp.experiments.data._problems import Problem, Report, fail, is_there
+from ranp.experiments.data._base import OnProblem, Problem, fail, file_exists
 from ranp.optional import optional_import
 
 MEAN, DEVIATION = 0.45, 0.225
-"""Brightness that is subtracted from and divides pixels in [0, 1]: about those of ordinary pictures."""
+"""Normalization of pixels in [0, 1], about that of natural images."""
 
 Choose = Callable[[int], Sequence[int]]
-"""Of a video's number of frames, the frames to read."""
+"""Indices of the frames to read, from the number of frames of the video."""
 
 AGAIN = "copy or unpack it again"
 
 
 def clip_at(start: int, frames: int, count: int) -> list[int]:
-    """Frames that follow each other; a video that is too short starts over.
+    """Indices of consecutive frames; a video that is too short is repeated.
 
     Example:
         >>> clip_at(2, frames=4, count=10), clip_at(0, frames=5, count=3)
@@ -32,7 +32,7 @@ def clip_at(start: int, frames: int, count: int) -> list[int]:
 
 
 def spaced_starts(clips: int, frames: int, count: int) -> list[int]:
-    """First frames of clips spaced uniformly from the first to the last possible place; a single one in the middle.
+    """First frames of clips spaced evenly from the first to the last possible frame; a single clip is in the middle.
 
     Example:
         >>> spaced_starts(3, frames=16, count=26), spaced_starts(1, frames=16, count=26)
@@ -42,49 +42,49 @@ def spaced_starts(clips: int, frames: int, count: int) -> list[int]:
     return [last // 2] if clips == 1 else [number * last // (clips - 1) for number in range(clips)]
 
 
-def decode(path: Path, choose: Choose, report: Report = fail) -> Tensor | None:
+def decode(path: Path, choose: Choose, on_problem: OnProblem = fail) -> Tensor | None:
     """Decode chosen frames of a video.
 
-    A file may promise a few frames more than it holds, as codecs count in different ways; the last frame then stands
-    for them. If more than a twentieth is missing, and more than two, the file is damaged.
+    A file may contain a few frames fewer than its header says, since codecs count differently; they are replaced by the
+    last frame. If more than two frames and more than 5% are missing, the file is damaged.
 
     Args:
-        path: Of the video.
-        choose: Given the number of frames, says which ones, in any order; frames may repeat.
-        report: Takes the problem if there is one.
+        path: The video file.
+        choose: Returns the indices of the frames, in any order, possibly repeated.
+        on_problem: Called with the problem if there is one.
 
     Returns:
         Pixels `(frames, H, W, 3)`, 0 to 255; None if there was a problem.
     """
-    if not is_there(path, report):
+    if not file_exists(path, on_problem):
         return None
     av = optional_import("av", "data")
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # The workers of a loader are parallel enough.
+            stream.codec_context.thread_count = 1  # The workers of a data loader are parallel already.
             count = stream.frames or _count(container, stream)
             chosen = choose(count)
             found, last, decoded = _collect(container.decode(stream), set(chosen))
     except (av.FFmpegError, OSError, ValueError, IndexError, ZeroDivisionError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        report(Problem(path, f"a video that cannot be read ({reason})", "a video", AGAIN))
+        on_problem(Problem(path, f"it cannot be read as a video ({reason})", AGAIN))
         return None
     if last is None or decoded + max(2, count // 20) <= max(chosen):
-        report(Problem(path, f"a video that ends after {decoded} of {count} frames", "all frames", AGAIN))
+        on_problem(Problem(path, f"the video ends after {decoded} of {count} frames", AGAIN))
         return None
     return torch.from_numpy(np.stack([found.get(index, last) for index in chosen]))
 
 
 def _count(container: Any, stream: Any) -> int:
-    """Frames of a file whose header does not tell."""
+    """Number of frames of a file whose header does not contain it."""
     count: int = sum(packet.size > 0 for packet in container.demux(stream))
     container.seek(0)
     return count
 
 
 def _collect(frames: Iterable[Any], wanted: set[int]) -> tuple[dict[int, Any], Any, int]:
-    """The wanted frames by number, the last one if some are missing, and how many were decoded."""
+    """The wanted frames by index, the last decoded one, and how many were decoded."""
     found: dict[int, Any] = {}
     number, frame = -1, None
     for number, frame in enumerate(frames):
@@ -95,14 +95,14 @@ def _collect(frames: Iterable[Any], wanted: set[int]) -> tuple[dict[int, Any], A
     return found, frame.to_ndarray(format="rgb24") if frame is not None else None, number + 1
 
 
-def cut(pixels: Tensor, box: tuple[int, int, int], size: int, *, mirror: bool = False) -> Tensor:
-    """Cut a square out of every frame, scale it, and bring its pixels to about mean 0 and deviation 1.
+def crop(pixels: Tensor, box: tuple[int, int, int], size: int, *, flip: bool = False) -> Tensor:
+    """Crop a square from every frame, scale it, and normalize its pixels.
 
     Args:
         pixels: `(frames, H, W, 3)`, 0 to 255.
         box: Top, left and side of the square.
-        size: Pixels a side that it is scaled to.
-        mirror: Swap left and right.
+        size: Pixels per side after scaling.
+        flip: Whether to flip left and right.
 
     Returns:
         `(3, frames, size, size)`.
@@ -110,7 +110,7 @@ def cut(pixels: Tensor, box: tuple[int, int, int], size: int, *, mirror: bool = 
     top, left, side = box
     square = pixels[:, top : top + side, left : left + side].permute(0, 3, 1, 2).float()
     square = F.interpolate(square, size=(size, size), mode="bilinear", antialias=True)
-    square = square.flip(-1) if mirror else square
+    square = square.flip(-1) if flip else square
     return ((square / 255 - MEAN) / DEVIATION).transpose(0, 1).contiguous()
 
 

@@ -1,37 +1,38 @@
-"""Tissue segmentation on the MNI152 template: a real MRI that the package nilearn brings along.
+"""Tissue segmentation on the MNI152 template, a real MRI that is included in the package nilearn.
 
-The template (ICBM 2009a, nonlinear, symmetric; Fonov et al., NeuroImage 2011) is the average of 152 adult
-brains on a 1 mm grid, and its right half is the exact mirror image of its left half. Keeping the hemispheres
-apart therefore keeps voxels apart, but not contents. So the split is made twice: training sees the left
-hemisphere behind the plane y = 0 mm, validation the right hemisphere in front of it. No voxel, and no mirrored
-voxel, of one is in the other.
+The template (ICBM 2009a, nonlinear, symmetric; Fonov et al., NeuroImage 2011) is the average of 152 adult brains on a
+1 mm grid. Its right half is the exact mirror image of its left half, so splitting by hemisphere alone would put the
+same content into both splits. Training therefore uses the left hemisphere posterior to the plane y = 0 mm, validation
+the right hemisphere anterior to it: no voxel, and no mirrored voxel, of one is in the other.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
 
 from ranp.errors import InputError
+from ranp.experiments.data._base import DataBundle, DataSet, OnProblem, TensorPair, at_least_one, sample_generator
 from ranp.optional import optional_import
+from ranp.progress import Progress
 
 TISSUES = ("background", "grey", "white", "other")
 """Class names; a label is an index into them. *Other* is inside the brain but neither grey nor white: fluid."""
 
-Batch = tuple[Tensor, Tensor]
-
 
 @dataclass(frozen=True)
 class Brain:
-    """The whole template on its own grid; axes run left to right, back to front and bottom to top.
+    """The whole template on its own grid, with axes from left to right, posterior to anterior, inferior to superior.
 
     Attributes:
         image: T1 intensity in [0, 1], `(X, Y, Z)`; 0 outside the brain.
         labels: Index into `TISSUES` of every voxel, `(X, Y, Z)`.
-        origin: Voxel index of the world's point (0, 0, 0) mm; one voxel is 1 mm wide.
+        origin: Voxel index of the point (0, 0, 0) mm; voxels are 1 mm wide.
     """
 
     image: np.ndarray[Any, np.dtype[np.float32]]
@@ -41,10 +42,10 @@ class Brain:
 
 @dataclass(frozen=True)
 class Region:
-    """A box cut out of a brain, with memory of its own.
+    """A box of a brain; it shares no memory with the brain.
 
     Attributes:
-        image: Normalised intensity, `(X, Y, Z)`.
+        image: Normalized intensity, `(X, Y, Z)`.
         labels: Index into `TISSUES` of every voxel, `(X, Y, Z)`.
         start: Voxel index, in the whole brain, of the box's first voxel.
     """
@@ -55,16 +56,21 @@ class Region:
 
     @property
     def box(self) -> tuple[slice, slice, slice]:
-        """Where the region lies in the whole brain."""
+        """The region's position in the whole brain."""
         x, y, z = (slice(first, first + size) for first, size in zip(self.start, self.image.shape, strict=True))
         return x, y, z
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """None: the template is part of nilearn."""
+        return ()
 
 
 def load_brain() -> Brain:
     """Read the template and its tissue maps from the installed nilearn.
 
     Returns:
-        The brain at the resolution it is stored in, so no resampling mixes neighbouring voxels.
+        The brain at its original resolution: no resampling mixes neighboring voxels.
 
     Raises:
         RanpError: nilearn is not installed.
@@ -82,7 +88,7 @@ def label_tissues(
     grey: np.ndarray[Any, np.dtype[np.float32]],
     white: np.ndarray[Any, np.dtype[np.float32]],
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Give every voxel its most probable tissue.
+    """Label every voxel with its most probable tissue.
 
     Args:
         image: Intensity, zero outside the brain, any shape.
@@ -104,18 +110,15 @@ def label_tissues(
 def split(brain: Brain) -> tuple[Region, Region]:
     """Cut out the training and the validation region.
 
-    Training lies left of x = 0 mm and behind y = 0 mm, validation right of it and in front; the two planes
-    belong to neither. Both boxes are cropped to the brain within them. Intensities of both are shifted and
-    scaled by the mean and standard deviation of the training region's brain.
-
-    Args:
-        brain: A brain whose voxel `origin` is the world's point zero.
+    The training region lies left of x = 0 mm and posterior to y = 0 mm, the validation region right and anterior; the
+    planes themselves are in neither. Both are cropped to the brain, and normalized by the mean and standard deviation
+    of the brain in the training region.
 
     Returns:
         Training region, validation region.
 
     Raises:
-        InputError: A region holds no brain.
+        InputError: A region contains no brain.
     """
     x, y, _ = brain.origin
     inside = brain.labels > 0
@@ -136,77 +139,147 @@ def split(brain: Brain) -> tuple[Region, Region]:
 
 
 def _crop(inside: np.ndarray[Any, np.dtype[np.bool_]], box: tuple[slice, ...]) -> tuple[slice, slice, slice]:
-    """Shrink a box to the brain in it, leaving a rim of background where the box has one."""
-    rim = 4
+    """Crop a box to the brain in it, with a margin of background where the box has one."""
+    margin = 4
     offsets = [part.indices(size)[0] for part, size in zip(box, inside.shape, strict=True)]
     found = np.argwhere(inside[box])
     if not len(found):
-        raise InputError("split", got="a region without brain", expected="brain on both sides of both planes")
-    low = np.maximum(found.min(axis=0) - rim, 0) + offsets
-    high = np.minimum(found.max(axis=0) + rim + 1, inside[box].shape) + offsets
+        raise InputError("split", "a region without brain: both sides of both planes must contain some")
+    low = np.maximum(found.min(axis=0) - margin, 0) + offsets
+    high = np.minimum(found.max(axis=0) + margin + 1, inside[box].shape) + offsets
     x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return x, y, z
 
 
-def batches(region: Region, *, patch: int, batch: int, seed: int) -> Iterator[Batch]:
-    """Draw random patches for ever; the same seed gives the same stream.
+@dataclass(frozen=True)
+class MNI152(DataSet[Region]):
+    """Tissue segmentation of the MNI152 template, evaluated by the Dice score of every tissue.
 
-    A patch is centred on a random voxel of the brain, and shifted into the region where it would stick out. Patches of
-    little but background would make batches unlike each other, which batch normalization bears badly.
+    A training sample is a patch centered on a random brain voxel, shifted into the training region where it would
+    extend beyond it. The evaluation samples are fixed patches of the validation region that do not overlap; their
+    voxels are pooled, since together they are one brain.
+
+    The template is read from the installed nilearn, so no folder is needed: `open` and `check` accept any path,
+    existing or not, and ignore it.
+
+    Attributes:
+        patch: Side of a patch in voxels (millimeters).
+        training_patches: Number of random patches that count as one epoch.
+        validation_patches: Number of evaluation patches; fewer if the region is too small.
+
+    Example:
+        >>> bundle = MNI152(patch=8, validation_patches=4).open("unused")
+        >>> image, labels = bundle.train[0]
+        >>> image.shape, labels.shape, bundle.class_names
+        (torch.Size([1, 8, 8, 8]), torch.Size([8, 8, 8]), ('background', 'grey', 'white', 'other'))
+    """
+
+    patch: int = 16
+    training_patches: int = 512
+    validation_patches: int = 48
+
+    def find(self, folder: Path, on_problem: OnProblem) -> tuple[list[Region], list[Region]]:
+        """The training and the validation region."""
+        training, validation = split(load_brain())
+        return [training], [validation]
+
+    def read(self, sample: Region, on_problem: OnProblem) -> Region:
+        """The region itself: it was read when it was found."""
+        return sample
+
+    def prepare(self, folder: Path, train: list[Region], evaluation: list[Region], progress: Progress) -> DataBundle:
+        """Cut the evaluation patches."""
+        at_least_one(
+            patch=self.patch, training_patches=self.training_patches, validation_patches=self.validation_patches
+        )
+        images, labels = tiles(evaluation[0], patch=self.patch, count=self.validation_patches)
+        optional_import("torchmetrics", "data")
+        from ranp.experiments.data.metrics import RegionDice
+
+        return DataBundle(
+            train=RandomPatches(train[0], self.patch, self.training_patches),
+            evaluation=TensorDataset(images, labels),
+            input_shape=(1, self.patch, self.patch, self.patch),
+            class_names=TISSUES,
+            metric=partial(RegionDice, {name: (index,) for index, name in enumerate(TISSUES) if index}, pooled=True),
+            primary_metric="dice",
+        )
+
+    def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
+        """Refuse: the data are part of nilearn.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(
+            "mni152", "there is nothing to generate: the data come with nilearn", hint="train on any folder"
+        )
+
+
+class RandomPatches(Dataset[TensorPair]):
+    """Patches `(1, patch, patch, patch)` and labels `(patch, patch, patch)`, each centered on a random brain voxel.
+
+    Batches with patches of mostly background would differ too much from each other for batch normalization.
 
     Args:
-        region: Where the patches come from; they never leave it.
+        region: Where the patches are taken from; they do not extend beyond it.
         patch: Side of a patch in voxels.
-        batch: Patches per batch.
-        seed: Seed of the positions.
-
-    Yields:
-        Intensities `(batch, 1, patch, patch, patch)` and labels of the same shape.
+        count: Length of the data set.
 
     Raises:
         InputError: The region is smaller than a patch.
     """
-    last = np.array(_room(region, patch)) - 1
-    centres = np.argwhere(region.labels.numpy() > 0)
-    generator = np.random.default_rng(seed)
-    while True:
-        chosen = centres[generator.integers(len(centres), size=batch)]
-        yield _stack(region, np.clip(chosen - patch // 2, 0, last), patch)
+
+    def __init__(self, region: Region, patch: int, count: int) -> None:
+        self.region, self.patch, self.count = region, patch, count
+        self._last = torch.tensor(_positions(region, patch)) - 1
+        self._centers = (region.labels > 0).nonzero()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> TensorPair:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        chosen = torch.randint(len(self._centers), (), generator=sample_generator())
+        corner = (self._centers[chosen] - self.patch // 2).clamp(min=0).minimum(self._last)
+        images, labels = _cut(self.region, corner[None].numpy(), self.patch)
+        return images[0], labels[0]
 
 
-def tiles(region: Region, *, patch: int, count: int) -> Batch:
-    """Cut fixed patches that do not overlap, spread evenly over the part of the region that holds brain.
+def tiles(region: Region, *, patch: int, count: int) -> TensorPair:
+    """Cut fixed patches that do not overlap, spread evenly over the part of the region that contains brain.
 
     Args:
-        region: Where the patches come from.
+        region: Where the patches are taken from.
         patch: Side of a patch in voxels.
-        count: How many to cut; fewer if the region has no more.
+        count: How many to cut; fewer if the region is too small.
 
     Returns:
-        Intensities `(count, 1, patch, patch, patch)` and labels of the same shape.
+        Intensities `(count, 1, patch, patch, patch)` and labels `(count, patch, patch, patch)`.
 
     Raises:
         InputError: The region is smaller than a patch.
     """
-    room = _room(region, patch)
-    grid = np.stack(np.meshgrid(*(np.arange(0, size, patch) for size in room), indexing="ij"), -1).reshape(-1, 3)
-    _, labels = _stack(region, grid, patch)
+    positions = _positions(region, patch)
+    grid = np.stack(np.meshgrid(*(np.arange(0, size, patch) for size in positions), indexing="ij"), -1).reshape(-1, 3)
+    _, labels = _cut(region, grid, patch)
     brain = (labels > 0).flatten(1).float().mean(1).numpy()
     full = grid[brain >= min(0.25, float(brain.max()))]
     chosen = full[np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int)]
-    return _stack(region, chosen, patch)
+    return _cut(region, chosen, patch)
 
 
-def _room(region: Region, patch: int) -> tuple[int, ...]:
-    """How many positions a patch has along each axis."""
+def _positions(region: Region, patch: int) -> tuple[int, ...]:
+    """Number of positions of a patch along each axis."""
     shape = tuple(region.image.shape)
     if patch < 1 or min(shape) < patch:
-        raise InputError("patches", got=f"a side of {patch}", expected=f"at least 1 and at most {min(shape)}")
+        raise InputError("patch", f"must be at least 1 and at most {min(shape)}, but is {patch}")
     return tuple(size - patch + 1 for size in shape)
 
 
-def _stack(region: Region, corners: np.ndarray[Any, np.dtype[Any]], patch: int) -> Batch:
+def _cut(region: Region, corners: np.ndarray[Any, np.dtype[Any]], patch: int) -> TensorPair:
     boxes = [tuple(slice(int(c), int(c) + patch) for c in corner) for corner in corners]
     images = torch.stack([region.image[box] for box in boxes])
     labels = torch.stack([region.labels[box] for box in boxes])
-    return images[:, None], labels[:, None].long()
+    return images[:, None], labels.long()

@@ -1,6 +1,7 @@
-"""Training samples as a function of the seed and the place in the stream alone.
+"""Training samples that depend only on the seed and the position in the sequence of batches.
 
-Whoever starts in the middle gets what would have come there: with any number of worker processes, and after a crash.
+Training that is resumed therefore sees the same samples as training that was never interrupted, with any number of
+worker processes.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 def derive_seed(seed: int, *place: object) -> int:
-    """A seed for one place of an experiment; seeds of different places have nothing in common.
+    """A seed for one place of an experiment, independent of those of other places.
 
     Example:
         >>> [derive_seed(0, "step", 1) == derive_seed(0, "step", step) for step in (1, 2)]
@@ -24,18 +25,18 @@ def derive_seed(seed: int, *place: object) -> int:
 
 
 class ResumableSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (index, seed of the draw): one pass in random order after the other, without a seam.
+    """Batches of `(index, seed)` pairs: endless epochs in random order; a batch may span two epochs.
 
-    With several processes each gets its share of every step's batch, so that together they see what one would see
-    with a batch as many times as large.
+    With several processes, each gets its part of every step's global batch: together they see what one process would
+    see with a batch `world` times as large.
 
     Args:
-        count: Samples of the data set.
-        batch: Samples a batch of this process.
-        seed: Of the orders and of the draws.
+        count: Number of samples of the data set.
+        batch: Samples per batch of this process.
+        seed: Random seed.
         start: First step.
         stop: Step to stop before.
-        rank: Of this process.
+        rank: Index of this process.
         world: Number of processes.
 
     Example:
@@ -58,39 +59,44 @@ class ResumableSampler(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for step in range(self.start, self.stop):
             first = (step * self.world + self.rank) * self.batch
-            yield [
-                (self._index(number), derive_seed(self.seed, "draw", number))
-                for number in range(first, first + self.batch)
-            ]
+            numbers = range(first, first + self.batch)
+            yield [(self._index(number), derive_seed(self.seed, "draw", number)) for number in numbers]
 
     def _index(self, number: int) -> int:
-        epoch, place = divmod(number, self.count)
+        epoch, position = divmod(number, self.count)
         if self._order[0] != epoch:
             generator = Generator().manual_seed(derive_seed(self.seed, "order", epoch))
             self._order = epoch, torch.randperm(self.count, generator=generator).tolist()
-        return self._order[1][place]
+        return self._order[1][position]
 
 
 class SeededDataset(Dataset[Any]):
-    """A data set whose random draws follow from the seed that comes with the index."""
+    """A data set indexed with `(index, seed)` pairs: the seed determines the random augmentation of the sample."""
 
     def __init__(self, samples: Dataset[Any]) -> None:
         self.samples = samples
 
-    def __getitem__(self, index: tuple[int, int]) -> Any:
-        place, seed = index
+    def __getitem__(self, item: tuple[int, int]) -> Any:
+        index, seed = item
         with torch.random.fork_rng(devices=[]):
-            # Not `torch.manual_seed`: that one seeds the GPUs, too.
+            # Not `torch.manual_seed`, which also seeds the GPUs.
             torch.default_generator.manual_seed(seed)
-            return self.samples[place]
+            return self.samples[index]
 
 
-def resumable_loader(samples: Dataset[Any], stream: ResumableSampler, *, workers: int, pin: bool) -> "DataLoader[Any]":
-    """Load the batches of a stream."""
-    return DataLoader(SeededDataset(samples), batch_sampler=stream, num_workers=workers, pin_memory=pin)
+def resumable_loader(samples: Dataset[Any], sampler: ResumableSampler, *, workers: int, pin: bool) -> "DataLoader[Any]":
+    """Load the batches of a sampler.
+
+    Args:
+        samples: Any data set.
+        sampler: Chooses the batches.
+        workers: Number of worker processes.
+        pin: Whether to copy batches to pinned memory, for GPUs.
+    """
+    return DataLoader(SeededDataset(samples), batch_sampler=sampler, num_workers=workers, pin_memory=pin)
 
 
-def length(samples: Dataset[Any]) -> int:
-    """Number of samples."""
+def sample_count(samples: Dataset[Any]) -> int:
+    """Number of samples of a data set."""
     assert isinstance(samples, Sized)
     return len(samples)

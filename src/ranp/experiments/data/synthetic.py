@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from ranp.experiments.data.brats18 import CORE, ENHANCING, MODALITIES, OEDEMA
+from ranp.experiments.data.brats18 import CORE, EDEMA, ENHANCING, MODALITIES
 from ranp.experiments.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelise
 
 
@@ -20,7 +20,7 @@ def draw_batches(
     """Batches of `(inputs, labels)` from one seeded generator.
 
     Args:
-        draw: makes one sample, such as `sparse_shape` or `brain_tumour`.
+        draw: makes one sample, such as `sparse_shape` or `brain_tumor`.
         count: how many batches; the first ones do not depend on it.
         seed: of the generator.
         batch_size: samples stacked in a batch.
@@ -88,7 +88,7 @@ def _any_point(cloud: Tensor, generator: Generator) -> Tensor:
     return cloud[torch.randint(len(cloud), (), generator=generator)]
 
 
-def brain_tumour(generator: Generator, size: int = 128, crop: int | None = None) -> tuple[Tensor, Tensor]:
+def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) -> tuple[Tensor, Tensor]:
     """One head as four MRI modalities, with the nested regions of a tumour.
 
     An ellipsoid of folded tissue (fluid, grey and white matter) holds a tumour whose outline a smooth field
@@ -101,10 +101,10 @@ def brain_tumour(generator: Generator, size: int = 128, crop: int | None = None)
         crop: voxels a side of a random crop of it; the whole volume by default.
 
     Returns:
-        Intensities `(4, D, H, W)` and labels `(D, H, W)` of 0, `CORE`, `OEDEMA` and `ENHANCING`.
+        Intensities `(4, D, H, W)` and labels `(D, H, W)` of 0, `CORE`, `EDEMA` and `ENHANCING`.
 
     Example:
-        >>> image, labels = brain_tumour(torch.Generator().manual_seed(0), size=32)
+        >>> image, labels = brain_tumor(torch.Generator().manual_seed(0), size=32)
         >>> image.shape, labels.unique().tolist()
         (torch.Size([4, 32, 32, 32]), [0, 1, 2, 4])
     """
@@ -114,7 +114,7 @@ def brain_tumour(generator: Generator, size: int = 128, crop: int | None = None)
     centre, reach = _between(-0.3, 0.3, (3,), generator), _between(0.3, 0.5, (3,), generator)
     depth = _distance(grid, centre, reach) + 0.1 * _smooth_fields(1, size, 8, generator)[0]
     labels = torch.zeros(size, size, size, dtype=torch.long)
-    for label, outline in ((OEDEMA, 1.0), (ENHANCING, 0.7), (CORE, 0.45)):
+    for label, outline in ((EDEMA, 1.0), (ENHANCING, 0.7), (CORE, 0.45)):
         labels[brain & (depth < outline)] = label
     image = _modalities(brain, labels, generator)
     corner = torch.randint(size - (crop or size) + 1, (3,), generator=generator).tolist()

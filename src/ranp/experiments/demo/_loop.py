@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ranp.errors import InputError
+from ranp.experiments.losses import warm_up_then_decay
 
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -28,19 +29,6 @@ class Step:
     index: int
     loss: float
     seconds: float
-
-
-def warm_up_then_decay(progress: float) -> float:
-    """Factor on the learning rate: up within the first twentieth of the training, then straight down to zero.
-
-    Args:
-        progress: Share of the training that is done, 0 to 1.
-
-    Example:
-        >>> [round(warm_up_then_decay(share), 2) for share in (0, 0.05, 0.5, 1)]
-        [0.02, 0.95, 0.5, 0.0]
-    """
-    return min(1.0, progress / 0.05 + 0.02) * max(0.0, 1.0 - progress)
 
 
 def train(

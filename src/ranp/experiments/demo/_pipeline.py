@@ -1,7 +1,7 @@
 """The demo as a chain of small steps; `run` is the story in one screen."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import ranp
 from ranp.costs import peak_step_bytes, step_seconds
-from ranp.experiments.data.mni152 import TISSUES, Brain, Region, batches, load_brain, split, tiles
+from ranp.experiments.data import ResumableSampler, resumable_loader
+from ranp.experiments.data.mni152 import TISSUES, Brain, RandomPatches, Region, load_brain, split, tiles
 from ranp.experiments.demo._files import write_files
 from ranp.experiments.demo._loop import Loss, train
 from ranp.experiments.demo._race import Runner, Tell, race
@@ -70,11 +71,19 @@ def prepare(settings: Settings, tell: Tell) -> Task:
     tell("read the MRI", 1, 2)
     brain = load_brain()
     training, validation = split(brain)
-    patches = tiles(validation, patch=settings.patch, count=settings.validation_patches)
+    images, labels = tiles(validation, patch=settings.patch, count=settings.validation_patches)
+    patches = images, labels[:, None]
     tell("read the MRI", 2, 2)
     # Overlap over the whole batch: a small patch need not hold every tissue.
     loss_fn = losses.DiceCELoss(to_onehot_y=True, softmax=True, batch=True)
     return Task(brain, training, validation, patches, loss_fn)
+
+
+def batches(region: Region, *, patch: int, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random patches and their labels, `(N, 1, patch, patch, patch)` each; the same seed gives the same ones."""
+    sampler = ResumableSampler(512, batch, seed=seed, start=0, stop=10**9)
+    for images, labels in resumable_loader(RandomPatches(region, patch, 512), sampler, workers=0, pin=False):
+        yield images, labels[:, None]
 
 
 def prune(

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from ranp.errors import InputError, nearest
-from ranp.experiments.data.synthetic import brain_tumour, moving_shapes, sparse_shape
+from ranp.experiments.data.synthetic import brain_tumor, moving_shapes, sparse_shape
 from ranp.experiments.reproduce._published import PublishedResources, published_resources
 from ranp.models import I3D, MobileNetV2, UNet3D
 
@@ -112,7 +112,7 @@ NETWORKS = {
         name="brats",
         build=partial(UNet3D, in_channels=4, out_channels=5, width=32),
         input_shape=(1, 4, 128, 128, 128),
-        draw=partial(brain_tumour, crop=96),
+        draw=partial(brain_tumor, crop=96),
         loss=cross_entropy_and_dice,
         sparsity=0.7817,
         snip_sparsity=0.9888,

@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ranp.experiments.data import Progress
 from ranp.experiments.recipes import parse_recipe
 from ranp.experiments.runs._devices import make_fabric
 from ranp.experiments.runs._faults import translate_errors
@@ -13,6 +12,7 @@ from ranp.experiments.runs._progress import read_best
 from ranp.experiments.runs._train import best_model
 from ranp.experiments.runs._validation import validate
 from ranp.files import write_json
+from ranp.progress import Progress
 
 
 def evaluate_run(out: Path, data: Path, *, tell: Progress) -> dict[str, Any]:

@@ -18,15 +18,14 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_w
 from torch.optim import Optimizer
 
 from ranp.errors import InputError
-from ranp.experiments.data import DataBundle
-from ranp.experiments.data import Progress as Tell
-from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
+from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import SCHEDULES, objective
 from ranp.experiments.recipes import Recipe, Training
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._progress import Progress, read_best, read_checkpoint, write_best, write_checkpoint
 from ranp.experiments.runs._validation import validate
 from ranp.files import write_bytes
+from ranp.progress import Progress as Tell
 
 LOG_EVERY = 10
 
@@ -55,7 +54,7 @@ class Trial:
     def steps_per_epoch(self) -> int:
         """Steps in which all processes together see every sample once."""
         batch: int = self.recipe.training.batch * self.fabric.world_size
-        return -(-length(self.bundle.train) // batch)
+        return -(-sample_count(self.bundle.train) // batch)
 
     @property
     def steps(self) -> int:
@@ -140,7 +139,7 @@ def _resumed(trial: Trial, optimizer: Any) -> Progress:
 def _loader(trial: Trial, start: int) -> Any:
     training, fabric = trial.recipe.training, trial.fabric
     stream = ResumableSampler(
-        length(trial.bundle.train),
+        sample_count(trial.bundle.train),
         training.batch,
         seed=derive_seed(trial.recipe.seed, "training"),
         start=start,

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import ranp
-from ranp.experiments.data import DataBundle, Progress
-from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
+from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.experiments.recipes import Recipe, build_network
 from ranp.experiments.runs._folder import PRUNING, RunFolder, read_json
 from ranp.explorer import survey, timed, write_survey
 from ranp.files import write_json
 from ranp.graph import ChannelGraph
+from ranp.progress import Progress
 from ranp.scores import Scores
 from ranp.storage import load_plan
 
@@ -140,7 +140,7 @@ def _decide(full: nn.Module, recipe: Recipe, data: Path, bundle: DataBundle, fab
 
 def _batches(recipe: Recipe, bundle: DataBundle, fabric: Any) -> Any:
     """This process's share of the batches to score with, the same in every run of the same seed."""
-    pruning, count = recipe.pruning, length(bundle.train)
+    pruning, count = recipe.pruning, sample_count(bundle.train)
     batch = pruning.batch or recipe.training.batch
     asked = pruning.batches if isinstance(pruning.batches, int) else -(-count // batch)
     rank, world = fabric.global_rank, fabric.world_size

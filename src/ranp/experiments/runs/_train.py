@@ -11,7 +11,7 @@ import torch
 
 import ranp
 from ranp.environment import hardware, versions
-from ranp.experiments.data import DataBundle, Progress
+from ranp.experiments.data import DataBundle
 from ranp.experiments.recipes import Recipe
 from ranp.experiments.runs._devices import make_fabric
 from ranp.experiments.runs._faults import translate_errors
@@ -21,6 +21,7 @@ from ranp.experiments.runs._progress import Progress as Done
 from ranp.experiments.runs._pruning import network_of, pruned_network
 from ranp.files import write_json
 from ranp.module_utils import preserve_rng
+from ranp.progress import Progress
 from ranp.storage import load_plan, read_weights
 
 MEMORY = {

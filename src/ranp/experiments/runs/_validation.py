@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from ranp.experiments.data import DataBundle, Progress
-from ranp.experiments.data.sampler import length
+from ranp.experiments.data import DataBundle, sample_count
 from ranp.experiments.runs._progress import Row
+from ranp.progress import Progress
 
 
 def validate(fabric: Any, model: nn.Module, bundle: DataBundle, *, batch: int, workers: int, tell: Progress) -> Row:
@@ -27,7 +27,7 @@ def validate(fabric: Any, model: nn.Module, bundle: DataBundle, *, batch: int, w
         Each figure by name, None where it is not a number.
     """
     # Every so many-th sample, none of them twice: means must not count a sample more than once.
-    own = range(fabric.global_rank, length(bundle.evaluation), fabric.world_size)
+    own = range(fabric.global_rank, sample_count(bundle.evaluation), fabric.world_size)
     loader = DataLoader(
         Subset(bundle.evaluation, own), batch_size=min(batch, bundle.evaluation_batch or batch), num_workers=workers
     )

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from ranp.costs import peak_step_bytes, step_seconds
-from ranp.experiments.data import Progress
 from ranp.experiments.studies._figures import Figures, write_figures
 from ranp.experiments.studies._request import Request
 from ranp.experiments.studies._workload import Workload, workload
+from ranp.progress import Progress
 
 MOST = 4096
 """Where the search ends."""

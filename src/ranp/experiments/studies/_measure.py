@@ -3,10 +3,10 @@
 from typing import Any
 
 from ranp.costs import peak_step_bytes, step_seconds
-from ranp.experiments.data import Progress
 from ranp.experiments.studies._figures import Figures, write_figures
 from ranp.experiments.studies._request import Request
 from ranp.experiments.studies._workload import workload
+from ranp.progress import Progress
 
 REPEATS, LIMIT_SECONDS = 20, 300.0
 

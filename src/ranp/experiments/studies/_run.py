@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ranp.errors import BudgetError, InputError, OutOfMemoryError
-from ranp.experiments.data import Progress
 from ranp.experiments.recipes import Recipe
 from ranp.experiments.runs._train import prune_recipe, run_recipe
 from ranp.experiments.studies._figures import Entry, Figures, infeasible, is_figures_of, read_run, write_figures
 from ranp.experiments.studies._request import Request
 from ranp.experiments.studies._study import Variant
+from ranp.progress import Progress
 
 
 def run_study(request: Request, figures: Figures, *, tell: Progress) -> None:

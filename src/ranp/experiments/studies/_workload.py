@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 import ranp
 from ranp.environment import hardware, versions
 from ranp.errors import InputError
-from ranp.experiments.data import DataBundle, Progress
-from ranp.experiments.data.sampler import ResumableSampler, length, resumable_loader
+from ranp.experiments.data import DataBundle, ResumableSampler, resumable_loader, sample_count
 from ranp.experiments.losses import Objective, objective
 from ranp.experiments.recipes import Recipe, Training
 from ranp.experiments.runs._devices import fabric_precision, make_fabric
@@ -21,6 +20,7 @@ from ranp.experiments.runs._loop import make_optimizer, to_channels_last
 from ranp.experiments.runs._pruning import network_of
 from ranp.experiments.studies._request import Request
 from ranp.experiments.studies._study import Variant
+from ranp.progress import Progress
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -117,6 +117,6 @@ def _optimizer(training: Training, parameters: Iterable[nn.Parameter]) -> Optimi
 
 
 def _first_batch(recipe: Recipe, bundle: DataBundle) -> tuple[Tensor, Tensor]:
-    stream = ResumableSampler(length(bundle.train), recipe.training.batch, seed=recipe.seed, start=0, stop=1)
+    stream = ResumableSampler(sample_count(bundle.train), recipe.training.batch, seed=recipe.seed, start=0, stop=1)
     inputs, targets = next(iter(resumable_loader(bundle.train, stream, workers=0, pin=False)))
     return inputs, targets

@@ -1,6 +1,6 @@
-"""Figures of merit, on torchmetrics: they add up over batches, devices and processes.
+"""Metrics on torchmetrics: they accumulate over batches, devices and processes.
 
-Imported late, since torchmetrics and MONAI are extras.
+torchmetrics and MONAI are optional packages: import this module inside functions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,15 @@ from torchmetrics import Metric
 
 
 class RegionDice(Metric):
-    """Dice of regions, each a union of classes, averaged over cases.
+    """Dice of regions, each a union of classes, averaged over cases or pooled over all voxels.
 
-    Of every case and region it is 2 |A and B| / (|A| + |B|). A region that a case lacks counts 1 if it is not
-    predicted either and 0 if it is, as in the BraTS challenge.
+    The Dice of a region is 2 |A and B| / (|A| + |B|); it is 1 where the region is neither present nor predicted, as
+    in the BraTS challenge.
 
     Args:
         regions: Name of each region and the classes it consists of.
+        pooled: Whether to compute one Dice over the voxels of all inputs, for inputs that are pieces of one volume,
+            instead of the mean over inputs, for inputs that are one case each.
 
     Example:
         >>> metric = RegionDice({"core": (1,), "all": (1, 2)})
@@ -31,14 +33,15 @@ class RegionDice(Metric):
 
     full_state_update = False
     higher_is_better = True
-    total: Tensor
-    cases: Tensor
+    numerator: Tensor
+    denominator: Tensor
 
-    def __init__(self, regions: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, regions: Mapping[str, Sequence[int]], *, pooled: bool = False) -> None:
         super().__init__()
         self.regions = {name: tuple(classes) for name, classes in regions.items()}
-        self.add_state("total", torch.zeros(len(regions), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("cases", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.pooled = pooled
+        for name in ("numerator", "denominator"):
+            self.add_state(name, torch.zeros(len(regions), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add cases.
@@ -47,14 +50,24 @@ class RegionDice(Metric):
             outputs: One score per class, `(N, classes, D, H, W)`.
             targets: Classes, `(N, D, H, W)`.
         """
-        dice = compute_dice(self._masks(outputs.argmax(1)), self._masks(targets), ignore_empty=False)
-        self.total += dice.double().sum(0).to(self.total.device)
-        self.cases += len(targets)
+        predicted, truth = self._masks(outputs.argmax(1)), self._masks(targets)
+        if self.pooled:
+            overlap, total = (predicted & truth).transpose(0, 1), (predicted.long() + truth.long()).transpose(0, 1)
+            self._add(2 * overlap.flatten(1).sum(1), total.flatten(1).sum(1))
+        else:
+            dice = compute_dice(predicted, truth, ignore_empty=False).double().sum(0)
+            self._add(dice, torch.full_like(dice, len(targets)))
 
     def compute(self) -> dict[str, Tensor]:
-        """Mean over all cases, of each region and over the regions."""
-        dice = self.total / self.cases
+        """The Dice of each region, and their mean."""
+        # Without a voxel, predicted or not, a pooled region is a perfect one.
+        empty = self.denominator == 0 if self.pooled else torch.zeros_like(self.denominator, dtype=torch.bool)
+        dice = torch.where(empty, 1.0, self.numerator / self.denominator)
         return {"dice": dice.mean(), **{f"dice/{name}": dice[index] for index, name in enumerate(self.regions)}}
+
+    def _add(self, numerator: Tensor, denominator: Tensor) -> None:
+        self.numerator += numerator.to(self.numerator)
+        self.denominator += denominator.to(self.denominator)
 
     def _masks(self, labels: Tensor) -> Tensor:
         masks = [torch.isin(labels, labels.new_tensor(classes)) for classes in self.regions.values()]
@@ -64,14 +77,14 @@ class RegionDice(Metric):
 class PartIoU(Metric):
     """Intersection over union of parts, in the convention usual for ShapeNet.
 
-    Of a shape, only scores of its own category's parts compete, and only voxels that hold a point count. The IoU of
-    a shape is the mean over all parts of its category, where a part that is neither there nor predicted counts 1.
-    `iou` is the mean over all shapes (*instance mean*), `iou/categories` the mean over categories of the mean over
-    the category's shapes (*class mean*). The category is that of the targets.
+    Only the parts of the shape's own category, which is that of its targets, can be predicted, and only occupied voxels
+    count. The IoU of a shape is the mean over all parts of its category; a part that is neither present nor
+    predicted has an IoU of 1. `iou` is the mean over all shapes (*instance mean*), `iou/categories` the mean over
+    categories of the mean over their shapes (*class mean*).
 
     Args:
-        parts: Number of parts of every category; classes are numbered through.
-        names: Of the categories.
+        parts: Number of parts of each category; class indices continue from one category to the next.
+        names: Names of the categories.
 
     Example:
         >>> metric = PartIoU(parts=(2, 1), names=("Bag", "Cap"))
@@ -85,7 +98,7 @@ class PartIoU(Metric):
     higher_is_better = True
     total: Tensor
     shapes: Tensor
-    right: Tensor
+    correct: Tensor
     voxels: Tensor
 
     def __init__(self, parts: Sequence[int], names: Sequence[str]) -> None:
@@ -94,7 +107,7 @@ class PartIoU(Metric):
         self.first = tuple(accumulate(self.parts, initial=0))
         self.add_state("total", torch.zeros(len(self.parts), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("shapes", torch.zeros(len(self.parts), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("right", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("voxels", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
@@ -102,7 +115,7 @@ class PartIoU(Metric):
 
         Args:
             outputs: One score per part, `(N, parts, D, H, W)`.
-            targets: Parts, `(N, D, H, W)`, negative where there is no point.
+            targets: Parts, `(N, D, H, W)`, negative at empty voxels.
         """
         for scores, truth in zip(outputs, targets, strict=True):
             occupied = truth >= 0
@@ -114,33 +127,32 @@ class PartIoU(Metric):
             predicted = scores[first:last, occupied].argmax(0) + first
             self.total[category] += _mean_iou(predicted - first, truth - first, last - first).to(self.total.device)
             self.shapes[category] += 1
-            self.right += (predicted == truth).sum().to(self.right.device)
+            self.correct += (predicted == truth).sum().to(self.correct.device)
             self.voxels += len(truth)
 
     def compute(self) -> dict[str, Tensor]:
-        """Means over shapes and categories, of each category, and the share of voxels that are right."""
-        seen = [index for index in range(len(self.parts)) if self.shapes[index]]
-        iou = {self.names[index]: self.total[index] / self.shapes[index] for index in seen}
+        """Mean IoU over shapes, over categories and of each category, and the accuracy of occupied voxels."""
+        present = [index for index in range(len(self.parts)) if self.shapes[index]]
+        iou = {self.names[index]: self.total[index] / self.shapes[index] for index in present}
         return {
             "iou": self.total.sum() / self.shapes.sum(),
             "iou/categories": torch.stack(list(iou.values())).mean() if iou else self.total.sum() / 0,
-            "accuracy": self.right / self.voxels,
+            "accuracy": self.correct / self.voxels,
             **{f"iou/{name}": value for name, value in iou.items()},
         }
 
 
 def _mean_iou(predicted: Tensor, truth: Tensor, parts: int) -> Tensor:
     confusion = torch.bincount(truth * parts + predicted, minlength=parts**2).reshape(parts, parts).double()
-    both = confusion.diagonal()
-    either = confusion.sum(0) + confusion.sum(1) - both
-    return torch.where(either > 0, both / either.clamp(min=1), 1.0).mean()
+    intersection = confusion.diagonal()
+    union = confusion.sum(0) + confusion.sum(1) - intersection
+    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).mean()
 
 
 class ClipAccuracy(Metric):
-    """Share of clips, and of videos, whose class is the best or among the five best.
+    """Top-1 and top-5 accuracy of videos and of single clips.
 
-    The scores of a video are the means of its clips' probabilities. With fewer than five classes, all are among
-    the best.
+    The scores of a video are the mean probabilities of its clips. With fewer than five classes, top-5 is 1.
 
     Example:
         >>> metric = ClipAccuracy()
@@ -152,13 +164,13 @@ class ClipAccuracy(Metric):
 
     full_state_update = False
     higher_is_better = True
-    right: Tensor
+    correct: Tensor
     clips: Tensor
     videos: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("right", torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("correct", torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("clips", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("videos", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
@@ -170,16 +182,16 @@ class ClipAccuracy(Metric):
             targets: Classes, `(N,)`.
         """
         clips = outputs.shape[1]
-        videos = outputs.softmax(-1).mean(1)
+        by_video = outputs.softmax(-1).mean(1), targets
         by_clip = outputs.flatten(0, 1), targets.repeat_interleave(clips)
-        right = [_among_best(*pair, k) for pair in ((videos, targets), by_clip) for k in (1, 5)]
-        self.right += torch.stack(right).to(self.right.device)
+        correct = [_correct_in_top(k, *pair) for pair in (by_video, by_clip) for k in (1, 5)]
+        self.correct += torch.stack(correct).to(self.correct.device)
         self.clips += clips * len(targets)
         self.videos += len(targets)
 
     def compute(self) -> dict[str, Tensor]:
-        """The four shares."""
-        top1, top5, clip_top1, clip_top5 = self.right
+        """The four accuracies."""
+        top1, top5, clip_top1, clip_top5 = self.correct
         return {
             "top1": top1 / self.videos,
             "top5": top5 / self.videos,
@@ -188,6 +200,6 @@ class ClipAccuracy(Metric):
         }
 
 
-def _among_best(scores: Tensor, targets: Tensor, k: int) -> Tensor:
+def _correct_in_top(k: int, scores: Tensor, targets: Tensor) -> Tensor:
     best = scores.topk(min(k, scores.shape[-1])).indices
     return (best == targets[:, None]).any(1).sum()
