@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ranp.scoring._stability import Ranking, rank_correlation
+from ranp.scoring._together import averaged
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import ranp
 from ranp.errors import InputError
 from ranp.scores import Scores
-from ranp.scoring._stability import Ranking, rank_correlation
-from ranp.scoring._together import averaged
 
 
 def scored_on(numbers: Iterable[int], **how: Any) -> Scores:
