@@ -64,6 +64,5 @@ def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: i
     except VerificationError as failure:
         error = str(failure)
     seconds = {"check": time.perf_counter() - begin}
-    return CheckResult(
-        verified, error, plan, make_report(graph, plan, verification=verified, note=note, seconds=seconds)
-    )
+    report = make_report(graph, plan, verification=verified, note=note, seconds=seconds)
+    return CheckResult(verified, error, plan, report)

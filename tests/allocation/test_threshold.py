@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranp.allocation._threshold import rank
 from torch import nn
 
 import ranp
 from helpers.networks import CASES
 from helpers.oracles import random_scores, scores_of
+from ranp.allocation.threshold import rank
 from ranp.errors import BudgetError, InputError
 from ranp.graph import ChannelGraph
 from ranp.plan import Plan
