@@ -37,7 +37,7 @@ def test_built_in_networks(name: str, shape: tuple[int, ...]) -> None:
     assert set(BUILT_IN) == {"unet2d", "unet3d", "unet3d-23", "mobilenetv2", "i3d"}
 
 
-def test_what_stays_whole_is_named() -> None:
+def test_what_cannot_be_pruned_is_named() -> None:
     found = check(Fixed(), torch.zeros(1, 3, 9, 9), ranp.Budget(macs=0.7))
     assert found.verified == "exact"
     shares = {entry.operator: entry.macs_share for entry in found.report.unprunable}
@@ -48,5 +48,5 @@ def test_what_stays_whole_is_named() -> None:
 
 
 def test_a_network_with_nothing_to_prune() -> None:
-    with pytest.raises(TraceError, match="no channel that may be removed"):
+    with pytest.raises(TraceError, match="it has no channel that can be removed"):
         check(nn.Identity(), torch.zeros(1, 3, 9, 9), ranp.Budget(macs=0.5))

@@ -11,7 +11,7 @@ import ranp
 from helpers.networks import CASES, image
 from helpers.oracles import counted_macs
 from helpers.unchanged import batches, inputs, network
-from ranp.scoring import CRITERIA
+from ranp.criteria import CRITERIA
 
 
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
@@ -43,7 +43,7 @@ def test_every_criterion_end_to_end(criterion: str, importance: Any) -> None:
     whats = [what for what, *_ in told]
     assert [w for i, w in enumerate(whats) if whats.index(w) == i] == [
         "tracing",
-        *(["scoring"] if CRITERIA[criterion].importance else []),
+        *(["scoring"] if CRITERIA[criterion].needs_batches else []),
         "allocating",
         "verifying",
         "applying",

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from helpers.documents import PAGES, Block, blocks
-from ranp.scoring import CRITERIA
 from ranp.tracing import RULES
 
 ALL = [block for page in PAGES for block in blocks(page, "python")]
@@ -50,8 +49,8 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reader]
 def test_the_block_runs(block: Block, readers: Callable[[str], Reader], monkeypatch: pytest.MonkeyPatch) -> None:
     reader = readers(block.page)
     monkeypatch.chdir(reader.folder)
-    # What a block adds to the tables must not be there for other tests.
-    with warnings.catch_warnings(), patch.dict(CRITERIA), patch.dict(RULES):
+    # What a block adds to the table must not be there for other tests.
+    with warnings.catch_warnings(), patch.dict(RULES):
         if block.page in NOISY:
             warnings.simplefilter("ignore")
         try:

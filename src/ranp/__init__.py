@@ -63,4 +63,5 @@ else:
     def __dir__() -> list[str]:
         return sorted(globals().keys() | _HOMES.keys())
 
+
 find_old_modules()

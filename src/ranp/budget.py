@@ -1,8 +1,8 @@
 """What the pruned network may cost."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 
 from ranp.errors import BudgetError
 from ranp.graph import Cost
@@ -17,6 +17,7 @@ class Budget:
         params: Fraction of its parameters to keep, in (0, 1].
         activations: Fraction of its activation bytes to keep, in (0, 1].
         sparsity: Fraction of its neurons (output channels of all layers) to remove, in [0, 1).
+        custom: Fractions of other resources to keep, by the resource's name.
 
     Raises:
         BudgetError: No limit, or one that is not such a fraction.
@@ -30,18 +31,19 @@ class Budget:
     params: float | None = None
     activations: float | None = None
     sparsity: float | None = None
+    custom: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not list(self.given()):
+        if not list(self.given()) and not self.custom:
             raise BudgetError("Budget", got="no limit", expected="at least one", hint="for example Budget(macs=0.05)")
-        for name, value in self.given():
+        for name, value in (*self.given(), *self.custom.items()):
             self._check(name, value)
 
     def given(self) -> Iterator[tuple[str, float]]:
         """The limits that were set, by name."""
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if value is not None:
+            if value is not None and entry.name != "custom":
                 yield entry.name, value
 
     def limits(self, full: Cost) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a user runs first: can this network be pruned, what stays whole, and is the result correct?"""
+"""The first thing to run: can this network be pruned, what cannot, and is the result correct?"""
 
 import time
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from ranp.report import Report, make_report
 
 
 @dataclass(frozen=True)
-class Check:
-    """What was found.
+class CheckResult:
+    """What `check` returns.
 
     Attributes:
         verified: `exact`, `structural` or `failed`; see `ranp.verify`.
         error: Why it failed; empty if it did not.
         plan: Of the randomly pruned network.
-        report: What stays whole, and tables for people.
+        report: What cannot be pruned and why, costs and widths.
     """
 
     verified: Literal["exact", "structural", "failed"]
@@ -30,11 +30,11 @@ class Check:
     report: Report
 
 
-def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: int = 0) -> Check:
+def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: int = 0) -> CheckResult:
     """Trace a network, prune it at random to a budget, and verify the result; no data and no loss are needed.
 
     Args:
-        model: The network; it is left as it is.
+        model: The network; it is not changed.
         example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments).
         budget: What the pruned network may cost.
         seed: Seed of the random scores.
@@ -45,10 +45,10 @@ def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: i
     Example:
         >>> import torch
         >>> from ranp.models import UNet3D
-        >>> found = check(UNet3D(1, 2, width=8), torch.zeros(1, 1, 16, 16, 16), ranp.Budget(macs=0.25))
-        >>> found.verified, found.plan.cost.macs <= 0.25 * found.plan.full_cost.macs
+        >>> result = check(UNet3D(1, 2, width=8), torch.zeros(1, 1, 16, 16, 16), ranp.Budget(macs=0.25))
+        >>> result.verified, result.plan.cost.macs <= 0.25 * result.plan.full_cost.macs
         ('exact', True)
-        >>> [entry.operator for entry in found.report.unprunable]
+        >>> [entry.operator for entry in result.report.unprunable]
         ['output']
     """
     begin = time.perf_counter()
@@ -64,4 +64,5 @@ def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: i
     except VerificationError as failure:
         error = str(failure)
     seconds = {"check": time.perf_counter() - begin}
-    return Check(verified, error, plan, make_report(graph, plan, verification=verified, note=note, seconds=seconds))
+    report = make_report(graph, plan, verification=verified, note=note, seconds=seconds)
+    return CheckResult(verified, error, plan, report)

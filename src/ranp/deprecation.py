@@ -3,17 +3,18 @@
 Everything here, and every use of it, goes with version 0.3.
 """
 
-import functools
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MODULES = {
     "ranp.cost": "ranp.costs",
@@ -89,37 +90,39 @@ class RenamedAttribute:
         return getattr(instance, self.new)
 
 
-def renamed_arguments(**names: str) -> Callable[[F], F]:
-    """A decorator for functions whose keyword arguments have other names now.
+def renamed_arguments(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let a function accept keyword arguments by their old names.
 
     Args:
-        names: Old name -> new name.
+        renamed: The new name of every old one.
 
     Raises:
-        TypeError: The decorated function is called with both names of one argument.
+        TypeError: An argument is given by both of its names.
 
     Example:
-        >>> @renamed_arguments(lam="resource_weight")
-        ... def score(resource_weight=0.0):
-        ...     return resource_weight
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("ignore")
-        ...     score(lam=11.0)
-        11.0
+        >>> @renamed_arguments(times="count")
+        ... def repeat(text, count=2):
+        ...     return text * count
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
+        ...     repeat("a", times=3)
+        'aaa'
+        >>> print(caught[0].message)
+        repeat(times=...) is now count=; the old name will be removed in ranp 0.3
     """
 
-    def decorate(function: F) -> F:
-        @functools.wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            for old in names.keys() & kwargs.keys():
-                new = names[old]
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def accept_old_names(*args: P.args, **kwargs: P.kwargs) -> T:
+            for old in renamed.keys() & kwargs.keys():
+                call, new = f"{function.__name__}({old}=...)", renamed[old]
                 if new in kwargs:
-                    raise TypeError(f"{function.__name__}() got both {old!r}, the old name, and {new!r}")
-                warn(f"the argument {old} of {function.__name__}", new)
+                    raise TypeError(f"{call}: {old} is the old name of {new}; give only {new}")
+                warn(call, f"{new}=")
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)
 
-        return call  # type: ignore[return-value]
+        return accept_old_names
 
     return decorate
 

@@ -95,6 +95,8 @@ class Plan:
     def to_json(self) -> str:
         """The plan as JSON, the same text for the same plan."""
         data = {"format": "ranp-plan", "version": FORMAT_VERSION, **asdict(self)}
+        if not self.budget.custom:
+            del data["budget"]["custom"]
         data["keep"] = {name: pack(kept) for name, kept in self.keep.items()}
         data["slices"] = [{**asdict(entry), "keep": pack(entry.keep)} for entry in self.slices]
         return json.dumps(data, indent=1, allow_nan=False) + "\n"

@@ -18,7 +18,7 @@ class ModuleCost:
     Attributes:
         name: Its path; empty for the model itself.
         kind: Its class.
-        params: Elements of its own parameters; one that is shared counts where it is met first.
+        params: Elements of its own parameters; a shared one counts where it first appears.
         macs: Multiply-adds of the operators that run in its own forward.
         activation_bytes: Bytes that these operators allocate.
     """
@@ -32,10 +32,10 @@ class ModuleCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a network costs.
+    """The cost of a network, module by module.
 
     Attributes:
-        modules: All modules that cost anything, in the order in which they first run; those that never run last.
+        modules: All modules that cost anything, in the order in which they first run; then those that never run.
         total: Of the whole network, which is the sum over its modules.
     """
 
@@ -47,7 +47,7 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
     """Count what every module of a network costs in one forward pass, without computing it.
 
     Args:
-        model: Any network; it is left as it is.
+        model: Any network; it is not changed.
         example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments).
 
     Raises:

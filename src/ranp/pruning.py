@@ -1,7 +1,7 @@
-"""The story in one screen: trace, score, allocate, verify, apply."""
+"""The whole pipeline in one screen: trace, score, allocate, verify, apply."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +11,20 @@ from torch import nn
 
 from ranp.allocation import allocate
 from ranp.budget import Budget
+from ranp.costs import Resource
+from ranp.criteria import Criterion, Importance
+from ranp.deprecation import renamed_arguments
 from ranp.errors import TraceError
 from ranp.explorer import survey
 from ranp.graph import ChannelGraph
 from ranp.plan import Plan
+from ranp.progress import Progress
 from ranp.report import Report, make_report
 from ranp.scores import Scores
-from ranp.scoring import score
-from ranp.scoring._criteria import Importance
-from ranp.scoring._loss import Progress, Step
+from ranp.scoring import Step, score
 from ranp.surgery import Verification, Weights, apply, verify
 from ranp.tables import html_text
-from ranp.tracing import trace
+from ranp.tracing import Rule, trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +34,10 @@ class PruneResult:
     Attributes:
         model: The smaller model.
         plan: Every decision, as data.
-        graph: What tracing found.
-        scores: What the decisions rest on.
-        report: What it did, for people.
-        verification: What was proven.
+        graph: The channels of the full model, from tracing.
+        scores: The scores that the plan is based on.
+        report: Costs and widths before and after, and warnings.
+        verification: How the pruned model was verified.
     """
 
     model: nn.Module
@@ -49,7 +51,7 @@ class PruneResult:
         return self.report
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the report, and how the pruned model was verified."""
+        """For notebooks: the report, and how the pruned model was verified."""
         return f"{self.report._repr_html_()}{html_text(f'Verification: {self.verification.status}.')}"
 
     def survey(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class PruneResult:
         )
 
 
+@renamed_arguments(lam="resource_weight", until="stop_at_correlation")
 def prune(
     model: nn.Module,
     example_inputs: Any,
@@ -72,7 +75,7 @@ def prune(
     loss_fn: Callable[[Any, Any], Any] | None = None,
     *,
     budget: Budget,
-    criterion: str = "ranp-f",
+    criterion: str | Criterion = "ranp-f",
     importance: Importance = "parameter",
     resource_weight: float | None = None,
     seed: int = 0,
@@ -81,6 +84,8 @@ def prune(
     weights: Weights = "keep",
     step: Step | None = None,
     stop_at_correlation: float | None = None,
+    rules: Mapping[str, Rule] | None = None,
+    resources: Sequence[Resource] = (),
     progress: Progress | None = None,
 ) -> PruneResult:
     """Prune a model once, before training.
@@ -91,20 +96,22 @@ def prune(
         batches: Yields `(inputs, targets)`; all of it is used for scoring, unless `stop_at_correlation` is given.
         loss_fn: From `(outputs, targets)` to a scalar.
         budget: What the pruned model may cost.
-        criterion: `random`, `layerwise`, `vanilla`, `weighted`, `ranp-f`, `ranp-m` or `snip`; or, without regard to
-            the data, `uniform` (every group narrower by one factor) or `constant` (all groups of one width).
+        criterion: A name in `ranp.criteria.CRITERIA`, or a `Criterion` of your own. `uniform`, `constant` and `random`
+            need neither batches nor a loss.
         importance: `parameter` or `neuron`; see `ranp.score`.
-        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`.
-        seed: Seed of whatever is random.
+        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`; 11 by default.
+        seed: Seed of all random numbers.
         min_width: Channels that every group keeps at least.
         round_to: Round widths down to multiples of this.
-        weights: `keep` the surviving weights, or draw them anew by `glorot` or `orthogonal`.
+        weights: `keep` the remaining weights, or initialize them by `glorot` or `orthogonal`.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
         stop_at_correlation: Score no more batches once the ranking has become stable; see `ranp.score`.
-        progress: Called with (what, done, total).
+        rules: Rules for operators of your own; see `ranp.trace`.
+        resources: Resources of your own that the budget limits; see `ranp.allocate`.
+        progress: Called with the name of the step, how much of it is done, and how much there is (0 if unknown).
 
     Returns:
-        The smaller model, the plan, the graph, the scores, a report, and what was proven.
+        The smaller model, the plan, the graph, the scores, a report, and how it was verified.
 
     Raises:
         RanpError: Bad input, a model that cannot be pruned, or a budget that cannot be met; nothing has been changed.
@@ -122,10 +129,11 @@ def prune(
     """
     clock = _Clock(progress)
     with clock("tracing"):
-        graph = trace(model, example_inputs)
+        graph = trace(model, example_inputs, **({} if rules is None else {"rules": rules}))
         require_channels(graph)
         # A budget that no plan can meet is refused before any batch is scored.
-        _dry_run(graph, budget, min_width, round_to)
+        no_scores = Scores("", "", 0.0, 0, {}, np.zeros(len(graph.group_of)), 0)
+        allocate(graph, no_scores, budget, min_width=min_width, round_to=round_to, resources=resources)
     with clock("scoring"):
         scores = score(
             model,
@@ -141,7 +149,7 @@ def prune(
             progress=progress,
         )
     with clock("allocating"):
-        plan = allocate(graph, scores, budget, min_width=min_width, round_to=round_to)
+        plan = allocate(graph, scores, budget, min_width=min_width, round_to=round_to, resources=resources)
     with clock("verifying"):
         verification = verify(model, plan, example_inputs)
     with clock("applying"):
@@ -151,16 +159,11 @@ def prune(
     return PruneResult(small, plan, graph, scores, report, verification)
 
 
-def _dry_run(graph: ChannelGraph, budget: Budget, min_width: int, round_to: int) -> None:
-    flat = Scores("", "", 0.0, 0, {}, np.zeros(len(graph.group_of)), 0)
-    allocate(graph, flat, budget, min_width=min_width, round_to=round_to)
-
-
 def require_channels(graph: ChannelGraph) -> None:
     """Refuse a model in which nothing can be pruned.
 
     Raises:
-        TraceError: It is one; the message says what keeps its channels.
+        TraceError: The graph has no groups; the message names the operators that prevent pruning.
     """
     if graph.groups:
         return
@@ -169,13 +172,13 @@ def require_channels(graph: ChannelGraph) -> None:
     )
     raise TraceError(
         "model",
-        got=f"no channel that may be removed ({reasons or 'no convolution or linear layer ran'})",
-        expected="a network with at least one layer between its input and its output",
+        f"it has no channel that can be removed ({reasons or 'no convolution or linear layer ran'})",
+        hint="pruning needs at least one layer between the input and the output",
     )
 
 
 class _Clock:
-    """Seconds of each step; tells the progress callback when one begins and ends."""
+    """Measures the seconds of each step, and reports progress when one begins and ends."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.seconds: dict[str, float] = {}

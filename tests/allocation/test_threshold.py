@@ -15,7 +15,7 @@ from torch import nn
 import ranp
 from helpers.networks import CASES
 from helpers.oracles import random_scores, scores_of
-from ranp.allocation._threshold import rank
+from ranp.allocation.threshold import rank
 from ranp.errors import BudgetError, InputError
 from ranp.graph import ChannelGraph
 from ranp.plan import Plan

@@ -19,11 +19,10 @@ from ranp import __version__
 from ranp.budget import Budget
 from ranp.cli import _words as words
 from ranp.cli import app
+from ranp.criteria import CRITERIA, Importance
 from ranp.experiments.reproduce import NETWORKS
 from ranp.experiments.studies import STUDIES
 from ranp.models import BUILT_IN
-from ranp.scoring import CRITERIA
-from ranp.scoring._criteria import Importance
 from ranp.surgery import Weights
 
 ROOT = Path(__file__).parents[2]

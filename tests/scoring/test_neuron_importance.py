@@ -166,5 +166,5 @@ def test_weights_read_by_unknown_functions_are_refused() -> None:
     x = torch.rand(3, 5)
     graph = ranp.trace(model, x)
     assert [group.name for group in graph.groups] == ["first"]
-    with pytest.raises(InputError, match=r"importance='neuron' at weight.*use importance='parameter'"):
+    with pytest.raises(InputError, match=r"^importance='neuron' at weight: no convolution.*use importance='parameter'"):
         ranp.score(model, graph, [(x, torch.rand(3, 2))], F.mse_loss, importance="neuron")

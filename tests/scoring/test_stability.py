@@ -1,4 +1,4 @@
-"""Scoring stops by itself once the ranking is stable, and says what it saw."""
+"""Scoring stops once the ranking is stable, and records every comparison."""
 
 from collections.abc import Iterable, Mapping
 from itertools import repeat
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 import ranp
 from ranp.errors import InputError
 from ranp.scores import Scores
-from ranp.scoring._stability import Ranking, rank_correlation
-from ranp.scoring._together import averaged
+from ranp.scoring._average import Ranking, averaged, rank_correlation
 
 
 def scored_on(numbers: Iterable[int], **how: Any) -> Scores:
@@ -62,19 +61,23 @@ def test_rank_correlation_agrees_with_another_implementation() -> None:
 
 def test_only_powers_of_two_are_compared_and_nothing_is_averaged_elsewhere() -> None:
     ranking = Ranking(lambda layers: layers["a"], stop_at_correlation=None)
-    asked = []
+    counts = []
 
-    def average(_: Mapping[str, Tensor], count: int) -> dict[str, np.ndarray[Any, Any]]:
-        asked.append(count)
-        return {"a": np.arange(3.0)}
+    class Sums:
+        def __init__(self) -> None:
+            self.totals: dict[str, Tensor] = {}
 
-    averaged(repeat(None, 10), {}, average, ranking)
-    assert asked == [1, 2, 4, 8, 10]
+        def importance(self, totals: Mapping[str, Tensor], batches: int) -> dict[str, np.ndarray[Any, Any]]:
+            counts.append(batches)
+            return {"a": np.arange(3.0)}
+
+    averaged(repeat(None, 10), Sums(), ranking)
+    assert counts == [1, 2, 4, 8, 10]
     assert ranking.seen == [(2, 1.0), (4, 1.0), (8, 1.0)]
 
 
-@pytest.mark.parametrize("until", [0.0, 1.5, -1])
-def test_a_threshold_that_cannot_be_is_refused(stop_at_correlation: float) -> None:
+@pytest.mark.parametrize("stop_at_correlation", [0.0, 1.5, -1])
+def test_an_impossible_rank_correlation_is_refused(stop_at_correlation: float) -> None:
     with pytest.raises(InputError, match="stop_at_correlation"):
         scored(stop_at_correlation)
 

@@ -1,5 +1,5 @@
-"""Deciding what stays: from scores and a budget to a plan, on arrays alone."""
+"""Choosing the channels to keep: from scores and a budget to a plan, on arrays alone."""
 
-from ranp.allocation._threshold import ThresholdSweep, allocate
+from ranp.allocation.threshold import ThresholdSweep, allocate
 
 __all__ = ["ThresholdSweep", "allocate"]

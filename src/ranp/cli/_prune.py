@@ -75,15 +75,15 @@ def prune(
     from ranp.cli import _sources as sources
     from ranp.cli._figures import pruning_figures, scoring_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
+    from ranp.criteria import CRITERIA
     from ranp.experiments.runs._faults import translate_errors
     from ranp.explorer import write_survey
     from ranp.files import new_folder
     from ranp.import_by_name import build_network, find_device
-    from ranp.scoring import CRITERIA
     from ranp.storage import write_artifact
 
     limits, on = parse_budget(budget), find_device(device)
-    scored = CRITERIA[criterion].importance
+    scored = CRITERIA[criterion].needs_batches
     if scored and data is None:
         raise InputError("--data", got="nothing", expected=sources.KINDS)
     data = data if scored else None

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ranp.budget import Budget
+from ranp.criteria import Importance
 from ranp.errors import InputError, nearest
-from ranp.scoring._criteria import Importance
 
 PREFIX = "nnUNet_ranp_"
 _LIMITS = tuple(entry.name for entry in fields(Budget))

@@ -1,6 +1,16 @@
 """Scoring neurons by their effect on the loss and by what they cost."""
 
-from ranp.scoring._criteria import CRITERIA, Criterion, score
-from ranp.scoring._reweighting import normalize_layer_means, reweight_by_resource
+from ranp.criteria import CRITERIA, Criterion, Importance, Reduction, normalize_layer_means, reweight_by_resource
+from ranp.scoring._loop import Step
+from ranp.scoring._score import score
 
-__all__ = ["CRITERIA", "Criterion", "normalize_layer_means", "reweight_by_resource", "score"]
+__all__ = [
+    "CRITERIA",
+    "Criterion",
+    "Importance",
+    "Reduction",
+    "Step",
+    "normalize_layer_means",
+    "reweight_by_resource",
+    "score",
+]

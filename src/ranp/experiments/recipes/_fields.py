@@ -6,8 +6,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
 from ranp.budget import Budget
+from ranp.criteria import Importance
 from ranp.experiments.data import DataSet, data_set
-from ranp.scoring._criteria import Importance
 from ranp.surgery import Weights
 
 Method: TypeAlias = Literal[

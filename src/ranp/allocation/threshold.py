@@ -1,19 +1,29 @@
 """One threshold over all channels, as low as the budget permits."""
 
-from collections.abc import Callable
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 
 import numpy as np
 
 from ranp.budget import Budget
-from ranp.errors import BudgetError, InputError
-from ranp.graph import ChannelGraph, Cost, Ints
+from ranp.costs import Resource
+from ranp.errors import BudgetError, InputError, nearest
+from ranp.graph import ChannelGraph, Ints
 from ranp.plan import Plan, make_plan
 from ranp.scores import Scores
 
 
-def allocate(graph: ChannelGraph, scores: Scores, budget: Budget, *, min_width: int = 1, round_to: int = 1) -> Plan:
+def allocate(
+    graph: ChannelGraph,
+    scores: Scores,
+    budget: Budget,
+    *,
+    min_width: int = 1,
+    round_to: int = 1,
+    resources: Sequence[Resource] = (),
+) -> Plan:
     """Keep the highest-scored channels of the whole network that the budget permits.
 
     Channels are ranked by score over all groups (Xu et al., RANP, 3DV 2020: global top-k), each group's best
@@ -25,17 +35,20 @@ def allocate(graph: ChannelGraph, scores: Scores, budget: Budget, *, min_width: 
         scores: Scores of its channels.
         budget: Limits, all of which must hold.
         min_width: Channels that every group keeps at least (all, where it has fewer).
-        round_to: Round widths down to multiples of this (but not below `min_width`); for hardware that likes such.
+        round_to: Round widths down to multiples of this (but not below `min_width`), for hardware that prefers them.
+        resources: Resources of your own that the budget limits by `custom`. Their cost must not grow when a width
+            shrinks.
 
     Returns:
         The plan. The same arguments give the same plan.
 
     Raises:
-        BudgetError: Even the narrowest network exceeds the budget; the message names the feasible minimum.
+        BudgetError: Even the narrowest network exceeds the budget (the message names the feasible minimum), or the
+            budget limits a resource that is not in `resources`.
         InputError: `min_width` or `round_to` below 1, or scores of another model.
     """
     sweep = ThresholdSweep(graph, scores, min_width=min_width, round_to=round_to)
-    keep = sweep.keep(sweep.widths(budget))
+    keep = sweep.keep(sweep.widths(budget, resources))
     return make_plan(
         graph,
         keep,
@@ -82,7 +95,7 @@ class ThresholdSweep:
 
     @cached_property
     def order(self) -> dict[str, Ints]:
-        """For each group its channels, those kept longest first."""
+        """For each group its channels, best first."""
         order = np.lexsort((np.argsort(self.ranking), self.graph.group_of))
         starts = self.graph.offsets[:-1]
         return {
@@ -91,20 +104,30 @@ class ThresholdSweep:
         }
 
     def keep(self, widths: Ints) -> dict[str, Ints]:
-        """Which channels of each group stay at given widths, ascending."""
+        """The channels of each group that are kept at given widths, ascending."""
         return {name: np.sort(found[:width]) for (name, found), width in zip(self.order.items(), widths, strict=True)}
 
     def narrowest(self) -> Ints:
         """The least widths of all groups."""
         return self._widths_of(self.guarded)
 
-    def widths(self, budget: Budget) -> Ints:
-        """The largest widths of all groups that meet a budget.
+    def widths(self, budget: Budget, resources: Sequence[Resource] = ()) -> Ints:
+        """The largest widths of all groups that meet a budget; see `allocate`.
 
         Raises:
             BudgetError: There are none; the message names the feasible minimum.
         """
-        return self._widths_of(_longest_prefix(self.graph, budget, self._widths_of, self.guarded, len(self.ranking)))
+        limits = _limits(self.graph, budget, resources)
+        if not _meets(limits, self.narrowest()):
+            raise _infeasible(limits, self.narrowest())
+        least, most = self.guarded, len(self.ranking)
+        while least < most:
+            middle = (least + most + 1) // 2
+            if _meets(limits, self._widths_of(middle)):
+                least = middle
+            else:
+                most = middle - 1
+        return self._widths_of(least)
 
     def _widths_of(self, count: int) -> Ints:
         found = np.bincount(self.graph.group_of[self.ranking[:count]], minlength=len(self.graph.groups))
@@ -136,40 +159,65 @@ def round_widths(widths: Ints, full: Ints, min_width: int, round_to: int) -> Int
     return np.where((widths == full) | (rounded < min_width) | (rounded == 0), widths, rounded)
 
 
-def _longest_prefix(graph: ChannelGraph, budget: Budget, widths: Callable[[int], Ints], least: int, most: int) -> int:
-    """Bisect for the largest number of channels whose cost meets all limits."""
-    full = graph.cost()
-    limits = budget.limits(full)
+@dataclass(frozen=True)
+class _Limit:
+    """The most that a plan may use of one resource.
 
-    def fits(count: int) -> bool:
-        cost = graph.cost(widths(count))
-        return all(getattr(cost, resource) <= limit for resource, limit in limits.items())
+    Attributes:
+        name: The resource, as the budget calls it.
+        fraction: The limit as the budget gives it: of what to keep, or of what to remove for `sparsity`.
+        full: What the full network uses.
+        cost: From the kept widths of all groups to what they use.
+    """
 
-    if not fits(least):
-        raise _infeasible(budget, graph.cost(widths(least)), full)
-    while least < most:
-        middle = (least + most + 1) // 2
-        if fits(middle):
-            least = middle
-        else:
-            most = middle - 1
-    return least
+    name: str
+    fraction: float
+    full: float
+    cost: Callable[[Ints], float]
+
+    @property
+    def most(self) -> float:
+        """The limit as an amount."""
+        share = 1 - self.fraction if self.name == "sparsity" else self.fraction
+        # 10 * (1 - 0.9) is 0.9999999999999998: a limit must not be missed by a rounding error.
+        return self.full * share * (1 + 1e-12)
 
 
-def _infeasible(budget: Budget, narrowest: Cost, full: Cost) -> BudgetError:
-    minimum = {
-        "macs": narrowest.macs / full.macs if full.macs else 1,
-        "params": narrowest.params / full.params,
-        "activations": narrowest.activation_bytes / full.activation_bytes,
-        "sparsity": 1 - narrowest.neurons / full.neurons,
-    }
-    feasible = ", ".join(
-        f"{name} {'<=' if name == 'sparsity' else '>='} {_outward(minimum[name], name)}" for name, _ in budget.given()
-    )
+_COSTS: dict[str, Callable[[ChannelGraph, Ints], float]] = {
+    "macs": lambda graph, widths: graph.cost(widths).macs,
+    "params": lambda graph, widths: graph.cost(widths).params,
+    "activations": lambda graph, widths: graph.cost(widths).activation_bytes,
+    "sparsity": lambda graph, widths: graph.cost(widths).neurons,
+}
+
+
+def _limits(graph: ChannelGraph, budget: Budget, resources: Iterable[Resource]) -> list[_Limit]:
+    """All limits of a budget as functions of the widths."""
+    costs = _COSTS | {resource.name: resource.cost for resource in resources}
+    limits = []
+    for name, fraction in (*budget.given(), *budget.custom.items()):
+        if name not in costs:
+            hint = f"pass it in resources=; {nearest(name, costs)}"
+            raise BudgetError("budget", f"it limits {name!r}, which is not a known resource", hint=hint)
+        cost = partial(costs[name], graph)
+        limits.append(_Limit(name, fraction, cost(graph.widths), cost))
+    return limits
+
+
+def _meets(limits: Iterable[_Limit], widths: Ints) -> bool:
+    return all(limit.cost(widths) <= limit.most for limit in limits)
+
+
+def _infeasible(limits: Sequence[_Limit], narrowest: Ints) -> BudgetError:
+    feasible = []
+    for limit in limits:
+        kept = limit.cost(narrowest) / limit.full if limit.full else 1.0
+        sign, bound = ("<=", 1 - kept) if limit.name == "sparsity" else (">=", kept)
+        feasible.append(f"{limit.name} {sign} {_outward(bound, limit.name)}")
     return BudgetError(
         "allocate",
-        got=", ".join(f"{name}={value}" for name, value in budget.given()),
-        expected=f"a feasible budget: {feasible}",
+        got=", ".join(f"{limit.name}={limit.fraction}" for limit in limits),
+        expected=f"a feasible budget: {', '.join(feasible)}",
         hint="raise the budget or lower min_width",
     )
 

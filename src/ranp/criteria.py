@@ -1,0 +1,267 @@
+"""The list of criteria: how the importance of neurons becomes scores of channels.
+
+The command line, recipes, plots and documentation take names, summaries and colors from `CRITERIA`. Nothing here needs
+torch, so that they can do so quickly.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ranp.errors import InputError, nearest
+from ranp.graph import ChannelGraph, Floats
+
+Importance: TypeAlias = Literal["parameter", "neuron"]
+"""How importance is estimated: from the gradients of weights, or from those of gates on channels."""
+
+Reduction: TypeAlias = Literal["sum", "mean", "max"]
+"""From the importance of a neuron's weights to that of the neuron."""
+
+LayerScores: TypeAlias = Mapping[str, Floats]
+"""For every layer an array of shape (neurons,)."""
+
+Stages: TypeAlias = Callable[[ChannelGraph, LayerScores, float], dict[str, LayerScores]]
+Finish: TypeAlias = Callable[[ChannelGraph, Floats, np.random.Generator], Floats]
+
+DEFAULT_RESOURCE_WEIGHT = 11.0
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One way to score channels; pass it as `criterion=` to `ranp.score` or `ranp.prune`.
+
+    Attributes:
+        name: What plans and reports call it.
+        summary: What it does, in one line.
+        stages: A function of the graph, the importance of the neurons by layer, and the resource weight. It returns the
+            steps of the criterion by name, each an array of shape (neurons,) for every layer; the last step counts.
+        needs_batches: Whether it needs importance, and therefore batches and a loss; if not, `stages` gets no layers.
+        uses_resource_weight: Whether the resource weight matters; plans record it only then.
+        combine: How the scores of coupled neurons become the score of their channel.
+        reduce: How the importance of weights becomes that of their neuron; `parameter` importance is then always used.
+        finish: A function of the graph, the scores of all channels, of shape (channels,), and a seeded random
+            generator, which returns the final scores.
+        color: Color of its curves in plots.
+
+    Example:
+        >>> import torch, ranp
+        >>> by_number = Criterion("by-number", "Keep the last channels.", needs_batches=False,
+        ...                       finish=lambda graph, channels, rng: np.arange(len(channels), dtype=float))
+        >>> model = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 1), torch.nn.Conv1d(4, 2, 1))
+        >>> result = ranp.prune(model, torch.zeros(1, 1, 3), [], budget=ranp.Budget(macs=0.5), criterion=by_number)
+        >>> result.plan.criterion, result.plan.keep
+        ('by-number', {'0': (2, 3)})
+    """
+
+    name: str
+    summary: str
+    stages: Stages | None = None
+    needs_batches: bool = True
+    uses_resource_weight: bool = False
+    combine: Literal["sum", "max"] = "sum"
+    reduce: Reduction | None = None
+    finish: Finish | None = None
+    color: str = "#999999"
+
+    def evaluate(
+        self, graph: ChannelGraph, importance: LayerScores, resource_weight: float
+    ) -> tuple[dict[str, LayerScores], Floats]:
+        """The stages, and the scores of channels before `finish`, of shape (channels,).
+
+        Raises:
+            InputError: The last stage lacks a layer or has the wrong shape.
+        """
+        stages = {} if self.stages is None else self.stages(graph, importance, resource_weight)
+        channels = np.zeros(int(graph.offsets[-1]))
+        last = list(stages.values())[-1] if stages else {}
+        combine = np.add if self.combine == "sum" else np.maximum
+        for layer in graph.layers if last else ():
+            if np.shape(last.get(layer.name, 0.0)) != (layer.width,):
+                raise InputError(
+                    f"criterion {self.name}",
+                    f"its last stage needs an array of shape ({layer.width},) for the layer {layer.name}",
+                    hint="return one score per neuron for every layer",
+                )
+            inside = layer.channels >= 0
+            combine.at(channels, layer.channels[inside], last[layer.name][inside])
+        return stages, channels
+
+
+def criterion_named(name: str) -> Criterion:
+    """The built-in criterion of that name.
+
+    Raises:
+        InputError: An unknown name; the nearest is suggested.
+
+    Example:
+        >>> criterion_named("ranp-f").summary
+        'RANP: normalized importance, higher in layers with few multiply-adds.'
+    """
+    if name not in CRITERIA:
+        raise InputError("criterion", f"{name!r} is unknown", hint=nearest(str(name), CRITERIA))
+    return CRITERIA[name]
+
+
+def normalize_layer_means(importance: LayerScores) -> dict[str, Floats]:
+    """Weighted neuron importance (Xu et al., RANP, 3DV 2020): scale every layer to the largest layer mean.
+
+    s~ = (max_k mean(s^k) / mean(s^l)) * s, with k over all layers. A layer without any importance keeps its zeros.
+
+    Args:
+        importance: For each layer an array of shape (neurons,).
+
+    Example:
+        >>> normalize_layer_means({"a": np.array([1.0, 3.0]), "b": np.array([10.0])})
+        {'a': array([ 5., 15.]), 'b': array([10.])}
+    """
+    means = {name: float(values.mean()) for name, values in importance.items()}
+    largest = max(means.values(), default=0.0)
+    return {
+        name: values * (largest / means[name]) if means[name] > 0 else values.copy()
+        for name, values in importance.items()
+    }
+
+
+def reweight_by_resource(
+    scores: LayerScores, resources: Mapping[str, float], resource_weight: float
+) -> dict[str, Floats]:
+    """Resource-aware neuron importance (Xu et al., RANP, 3DV 2020): raise layers that use little of a resource.
+
+    s^ = (1 + resource_weight * softmax(-tau / max tau)) * s~, softmax over layers. Dividing by the largest tau keeps
+    the softmax from saturating.
+
+    Args:
+        scores: For each layer an array of shape (neurons,).
+        resources: The use tau of each layer, in any unit.
+        resource_weight: Weight of the resource, at least 0.
+
+    Raises:
+        InputError: A weight that is negative or not finite.
+
+    Example:
+        >>> reweight_by_resource({"a": np.ones(1), "b": np.ones(1)}, {"a": 1.0, "b": 1.0}, resource_weight=2.0)
+        {'a': array([2.]), 'b': array([2.])}
+    """
+    if not (np.isfinite(resource_weight) and resource_weight >= 0):
+        raise InputError(
+            "resource_weight",
+            got=repr(resource_weight),
+            expected="a finite number of at least 0",
+            hint="the paper used 11 to 80",
+        )
+    largest = max(resources.values(), default=1.0) or 1.0
+    weights = {name: float(np.exp(-tau / largest)) for name, tau in resources.items()}
+    total = sum(weights.values())
+    return {name: (1 + resource_weight * weights[name] / total) * values for name, values in scores.items()}
+
+
+def vanilla(graph: ChannelGraph, importance: LayerScores, resource_weight: float) -> dict[str, LayerScores]:
+    """Importance as it is."""
+    return {"importance": importance}
+
+
+def weighted(graph: ChannelGraph, importance: LayerScores, resource_weight: float) -> dict[str, LayerScores]:
+    """Importance, with the same mean in every layer."""
+    return {"importance": importance, "weighted": normalize_layer_means(importance)}
+
+
+def ranp_f(graph: ChannelGraph, importance: LayerScores, resource_weight: float) -> dict[str, LayerScores]:
+    """RANP-f: reweighted by the multiply-adds of the layers."""
+    stages = weighted(graph, importance, resource_weight)
+    macs = {layer.name: float(layer.macs) for layer in graph.layers}
+    return stages | {"ranp-f": reweight_by_resource(stages["weighted"], macs, resource_weight)}
+
+
+def ranp_m(graph: ChannelGraph, importance: LayerScores, resource_weight: float) -> dict[str, LayerScores]:
+    """RANP-m: reweighted by the sizes of the layers' outputs."""
+    stages = weighted(graph, importance, resource_weight)
+    elements = {layer.name: float(layer.output_elements) for layer in graph.layers}
+    return stages | {"ranp-m": reweight_by_resource(stages["weighted"], elements, resource_weight)}
+
+
+def rank_within_groups(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
+    """Scores by rank within the group, so that one threshold removes the same fraction of every group."""
+    order = np.lexsort((-channels, graph.group_of))
+    rank = np.empty(len(order))
+    rank[order] = np.arange(len(order)) - graph.offsets[graph.group_of[order]]
+    return 1 - rank / graph.widths[graph.group_of] if len(rank) else rank
+
+
+def uniform(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
+    """Scores by index within the group, relative to its width: all groups become narrower by the same factor."""
+    return 1 - _index_within_group(graph) / graph.widths[graph.group_of]
+
+
+def constant(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
+    """Scores by index within the group: all groups get the same width, or keep their own if that is smaller."""
+    return -_index_within_group(graph)
+
+
+def _index_within_group(graph: ChannelGraph) -> Floats:
+    indices = np.arange(len(graph.group_of)) - graph.offsets[graph.group_of]
+    return indices.astype(np.float64)
+
+
+def drawn(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
+    """Scores drawn uniformly from [0, 1)."""
+    return rng.random(len(channels))
+
+
+# Colors are those of Okabe and Ito, which color-blind readers can tell apart.
+CRITERIA: Mapping[str, Criterion] = MappingProxyType(
+    {
+        criterion.name: criterion
+        for criterion in (
+            Criterion(
+                "ranp-f",
+                "RANP: normalized importance, higher in layers with few multiply-adds.",
+                ranp_f,
+                uses_resource_weight=True,
+                color="#D55E00",
+            ),
+            Criterion(
+                "ranp-m",
+                "RANP: normalized importance, higher in layers with small outputs.",
+                ranp_m,
+                uses_resource_weight=True,
+                color="#E69F00",
+            ),
+            Criterion("weighted", "Importance, normalized to the same mean in every layer.", weighted, color="#009E73"),
+            Criterion("vanilla", "Importance as it is.", vanilla, color="#CC79A7"),
+            Criterion(
+                "layerwise",
+                "The same fraction of every layer, the least important neurons first.",
+                vanilla,
+                finish=rank_within_groups,
+                color="#56B4E9",
+            ),
+            Criterion(
+                "snip",
+                "SNIP: the largest importance of a single weight.",
+                vanilla,
+                # A neuron survives SNIP's threshold on weights as long as its largest weight does.
+                combine="max",
+                reduce="max",
+                color="#F0E442",
+            ),
+            Criterion(
+                "uniform",
+                "All layers narrower by the same factor.",
+                needs_batches=False,
+                finish=uniform,
+                color="#0072B2",
+            ),
+            Criterion(
+                "constant",
+                "All layers of the same width.",
+                needs_batches=False,
+                finish=constant,
+                color="#8C6D31",
+            ),
+            Criterion("random", "Drawn at random.", needs_batches=False, finish=drawn),
+        )
+    }
+)

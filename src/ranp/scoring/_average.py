@@ -1,0 +1,133 @@
+"""The average over batches: of one process or of several, and over as many as it takes for a stable ranking."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+from ranp.criteria import LayerScores
+from ranp.graph import Floats
+
+
+class Sums(Protocol):
+    """What `averaged` needs of an estimator.
+
+    Attributes:
+        totals: Sums over this process's batches so far, by name.
+    """
+
+    totals: dict[str, Tensor]
+
+    def importance(self, totals: Mapping[str, Tensor], batches: int) -> dict[str, Floats]:
+        """Importance of every layer's neurons, given sums over a number of batches."""
+
+
+class Ranking:
+    """Compares the scores of n batches with those of the first half of them, for n = 2, 4, 8, ...
+
+    In several processes n counts the batches of all: with two that see as many each, n = 4, 8, 16, ...
+
+    Averages over n and n + 1 batches are similar whatever the data, once n is large; those over n and n / 2 are not.
+
+    Args:
+        score: From the layers' importance to scores of channels.
+        stop_at_correlation: Rank correlation from which on more batches are not needed; None to use all.
+
+    Attributes:
+        seen: For every comparison the number of batches and the rank correlation.
+
+    Example:
+        >>> ranking = Ranking(lambda layers: layers["a"], stop_at_correlation=0.9)
+        >>> [ranking.is_stable(n, {"a": np.array(scores)}) for n, scores in ((1, [1, 2, 3]), (2, [1.5, 2, 9]))]
+        [False, True]
+        >>> ranking.seen
+        [(2, 1.0)]
+    """
+
+    def __init__(self, score: Callable[[LayerScores], Floats], stop_at_correlation: float | None) -> None:
+        self.score, self.stop_at_correlation = score, stop_at_correlation
+        self.seen: list[tuple[int, float]] = []
+        self._before: Floats | None = None
+
+    def is_stable(self, batches: int, importance: LayerScores) -> bool:
+        """Compare with the previous scores.
+
+        Args:
+            batches: Seen so far, in all processes.
+            importance: The layers' importance over these batches.
+        """
+        scores, before = self.score(importance), self._before
+        self._before = scores
+        if before is None:
+            return False
+        self.seen.append((batches, rank_correlation(before, scores)))
+        return self.stop_at_correlation is not None and self.seen[-1][1] >= self.stop_at_correlation
+
+
+def averaged(steps: Iterable[None], sums: Sums, ranking: Ranking) -> tuple[dict[str, Floats], int]:
+    """The importance over all batches of all processes, or over as many as it takes for the ranking to be stable.
+
+    The processes communicate after 1, 2, 4, 8, ... batches each. One that has used up its batches continues to do so
+    until all have, so their numbers of batches may differ.
+
+    Args:
+        steps: Adds one of this process's batches to the sums with each step; at least one.
+        sums: The sums over this process's batches.
+        ranking: Compares scores, and decides when they are stable.
+
+    Returns:
+        For each layer an array of shape (neurons,), and the number of batches: the same in each process.
+    """
+    for seen, _ in enumerate(steps, 1):
+        if not seen & (seen - 1):
+            totals, count, _ = _add_up(sums.totals, seen, last=False)
+            if ranking.is_stable(count, importance := sums.importance(totals, count)):
+                return importance, count
+    while True:
+        totals, count, last = _add_up(sums.totals, seen, last=True)
+        importance = sums.importance(totals, count)
+        if last or ranking.is_stable(count, importance):
+            return importance, count
+
+
+def _add_up(totals: Mapping[str, Tensor], seen: int, *, last: bool) -> tuple[Mapping[str, Tensor], int, bool]:
+    """Sums over all processes of torch's default process group, the same bit for bit in each; its own if there is none.
+
+    Args:
+        totals: Sums over this process's batches, by name.
+        seen: How many batches those were.
+        last: Whether there are no more.
+
+    Returns:
+        The same over the batches of all processes, on the CPU if there are several.
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return totals, seen, last
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, ({name: total.cpu() for name, total in totals.items()}, seen, last))
+    added: dict[str, Tensor] = {}
+    for found, _, _ in parts:
+        for name, total in found.items():
+            added[name] = added.get(name, torch.zeros_like(total)) + total
+    return added, sum(count for _, count, _ in parts), all(done for *_, done in parts)
+
+
+def rank_correlation(first: Floats, second: Floats) -> float:
+    """Spearman's rank correlation; equal values share their mean rank, and 1 where nothing can be ranked.
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2, 3]), np.array([5.0, 7, 100]))
+        1.0
+    """
+    centered = [rank - rank.mean() for rank in (_ranks(first), _ranks(second))]
+    scale = float(np.sqrt((centered[0] ** 2).sum() * (centered[1] ** 2).sum()))
+    return round(float((centered[0] * centered[1]).sum()) / scale, 12) if scale else 1.0
+
+
+def _ranks(values: Floats) -> Floats:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: Floats = (last - (counts - 1) / 2)[inverse]
+    return ranks

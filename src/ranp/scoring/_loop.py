@@ -1,0 +1,176 @@
+"""The loop that all estimators of importance share: from batches to losses, with the model left as it was."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ranp.errors import InputError, RanpError
+from ranp.graph import ChannelGraph, Floats
+from ranp.module_utils import call_model, preserve_rng, preserve_state
+from ranp.progress import Progress
+from ranp.scoring._average import Ranking, Sums, averaged
+
+Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
+"""From a model and a batch to a loss."""
+
+
+class Estimator(Sums, Protocol):
+    """A way to estimate the importance of neurons; a context manager that observes the model while it is active.
+
+    Attributes:
+        trained: Names of the parameters that need gradients.
+    """
+
+    trained: set[str]
+
+    def add(self, loss: Tensor) -> None:
+        """Run the backward pass of one batch and add its result to the sums."""
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exception: Any) -> None: ...
+
+
+def estimate(
+    estimator: Estimator,
+    model: nn.Module,
+    graph: ChannelGraph,
+    batches: Iterable[Any],
+    step: Step,
+    *,
+    seed: int,
+    progress: Progress | None,
+    ranking: Ranking,
+) -> tuple[dict[str, Floats], int]:
+    """Importance of every neuron over batches.
+
+    Returns:
+        For each layer an array of shape (neurons,), and the number of batches.
+    """
+    with _prepared(model, graph, estimator.trained, seed), estimator:
+        return averaged(map(estimator.add, _losses(model, batches, step, progress)), estimator, ranking)
+
+
+def as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
+    """The usual step: call the model on the inputs, and the loss on its outputs and the targets."""
+    if loss_fn is None:
+        raise InputError("loss_fn", got="None", expected="a function of (outputs, targets)", hint="or give step=")
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise InputError(
+                "batch",
+                got=_describe(batch),
+                expected="a pair (inputs, targets)",
+                hint="for other batches give step=, a function of (model, batch) that returns the loss",
+            )
+        inputs, targets = batch
+        loss: Tensor = loss_fn(call_model(model, inputs), targets)
+        return loss
+
+    return step
+
+
+@contextmanager
+def _prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int) -> Iterator[None]:
+    """A model ready to be scored: training mode, layer biases at zero, gradients only where they are needed.
+
+    Args:
+        model: The model; all changes are undone, also after an error.
+        graph: Its graph.
+        trained: Names of the parameters that need gradients.
+        seed: Seed of the random number generators inside.
+    """
+    parameters = dict(model.named_parameters())
+    before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters.values()]
+    biases = [parameters[layer.bias] for layer in graph.layers if layer.bias in parameters]
+    values = [bias.detach().clone() for bias in biases]
+    with ExitStack() as stack:
+        stack.enter_context(preserve_state(model))
+        stack.enter_context(preserve_rng(model))
+        stack.enter_context(torch.enable_grad())
+        torch.manual_seed(seed)
+        try:
+            model.train()
+            for name, parameter in parameters.items():
+                parameter.requires_grad_(name in trained)
+                parameter.grad = None
+            for bias in biases:
+                bias.detach().zero_()
+            yield
+        finally:
+            for parameter, requires_grad, gradient in before:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = gradient
+            for bias, value in zip(biases, values, strict=True):
+                bias.detach().copy_(value)
+
+
+def _losses(model: nn.Module, batches: Iterable[Any], step: Step, progress: Progress | None) -> Iterator[Tensor]:
+    """The loss of every batch, moved to the model's device and checked.
+
+    Raises:
+        InputError: No batches; a loss that is no finite scalar or needs no gradient; a forward or loss that fails.
+    """
+    if not isinstance(batches, Iterable):
+        raise InputError("batches", got=type(batches).__name__, expected="an iterable of (inputs, targets)")
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    total = len(batches) if isinstance(batches, Sized) else 0
+    done = 0
+    for index, batch in enumerate(batches):
+        yield _checked(_run(step, model, _move(batch, device), index), index)
+        done += 1
+        if progress is not None:
+            progress("scoring", done, total)
+    if not done:
+        raise InputError("batches", got="none", expected="at least one batch", hint="an iterator can be used only once")
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _move(item, device) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_move(item, device) for item in value)
+    return value
+
+
+def _run(step: Step, model: nn.Module, batch: Any, index: int) -> Any:
+    try:
+        return step(model, batch)
+    except RanpError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"batch {index}",
+            f"the model or the loss raised {type(error).__name__}: {error}; the batch was {_describe(batch)}",
+            hint="compare its shapes with example_inputs and with what the loss expects",
+        ) from error
+
+
+def _checked(loss: Any, index: int) -> Tensor:
+    where = f"loss of batch {index}"
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        hint = "reduce it by a mean or a sum"
+        raise InputError(where, got=_describe(loss), expected="a tensor with one element", hint=hint)
+    if not loss.requires_grad:
+        hint = "compute it without torch.no_grad(), .detach() or .item()"
+        raise InputError(where, "it does not depend on the model's weights", hint=hint)
+    if not math.isfinite(value := float(loss.detach())):
+        hint = "check the data for NaN and the model's initial weights"
+        raise InputError(where, got=str(value), expected="a finite number", hint=hint)
+    return loss.reshape(())
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of [{', '.join(_describe(item) for item in value[:4])}]"
+    if isinstance(value, Mapping):
+        return f"dict of {{{', '.join(f'{key}: {_describe(item)}' for key, item in list(value.items())[:4])}}}"
+    return type(value).__name__
