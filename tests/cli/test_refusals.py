@@ -92,7 +92,7 @@ REFUSED = {
     # The loss, and how to prune.
     f"{PRUNE} --out new --data nets.py:batches --loss cross": "--loss: got 'cross'; expected a loss; did you mean",
     f"{PRUNE} --out new --data nets.py:batches --loss nets.py:vector": "got a tensor of shape (2, 8, 8); expected",
-    f"{PRUNE} --out new --data nets.py:batches --loss nets.py:failing": "batch 0: the model or the loss raised AttributeError",
+    f"{PRUNE} --out new --data nets.py:batches --loss nets.py:failing": "the model or the loss raised AttributeError",
     f"{PRUNE} --out new --data nets.py:batches --loss nets.py:nothing": "--loss nets.py:nothing: got nothing named",
     f"{PRUNE} --out new --data nets.py:batches --until 2": "until: got 2.0; expected a rank correlation in (0, 1]",
     f"{PRUNE} --out new --data nets.py:batches --device quantum": "--device: got 'quantum'; expected 'cpu', or 'cuda'",

@@ -28,6 +28,9 @@ class Estimator(Sums, Protocol):
 
     trained: set[str]
 
+    def check_forward(self) -> None:
+        """Refuse, after a forward pass, a model whose importance cannot be estimated in this way."""
+
     def add(self, loss: Tensor) -> None:
         """Run the backward pass of one batch and add its result to the sums."""
 
@@ -51,8 +54,14 @@ def estimate(
     Returns:
         For each layer an array of shape (neurons,), and the number of batches.
     """
+
+    def checked_step(model: nn.Module, batch: Any) -> Tensor:
+        loss = step(model, batch)
+        estimator.check_forward()
+        return loss
+
     with _prepared(model, graph, estimator.trained, seed), estimator:
-        return averaged(map(estimator.add, _losses(model, batches, step, progress)), estimator, ranking)
+        return averaged(map(estimator.add, _losses(model, batches, checked_step, progress)), estimator, ranking)
 
 
 def as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
