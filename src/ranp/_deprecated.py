@@ -23,6 +23,7 @@ def renamed_arguments(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, 
         ... def repeat(text, count=2):
         ...     return text * count
         >>> with warnings.catch_warnings(record=True) as caught:
+        ...     warnings.simplefilter("always")
         ...     repeat("a", times=3)
         'aaa'
         >>> print(caught[0].message)
