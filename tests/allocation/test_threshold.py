@@ -288,13 +288,8 @@ def test_the_same_seed_gives_the_same_plan_in_another_process() -> None:
     exec(PROGRAM, again)
     assert here["plans"] == again["plans"]
     code = PROGRAM + "print(''.join(plans), end='')"
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONHASHSEED": "3"},
-    )
+    environment = {**os.environ, "PYTHONHASHSEED": "3"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout == "".join(here["plans"])
 
 

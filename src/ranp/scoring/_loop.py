@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -13,29 +13,10 @@ from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph, Floats
 from ranp.module_utils import forked_random, untouched
 from ranp.progress import Progress
-from ranp.scoring._average import Ranking, Sums, averaged
+from ranp.scoring._average import Estimator, Ranking, averaged
 
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
 """From a model and a batch to a loss."""
-
-
-class Estimator(Sums, Protocol):
-    """A way to estimate the importance of neurons; a context manager that observes the model while it is active.
-
-    Attributes:
-        trained: Names of the parameters that need gradients.
-    """
-
-    trained: set[str]
-
-    def check_forward(self) -> None:
-        """Refuse, after a forward pass, a model whose importance cannot be estimated in this way."""
-
-    def add(self, loss: Tensor) -> None:
-        """Run the backward pass of one batch and add its result to the sums."""
-
-    def __enter__(self) -> Any: ...
-    def __exit__(self, *exception: Any) -> None: ...
 
 
 def estimate(
@@ -61,7 +42,7 @@ def estimate(
         return loss
 
     with _prepared(model, graph, estimator.trained, seed), estimator:
-        return averaged(map(estimator.add, _losses(model, batches, checked_step, progress)), estimator, ranking)
+        return averaged(_losses(model, batches, checked_step, progress), estimator, ranking)
 
 
 def as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
