@@ -210,58 +210,44 @@ def drawn(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Fl
     return rng.random(len(channels))
 
 
-# Colors are those of Okabe and Ito, which color-blind readers can tell apart.
-CRITERIA: Mapping[str, Criterion] = MappingProxyType(
-    {
-        criterion.name: criterion
-        for criterion in (
-            Criterion(
-                "ranp-f",
-                "RANP: normalized importance, higher in layers with few multiply-adds.",
-                ranp_f,
-                uses_resource_weight=True,
-                color="#D55E00",
-            ),
-            Criterion(
-                "ranp-m",
-                "RANP: normalized importance, higher in layers with small outputs.",
-                ranp_m,
-                uses_resource_weight=True,
-                color="#E69F00",
-            ),
-            Criterion("weighted", "Importance, normalized to the same mean in every layer.", weighted, color="#009E73"),
-            Criterion("vanilla", "Importance as it is.", vanilla, color="#CC79A7"),
-            Criterion(
-                "layerwise",
-                "The same fraction of every layer, the least important neurons first.",
-                vanilla,
-                finish=rank_within_groups,
-                color="#56B4E9",
-            ),
-            Criterion(
-                "snip",
-                "SNIP: the largest importance of a single weight.",
-                vanilla,
-                # A neuron survives SNIP's threshold on weights as long as its largest weight does.
-                combine="max",
-                reduce="max",
-                color="#F0E442",
-            ),
-            Criterion(
-                "uniform",
-                "All layers narrower by the same factor.",
-                needs_batches=False,
-                finish=uniform,
-                color="#0072B2",
-            ),
-            Criterion(
-                "constant",
-                "All layers of the same width.",
-                needs_batches=False,
-                finish=constant,
-                color="#8C6D31",
-            ),
-            Criterion("random", "Drawn at random.", needs_batches=False, finish=drawn),
-        )
-    }
+# Colors are those of Okabe and Ito, which color-blind readers can tell apart, and two more.
+_ALL = (
+    Criterion(
+        "ranp-f",
+        "RANP: normalized importance, higher in layers with few multiply-adds.",
+        ranp_f,
+        uses_resource_weight=True,
+        color="#D55E00",
+    ),
+    Criterion(
+        "ranp-m",
+        "RANP: normalized importance, higher in layers with small outputs.",
+        ranp_m,
+        uses_resource_weight=True,
+        color="#E69F00",
+    ),
+    Criterion("weighted", "Importance, normalized to the same mean in every layer.", weighted, color="#009E73"),
+    Criterion("vanilla", "Importance as it is.", vanilla, color="#CC79A7"),
+    Criterion(
+        "layerwise",
+        "The same fraction of every layer, the least important neurons first.",
+        vanilla,
+        finish=rank_within_groups,
+        color="#56B4E9",
+    ),
+    # A neuron survives SNIP's threshold on weights as long as its largest weight does.
+    Criterion(
+        "snip",
+        "SNIP: the largest importance of a single weight.",
+        vanilla,
+        combine="max",
+        reduce="max",
+        color="#F0E442",
+    ),
+    Criterion(
+        "uniform", "All layers narrower by the same factor.", needs_batches=False, finish=uniform, color="#0072B2"
+    ),
+    Criterion("constant", "All layers of the same width.", needs_batches=False, finish=constant, color="#8C6D31"),
+    Criterion("random", "Drawn at random.", needs_batches=False, finish=drawn),
 )
+CRITERIA: Mapping[str, Criterion] = MappingProxyType({criterion.name: criterion for criterion in _ALL})

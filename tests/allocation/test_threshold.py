@@ -1,5 +1,6 @@
-"""Allocation on arrays: budgets are met to within one channel, never exceeded, and the best channels stay."""
+"""Allocation on arrays: budgets are met to within one channel, never exceeded, and the best channels are kept."""
 
+import os
 import subprocess
 import sys
 from functools import lru_cache
@@ -16,6 +17,7 @@ import ranp
 from helpers.networks import CASES
 from helpers.oracles import random_scores, scores_of
 from ranp.allocation.threshold import rank
+from ranp.costs import Resource
 from ranp.errors import BudgetError, InputError
 from ranp.graph import ChannelGraph
 from ranp.plan import Plan
@@ -45,7 +47,7 @@ def budget_at(graph: ChannelGraph, at: dict[str, float], min_width: int = 1) -> 
 
 
 def limits_of(budget: ranp.Budget, graph: ChannelGraph) -> dict[str, float]:
-    """Limits as real numbers, derived anew."""
+    """Limits as real numbers, by a second computation."""
     full = graph.cost()
     return {
         RESOURCES[name]: getattr(full, RESOURCES[name]) * (1 - value if name == "sparsity" else value) * (1 + 1e-9)
@@ -77,7 +79,7 @@ def test_budgets_are_met_to_within_one_channel(name: str, seed: int, at: dict[st
     widths, limits = widths_of(plan, graph), limits_of(budget, graph)
     assert not exceeds(graph, widths, limits)
     assert (widths >= np.minimum(graph.widths, min_width)).all()
-    # Within each group the best stay; the best channel that does not stay would exceed a limit.
+    # Within each group the best are kept; the best channel that is removed would exceed a limit.
     left: list[tuple[float, int]] = []
     for index, group in enumerate(graph.groups):
         found = scores.channels[graph.offsets[index] : graph.offsets[index + 1]]
@@ -209,6 +211,44 @@ def test_all_limits_are_named_together() -> None:
         ranp.allocate(graph, random_scores(graph, 0), ranp.Budget(macs=0.001, params=0.5))
 
 
+def macs_of(graph: ChannelGraph, widths: Any) -> float:
+    return graph.cost(widths).macs
+
+
+def test_a_resource_of_ones_own_is_a_limit_like_any_other() -> None:
+    graph, scores = graph_of("residual"), random_scores(graph_of("residual"), 3)
+    mine = Resource("energy", "energy", lambda graph, widths: 0.25 * graph.cost(widths).macs)
+    for fraction in (0.2, 0.45, 1.0):
+        custom = ranp.allocate(graph, scores, ranp.Budget(custom={"energy": fraction}), resources=[mine])
+        built_in = ranp.allocate(graph, scores, ranp.Budget(macs=fraction))
+        assert custom.keep == built_in.keep
+        assert custom.budget.custom == {"energy": fraction}
+    # Together with another limit, the tighter of both decides.
+    both = ranp.Budget(macs=0.8, custom={"energy": 0.3})
+    plan = ranp.allocate(graph, scores, both, resources=[mine])
+    assert plan.keep == ranp.allocate(graph, scores, ranp.Budget(macs=0.3)).keep
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_limits_on_resources_of_ones_own_are_refused_like_others() -> None:
+    graph, scores = graph_of("plain"), random_scores(graph_of("plain"), 0)
+    energy, area = Resource("energy", "energy", macs_of), Resource("area", "chip area", macs_of)
+    with pytest.raises(BudgetError, match=r"got energy=0.001; expected a feasible budget: energy >= [\d.]+; raise"):
+        ranp.allocate(graph, scores, ranp.Budget(custom={"energy": 0.001}), resources=[area, energy])
+    with pytest.raises(BudgetError, match=r"^budget: it limits 'energi', which is not .*did you mean 'energy'"):
+        ranp.allocate(graph, scores, ranp.Budget(custom={"energi": 0.5}), resources=[area, energy])
+    with pytest.raises(BudgetError, match=r"^budget: it limits 'energy', which is not .*; pass it in resources="):
+        ranp.allocate(graph, scores, ranp.Budget(custom={"energy": 0.5}))
+
+
+def test_prune_limits_resources_of_ones_own() -> None:
+    case = CASES["plain"]
+    mine = Resource("energy", "energy", macs_of)
+    how: dict[str, Any] = {"criterion": "random", "resources": [mine]}
+    result = ranp.prune(case.build(), case.inputs(), [], budget=ranp.Budget(custom={"energy": 0.4}), **how)
+    assert 0 < result.plan.cost.macs <= 0.4 * result.plan.full_cost.macs
+
+
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "2"])
 @pytest.mark.parametrize("name", ["min_width", "round_to"])
 def test_widths_must_be_positive_integers(name: str, wrong: Any) -> None:
@@ -248,9 +288,8 @@ def test_the_same_seed_gives_the_same_plan_in_another_process() -> None:
     exec(PROGRAM, again)
     assert here["plans"] == again["plans"]
     code = PROGRAM + "print(''.join(plans), end='')"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "3"}
-    )
+    environment = {**os.environ, "PYTHONHASHSEED": "3"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert found.stdout == "".join(here["plans"])
 
 

@@ -63,15 +63,18 @@ def test_only_powers_of_two_are_compared_and_nothing_is_averaged_elsewhere() -> 
     ranking = Ranking(lambda layers: layers["a"], stop_at_correlation=None)
     counts = []
 
-    class Sums:
+    class Stub:
         def __init__(self) -> None:
             self.totals: dict[str, Tensor] = {}
+
+        def add(self, loss: Tensor) -> None:
+            pass
 
         def importance(self, totals: Mapping[str, Tensor], batches: int) -> dict[str, np.ndarray[Any, Any]]:
             counts.append(batches)
             return {"a": np.arange(3.0)}
 
-    averaged(repeat(None, 10), Sums(), ranking)
+    averaged(repeat(torch.zeros(()), 10), Stub(), ranking)
     assert counts == [1, 2, 4, 8, 10]
     assert ranking.seen == [(2, 1.0), (4, 1.0), (8, 1.0)]
 

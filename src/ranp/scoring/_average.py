@@ -11,17 +11,28 @@ from ranp.criteria import LayerScores
 from ranp.graph import Floats
 
 
-class Sums(Protocol):
-    """What `averaged` needs of an estimator.
+class Estimator(Protocol):
+    """A way to estimate the importance of neurons; a context manager that observes the model while it is active.
 
     Attributes:
+        trained: Names of the parameters that need gradients.
         totals: Sums over this process's batches so far, by name.
     """
 
+    trained: set[str]
     totals: dict[str, Tensor]
 
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *exception: Any) -> None: ...
+
+    def check_forward(self) -> None:
+        """Refuse, after a forward pass, a model whose importance cannot be estimated in this way."""
+
+    def add(self, loss: Tensor) -> None:
+        """Run the backward pass of one batch and add its result to the sums."""
+
     def importance(self, totals: Mapping[str, Tensor], batches: int) -> dict[str, Floats]:
-        """Importance of every layer's neurons, given sums over a number of batches."""
+        """Importance of every layer's neurons, of shape (neurons,), given sums over a number of batches."""
 
 
 class Ranking:
@@ -66,28 +77,29 @@ class Ranking:
         return self.stop_at_correlation is not None and self.seen[-1][1] >= self.stop_at_correlation
 
 
-def averaged(steps: Iterable[None], sums: Sums, ranking: Ranking) -> tuple[dict[str, Floats], int]:
+def averaged(losses: Iterable[Tensor], estimator: Estimator, ranking: Ranking) -> tuple[dict[str, Floats], int]:
     """The importance over all batches of all processes, or over as many as it takes for the ranking to be stable.
 
     The processes communicate after 1, 2, 4, 8, ... batches each. One that has used up its batches continues to do so
     until all have, so their numbers of batches may differ.
 
     Args:
-        steps: Adds one of this process's batches to the sums with each step; at least one.
-        sums: The sums over this process's batches.
+        losses: The losses of this process's batches; at least one.
+        estimator: Estimates importance; its sums are empty.
         ranking: Compares scores, and decides when they are stable.
 
     Returns:
         For each layer an array of shape (neurons,), and the number of batches: the same in each process.
     """
-    for seen, _ in enumerate(steps, 1):
+    for seen, loss in enumerate(losses, 1):
+        estimator.add(loss)
         if not seen & (seen - 1):
-            totals, count, _ = _add_up(sums.totals, seen, last=False)
-            if ranking.is_stable(count, importance := sums.importance(totals, count)):
+            totals, count, _ = _add_up(estimator.totals, seen, last=False)
+            if ranking.is_stable(count, importance := estimator.importance(totals, count)):
                 return importance, count
     while True:
-        totals, count, last = _add_up(sums.totals, seen, last=True)
-        importance = sums.importance(totals, count)
+        totals, count, last = _add_up(estimator.totals, seen, last=True)
+        importance = estimator.importance(totals, count)
         if last or ranking.is_stable(count, importance):
             return importance, count
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +12,10 @@ from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph, Floats
 from ranp.module_utils import call_model, preserve_rng, preserve_state
 from ranp.progress import Progress
-from ranp.scoring._average import Ranking, Sums, averaged
+from ranp.scoring._average import Estimator, Ranking, averaged
 
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
 """From a model and a batch to a loss."""
-
-
-class Estimator(Sums, Protocol):
-    """A way to estimate the importance of neurons; a context manager that observes the model while it is active.
-
-    Attributes:
-        trained: Names of the parameters that need gradients.
-    """
-
-    trained: set[str]
-
-    def add(self, loss: Tensor) -> None:
-        """Run the backward pass of one batch and add its result to the sums."""
-
-    def __enter__(self) -> Any: ...
-    def __exit__(self, *exception: Any) -> None: ...
 
 
 def estimate(
@@ -50,8 +34,14 @@ def estimate(
     Returns:
         For each layer an array of shape (neurons,), and the number of batches.
     """
+
+    def checked_step(model: nn.Module, batch: Any) -> Tensor:
+        loss = step(model, batch)
+        estimator.check_forward()
+        return loss
+
     with _prepared(model, graph, estimator.trained, seed), estimator:
-        return averaged(map(estimator.add, _losses(model, batches, step, progress)), estimator, ranking)
+        return averaged(_losses(model, batches, checked_step, progress), estimator, ranking)
 
 
 def as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:

@@ -12,8 +12,8 @@ from ranp.errors import InputError, nearest
 from ranp.graph import ChannelGraph, Floats
 from ranp.progress import Progress
 from ranp.scores import Scores
-from ranp.scoring._average import Ranking
-from ranp.scoring._loop import Estimator, Step, as_step, estimate
+from ranp.scoring._average import Estimator, Ranking
+from ranp.scoring._loop import Step, as_step, estimate
 from ranp.scoring.neuron import NeuronImportance
 from ranp.scoring.parameter import ParameterImportance
 

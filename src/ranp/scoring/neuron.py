@@ -83,8 +83,8 @@ class NeuronImportance(TorchFunctionMode):
             self._gates[name] = torch.ones(like.shape[dim], dtype=like.dtype, device=like.device, requires_grad=True)
         return self._gates[name]
 
-    def add(self, loss: Tensor) -> None:
-        """Run the backward pass and add the gradients of the gates to the sums."""
+    def check_forward(self) -> None:
+        """Refuse a model with a weight that reads channels but was not seen with its input."""
         missed = sorted(name for name in self._reading.values() if name not in self._gates)
         if missed:
             raise InputError(
@@ -92,6 +92,9 @@ class NeuronImportance(TorchFunctionMode):
                 "no convolution, linear layer or matmul of torch was called with this weight as it is",
                 hint="use importance='parameter'",
             )
+
+    def add(self, loss: Tensor) -> None:
+        """Run the backward pass and add the gradients of the gates to the sums."""
         _backward(loss)
         for name, gate in self._gates.items():
             if gate.grad is not None:

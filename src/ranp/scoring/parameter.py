@@ -51,6 +51,9 @@ class ParameterImportance:
 
         return collect
 
+    def check_forward(self) -> None:
+        """Gradients of weights are always available."""
+
     def add(self, loss: Tensor) -> None:
         """Run the backward pass; hooks on the weights add their saliency to the sums."""
         loss.backward()

@@ -1,5 +1,6 @@
-"""The criteria on top of importance: formulas by hand, and what they need."""
+"""Scores by every criterion: formulas by hand, and what scoring needs and leaves alone."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 import ranp
 from helpers.networks import CASES, image
 from ranp.errors import InputError
-from ranp.scoring import CRITERIA, normalize_layer_means, reweight_by_resource
+from ranp.scoring import CRITERIA, Criterion
 
 
 def network() -> tuple[nn.Module, Any, list[tuple[Tensor, Tensor]]]:
@@ -21,28 +22,8 @@ def network() -> tuple[nn.Module, Any, list[tuple[Tensor, Tensor]]]:
     return model, ranp.trace(model, x), [(x, torch.ones(2, 2, 3, 3))]
 
 
-def test_equalise_by_hand() -> None:
-    found = normalize_layer_means({"a": np.array([1.0, 3.0]), "b": np.array([4.0, 0.0, 8.0]), "dead": np.zeros(2)})
-    assert found["a"].tolist() == [2.0, 6.0]
-    assert found["b"].tolist() == [4.0, 0.0, 8.0]
-    assert found["dead"].tolist() == [0.0, 0.0]
-
-
-def test_favour_cheap_by_hand() -> None:
-    scores = {"dear": np.array([1.0, 2.0]), "cheap": np.array([3.0])}
-    found = reweight_by_resource(scores, {"dear": 400.0, "cheap": 100.0}, resource_weight=10.0)
-    # softmax of (-1, -1/4)
-    dear, cheap = math.exp(-1.0), math.exp(-0.25)
-    np.testing.assert_allclose(found["dear"], [1 + 10 * dear / (dear + cheap), 2 * (1 + 10 * dear / (dear + cheap))])
-    np.testing.assert_allclose(found["cheap"], [3 * (1 + 10 * cheap / (dear + cheap))])
-    assert reweight_by_resource(scores, {"dear": 400.0, "cheap": 100.0}, resource_weight=0.0)["dear"].tolist() == [
-        1.0,
-        2.0,
-    ]
-
-
 @pytest.mark.parametrize("resource_weight", [math.nan, math.inf, -1.0])
-def test_lambda_must_be_a_weight(resource_weight: float) -> None:
+def test_the_resource_weight_must_be_finite_and_not_negative(resource_weight: float) -> None:
     model, graph, batches = network()
     with pytest.raises(InputError, match=r"^resource_weight: got .*; expected a finite number of at least 0"):
         ranp.score(model, graph, batches, F.mse_loss, resource_weight=resource_weight)
@@ -74,7 +55,7 @@ def test_resource_aware_stages(criterion: str, importance: Any) -> None:
     assert (scores.criterion, scores.resource_weight) == (criterion, 15.0)
 
 
-def test_default_lambda_and_stages_of_the_others() -> None:
+def test_default_resource_weight_and_stages_of_every_criterion() -> None:
     model, graph, batches = network()
     found = {name: ranp.score(model, graph, batches, F.mse_loss, criterion=name) for name in CRITERIA}
     assert {name: scores.resource_weight for name, scores in found.items() if scores.resource_weight} == {
@@ -153,7 +134,7 @@ def test_dropout_follows_the_seed() -> None:
     batches = [(x, torch.ones(2, 2, 7, 7))]
     found = []
     for seed in (0, 0, 1):
-        torch.rand(7)  # whatever happened before must not matter
+        torch.rand(7)  # Previous draws must not matter.
         found.append(ranp.score(model, graph, batches, F.mse_loss, seed=seed).channels)
     assert np.array_equal(found[0], found[1])
     assert not np.array_equal(found[0], found[2])
@@ -177,11 +158,92 @@ def test_norms_are_seen_in_training_mode_and_biases_as_zeros() -> None:
     assert np.array_equal(before, ranp.score(model, graph, batches, loss).channels)
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     model, graph, batches = network()
-    told: list[tuple[str, int, int]] = []
-    ranp.score(model, graph, batches * 3, F.mse_loss, progress=lambda *args: told.append(args))
-    assert told == [("scoring", 1, 3), ("scoring", 2, 3), ("scoring", 3, 3)]
-    told.clear()
-    ranp.score(model, graph, iter(batches), F.mse_loss, importance="neuron", progress=lambda *args: told.append(args))
-    assert told == [("scoring", 1, 0)]
+    reported: list[tuple[str, int, int]] = []
+    ranp.score(model, graph, batches * 3, F.mse_loss, progress=lambda *args: reported.append(args))
+    assert reported == [("scoring", 1, 3), ("scoring", 2, 3), ("scoring", 3, 3)]
+    reported.clear()
+    ranp.score(
+        model, graph, iter(batches), F.mse_loss, importance="neuron", progress=lambda *args: reported.append(args)
+    )
+    assert reported == [("scoring", 1, 0)]
+
+
+# -- criteria of one's own ----------------------------------------------------------------------------------------
+
+
+def per_mac(graph: Any, importance: Any, resource_weight: float) -> Any:
+    cost = {layer.name: resource_weight * layer.macs / layer.width for layer in graph.layers}
+    return {"importance": importance, "per-mac": {name: values / cost[name] for name, values in importance.items()}}
+
+
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+def test_a_criterion_of_ones_own(importance: Any) -> None:
+    model, graph, batches = network()
+    before = dict(CRITERIA)
+    mine = Criterion("per-mac", "Importance per multiply-add.", per_mac, uses_resource_weight=True)
+    how: dict[str, Any] = {"importance": importance, "resource_weight": 2.0}
+    scores = ranp.score(model, graph, batches, F.mse_loss, criterion=mine, **how)
+    vanilla = ranp.score(model, graph, batches, F.mse_loss, criterion="vanilla", **how)
+    # Batch 2; 7 x 7, then 3 x 3 positions.
+    cost = np.repeat([2.0 * 2 * 49 * 27, 2.0 * 2 * 9 * 36], [4, 6])
+    np.testing.assert_allclose(scores.channels, vanilla.channels / cost)
+    assert list(scores.stages) == ["importance", "per-mac"]
+    assert (scores.criterion, scores.importance, scores.resource_weight) == ("per-mac", importance, 2.0)
+    assert vanilla.resource_weight == 0
+    assert dict(CRITERIA) == before
+    plan = ranp.prune(
+        model, batches[0][0], batches, F.mse_loss, budget=ranp.Budget(macs=0.5), criterion=mine, **how
+    ).plan
+    assert plan.keep == ranp.allocate(graph, scores, ranp.Budget(macs=0.5)).keep
+    assert (plan.criterion, plan.resource_weight) == ("per-mac", 2.0)
+
+
+def test_a_criterion_without_batches_gets_no_importance() -> None:
+    model, graph, _ = network()
+    asked = []
+
+    def widest_first(graph: Any, importance: Any, resource_weight: float) -> Any:
+        asked.append(importance)
+        return {"width": {layer.name: np.full(layer.width, float(layer.width)) for layer in graph.layers}}
+
+    mine = Criterion("widest", "Channels of the widest layers.", widest_first, needs_batches=False)
+    scores = ranp.score(model, graph, [], criterion=mine)
+    assert scores.channels.tolist() == [4.0] * 4 + [6.0] * 6
+    assert (asked, scores.batches, scores.importance) == ([{}], 0, "")
+
+
+def test_a_criterion_may_not_take_the_name_of_another() -> None:
+    model, graph, batches = network()
+    copied = dataclasses.replace(CRITERIA["ranp-f"])
+    assert ranp.score(model, graph, batches, F.mse_loss, criterion=copied).criterion == "ranp-f"
+    mine = Criterion("ranp-f", "Something else.", per_mac)
+    with pytest.raises(InputError, match=r"^criterion: 'ranp-f' is the name of a built-in criterion.*another name"):
+        ranp.score(model, graph, batches, F.mse_loss, criterion=mine)
+
+
+@pytest.mark.parametrize("last", [{}, {"0": np.ones(4), "2": np.ones(5), "4": np.ones(2)}, {"0": np.ones(4)}])
+def test_a_stage_without_a_score_for_every_neuron_is_refused(last: Any) -> None:
+    model, graph, batches = network()
+    mine = Criterion("mine", "Incomplete.", lambda graph, importance, resource_weight: {"last": last})
+    if not last:
+        assert not ranp.score(model, graph, batches, F.mse_loss, criterion=mine).channels.any()
+        return
+    with pytest.raises(InputError, match=r"^criterion mine: its last stage needs an array of shape \(6,\) for .* 2; "):
+        ranp.score(model, graph, batches, F.mse_loss, criterion=mine)
+
+
+def test_old_names_of_arguments_work_with_a_warning() -> None:
+    model, graph, batches = network()
+    with pytest.warns(DeprecationWarning, match=r"score\(lam=...\) is deprecated; use resource_weight="):
+        old = ranp.score(model, graph, batches, F.mse_loss, lam=15.0)  # type: ignore[call-arg]
+    assert old.resource_weight == 15.0
+    with pytest.warns(DeprecationWarning, match=r"score\(until=...\) is deprecated; use stop_at_correlation="):
+        assert ranp.score(model, graph, batches * 9, F.mse_loss, until=1e-9).batches == 2  # type: ignore[call-arg]
+    budget = ranp.Budget(macs=0.5)
+    with pytest.warns(DeprecationWarning, match=r"prune\(lam=...\) is deprecated; use resource_weight="):
+        result = ranp.prune(model, batches[0][0], batches, F.mse_loss, budget=budget, lam=15.0)  # type: ignore[call-arg]
+    assert result.plan.resource_weight == 15.0
+    with pytest.raises(TypeError, match="lam is the old name of resource_weight; give only resource_weight"):
+        ranp.score(model, graph, batches, F.mse_loss, lam=15.0, resource_weight=11.0)  # type: ignore[call-arg]
