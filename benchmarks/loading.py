@@ -1,8 +1,8 @@
-"""The share of its time that training waits for data, for every recipe that runs on a CPU.
+"""The fraction of its time that training waits for data, for every recipe that runs on a CPU.
 
-Run `python benchmarks/loading.py`, with `--hippocampus FOLDER` for the recipes of that data set, too. Every recipe is
-trained as `ranp train` does it, on data that it generates itself, with each number of workers; the share is that of
-`ranp compare`. What counts is that it stays below a tenth with the recipe's own number of workers, marked by a star.
+Run `python benchmarks/loading.py`; add `--hippocampus FOLDER` for the recipes of that data set. Every recipe is trained
+as by `ranp train`, on generated data, with each number of workers; the fraction is that of `ranp compare`. It should be
+below 10% with the recipe's own number of workers, marked by a star.
 """
 
 import json
@@ -27,10 +27,10 @@ GENERATED = {
     "small-shapenet": 4,
     "small-ucf101": 9,
 }
-"""Recipes, and how many samples of their data to write."""
+"""Recipes, and how many samples of their data to generate."""
 REAL = ("hippocampus", "hippocampus-2d")
 WORKERS = (0, 2)
-BAR = 0.1
+LIMIT = 0.1
 
 
 def main(
@@ -39,32 +39,32 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help="This recipe only; repeat for several.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Train, and print the shares."""
+    """Train, and print the fractions."""
     names = [*GENERATED, *(REAL if hippocampus else ())]
-    found = []
+    results = []
     with tempfile.TemporaryDirectory() as folder:
         for name in (name for name in names if not only or name in only):
-            data = hippocampus if name in REAL else generated(name, Path(folder))
+            data = hippocampus if name in REAL else generate(name, Path(folder))
             assert data is not None
             for workers in WORKERS:
-                found.append(measured(name, data, workers, steps, Path(folder)))
+                results.append(measure(name, data, workers, steps, Path(folder)))
     if as_json:
-        print(json.dumps({"hardware": hardware(torch.device("cpu")), "shares": found}, indent=1))
+        print(json.dumps({"hardware": hardware(torch.device("cpu")), "waiting": results}, indent=1))
     else:
-        Console().print(table(found))
+        Console().print(table(results))
 
 
 def recipe(name: str, *changes: str) -> Recipe:
     return read_recipe(recipe_file(name), changes)
 
 
-def generated(name: str, folder: Path) -> Path:
+def generate(name: str, folder: Path) -> Path:
     recipe(name).data_set().generate(folder / name, count=GENERATED[name], seed=0)
     return folder / name
 
 
-def measured(name: str, data: Path, workers: int, steps: int | None, folder: Path) -> dict[str, Any]:
-    """One training; its first batches, for which the workers must begin, count, too."""
+def measure(name: str, data: Path, workers: int, steps: int | None, folder: Path) -> dict[str, Any]:
+    """One training, including the start of the workers."""
     changes = [f"training.workers={workers}"]
     if steps is not None:
         changes += [f"training.steps={steps}", f"training.validate_every={steps}"]
@@ -80,12 +80,12 @@ def measured(name: str, data: Path, workers: int, steps: int | None, folder: Pat
     }
 
 
-def table(found: list[dict[str, Any]]) -> Table:
-    shown = Table("recipe", "workers", "steps", "a step (ms)", "waiting for data", "below a tenth")
+def table(results: list[dict[str, Any]]) -> Table:
+    shown = Table("recipe", "workers", "steps", "step (ms)", "waiting for data", "below 10%")
     shown.title = hardware(torch.device("cpu"))
-    for each in found:
+    for each in results:
         workers = f"{each['workers']}{' *' if each['own'] else ''}"
-        verdict = "yes" if each["waiting"] < BAR else "no"
+        verdict = "yes" if each["waiting"] < LIMIT else "no"
         step = f"{each['step_seconds'] * 1e3:,.1f}"
         shown.add_row(each["recipe"], workers, str(each["steps"]), step, f"{each['waiting']:.1%}", verdict)
     return shown

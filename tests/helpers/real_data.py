@@ -1,16 +1,16 @@
-"""Real data sets for tests: they are not part of the project, so tests that need one skip where it is absent."""
+"""Real data sets, which are not part of the repository: tests that need a missing one are skipped."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-BESIDE_THE_REPOSITORY = Path(__file__).parents[3] / "shared" / "data"
+DEFAULT = Path(__file__).parents[3] / "shared" / "data"
 
 
 def real_data(name: str) -> Path:
-    """The folder of that name in the folder that RANP_DATA names, or in the one beside the repository."""
-    folder = Path(os.environ.get("RANP_DATA", BESIDE_THE_REPOSITORY)) / name
+    """The folder of a real data set, in the folder RANP_DATA or in `../shared/data` next to the repository."""
+    folder = Path(os.environ.get("RANP_DATA", DEFAULT)) / name
     if not folder.is_dir():
-        pytest.skip(f"no folder {name} where RANP_DATA points, nor beside the repository")
+        pytest.skip(f"no folder {name} in RANP_DATA or in ../shared/data")
     return folder

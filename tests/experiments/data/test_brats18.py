@@ -1,4 +1,4 @@
-"""Tumours in four modalities: regions and normalization by hand, crops, windows, and cases with faults."""
+"""Tumors in four modalities: regions and normalization by hand, crops, windows, and damaged cases."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_regions_are_those_of_the_challenge() -> None:
     assert values == pytest.approx({"dice": 1.8 / 3, "dice/ET": 0, "dice/TC": 1, "dice/WT": 0.8})
 
 
-def test_modalities_are_normalized_within_the_brain_and_cut_to_it(drawn: Path) -> None:
+def test_modalities_are_normalized_within_the_brain_and_cropped_to_it(drawn: Path) -> None:
     image, labels = BraTS18(crop=(2, 2, 2), validation=0.5).open(drawn).evaluation[0]
     # Of every modality mean m + 2 and deviation 1, whatever m; the zeros outside do not count.
     assert image.shape == (4, 2, 2, 2)
@@ -63,7 +63,7 @@ def test_modalities_are_normalized_within_the_brain_and_cut_to_it(drawn: Path) -
     assert labels.tolist() == [[[0, 0], [0, 0]], [[4, 0], [0, 2]]]
 
 
-def test_voxels_within_the_box_but_outside_the_brain_stay_zero(drawn: Path) -> None:
+def test_background_voxels_within_the_box_are_zero(drawn: Path) -> None:
     for case in (drawn / "HGG").iterdir():
         path = case / f"{case.name}_flair.nii.gz"
         volume = np.asarray(nibabel.load(path).dataobj).copy()
@@ -98,7 +98,7 @@ def test_crops_are_parts_of_the_volume_with_their_own_labels(generated: Path) ->
     assert len(seen) > 2
 
 
-def test_mirroring_goes_along_every_axis_with_the_labels(drawn: Path) -> None:
+def test_images_and_labels_are_flipped_together_along_every_axis(drawn: Path) -> None:
     bundle = BraTS18(crop=(2, 2, 2), validation=0.5).open(drawn)
     seen = set()
     for _ in range(80):
@@ -111,7 +111,7 @@ def test_mirroring_goes_along_every_axis_with_the_labels(drawn: Path) -> None:
     assert len(seen) == 8
 
 
-def test_a_sliding_window_sees_every_voxel_once_in_effect() -> None:
+def test_sliding_windows_are_blended_with_total_weight_one() -> None:
     sizes = set()
 
     def model(inputs: torch.Tensor) -> torch.Tensor:
@@ -164,7 +164,7 @@ def test_both_grades_are_split(generated: Path) -> None:
     assert not {case.name for case in train} & {case.name for case in evaluation}
 
 
-def test_every_damaged_file_is_named_with_its_fault(generated: Path) -> None:
+def test_every_damaged_file_is_reported_with_its_fault(generated: Path) -> None:
     data = BraTS18(crop=(8, 8, 8))
     hgg = sorted((generated / "HGG").iterdir())
     files = {
@@ -191,14 +191,14 @@ def test_every_damaged_file_is_named_with_its_fault(generated: Path) -> None:
     assert len(bundle.train) + len(bundle.evaluation) == 4  # type: ignore[arg-type]
 
 
-def test_a_missing_grade_is_named(drawn: Path) -> None:
+def test_a_missing_grade_is_reported(drawn: Path) -> None:
     (drawn / "LGG").rmdir()
     (problem,) = BraTS18(crop=(2, 2, 2), validation=0.5).check(drawn)
     assert problem.path == drawn / "LGG"
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0])
-def test_windows_that_never_move_are_refused_before_training(drawn: Path, overlap: float) -> None:
+def test_an_invalid_overlap_is_refused_before_training(drawn: Path, overlap: float) -> None:
     with pytest.raises(InputError, match="overlap"):
         BraTS18(crop=(2, 2, 2), overlap=overlap).open(drawn)
 

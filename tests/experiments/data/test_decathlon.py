@@ -1,4 +1,4 @@
-"""Volumes in the Decathlon's layout: drawn ones, damaged ones, and the real hippocampus."""
+"""Volumes in the Decathlon's layout: written by hand, damaged, and the real hippocampus."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def describe(folder: Path, **changes: object) -> None:
 
 
 @pytest.fixture
-def drawn(tmp_path: Path) -> Path:
+def written(tmp_path: Path) -> Path:
     """Two cases of two slices: intensities 1 and 3, labels 0 and 2; the second is stored from right to left."""
     for name, affine in (("a", np.eye(4)), ("b", np.diag([-1.0, 1, 1, 1]))):
         write(tmp_path, "imagesTr", name, slices(1.0, 3.0), affine)
@@ -51,22 +51,22 @@ def generated(tmp_path: Path) -> Path:
     return folder
 
 
-def test_planes_are_those_of_the_volumes(drawn: Path) -> None:
-    volume, truth = PLAIN.open(drawn).train[0]
-    bundle = Decathlon(size=(4, 2, 2), validation=0.5, augment=False, slices=True).open(drawn)
+def test_slices_are_those_of_the_volumes(written: Path) -> None:
+    volume, truth = PLAIN.open(written).train[0]
+    bundle = Decathlon(size=(4, 2, 2), validation=0.5, augment=False, slices=True).open(written)
     assert bundle.input_shape == (1, 4, 2)
-    places = set()
+    indices = set()
     for _ in range(20):
         image, label = bundle.train[0]
         assert (image.shape, label.shape) == ((1, 4, 2), (4, 2))
         here = [z for z in range(2) if torch.equal(image, volume[..., z]) and torch.equal(label, truth[..., z])]
         assert here
-        places.update(here)
-    assert places == {0, 1}
+        indices.update(here)
+    assert indices == {0, 1}
     assert [part.shape for part in bundle.evaluation[0]] == [(1, 4, 2, 2), (4, 2, 2)]
 
 
-def test_volumes_are_predicted_plane_by_plane() -> None:
+def test_volumes_are_predicted_slice_by_slice() -> None:
     model = torch.nn.Conv2d(2, 3, 3, padding=1)
     volumes = torch.randn(2, 2, 4, 5, 6)
     outputs = predict_slices(model, volumes)
@@ -75,20 +75,20 @@ def test_volumes_are_predicted_plane_by_plane() -> None:
         torch.testing.assert_close(outputs[..., z], model(volumes[..., z]))
 
 
-def test_what_is_drawn_does_not_depend_on_what_monai_writes_down(generated: Path) -> None:
+def test_augmentation_does_not_depend_on_monais_metadata(generated: Path) -> None:
     train = Decathlon(size=(8, 8, 8)).open(generated).train
     torch.manual_seed(3)
     plain = [train[0] for _ in range(4)]
     assert get_track_meta()
     torch.manual_seed(3)
     for image, label in plain:
-        with_history = train._random.set_random_state(seed=sample_seed())(train._load(0))  # type: ignore[attr-defined]
-        assert torch.equal(image, with_history["image"])
-        assert torch.equal(label, with_history["label"][0])
+        with_metadata = train._random.set_random_state(seed=sample_seed())(train._load(0))  # type: ignore[attr-defined]
+        assert torch.equal(image, with_metadata["image"])
+        assert torch.equal(label, with_metadata["label"][0])
 
 
-def test_volumes_are_normalized_padded_and_oriented_alike(drawn: Path) -> None:
-    samples = [part[0] for bundle in [PLAIN.open(drawn)] for part in (bundle.train, bundle.evaluation)]
+def test_volumes_are_normalized_padded_and_reoriented(written: Path) -> None:
+    samples = [part[0] for bundle in [PLAIN.open(written)] for part in (bundle.train, bundle.evaluation)]
     rows = sorted(image[0, :, 0, 0].tolist() for image, _ in samples)
     # Mean 2, deviation 1; the padding is the mean. Stored from right to left, the slices change places.
     assert rows == [[0, -1, 1, 0], [0, 1, -1, 0]]
@@ -98,7 +98,7 @@ def test_volumes_are_normalized_padded_and_oriented_alike(drawn: Path) -> None:
         assert (image == image[:, :, :1, :1]).all()
 
 
-def test_larger_volumes_are_cropped_around_their_centre(tmp_path: Path) -> None:
+def test_larger_volumes_are_center_cropped(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path, "imagesTr", name, np.arange(6, dtype=np.float32)[:, None, None].repeat(2, 1).repeat(2, 2))
         write(
@@ -123,15 +123,15 @@ def test_channels_of_a_four_dimensional_image_come_first(tmp_path: Path) -> None
     assert (bundle.in_channels, bundle.input_shape) == (3, (3, 4, 2, 2))
 
 
-def test_labels_stored_as_float_are_labels(drawn: Path) -> None:
+def test_labels_stored_as_float_are_labels(written: Path) -> None:
     for name in "ab":
-        write(drawn, "labelsTr", name, np.full((2, 2, 2), 2.0, np.float64))
-    assert PLAIN.check(drawn) == []
-    assert PLAIN.open(drawn).train[0][1].unique().tolist() == [0, 2]
+        write(written, "labelsTr", name, np.full((2, 2, 2), 2.0, np.float64))
+    assert PLAIN.check(written) == []
+    assert PLAIN.open(written).train[0][1].unique().tolist() == [0, 2]
 
 
-def test_mirroring_moves_image_and_label_together_and_only_left_to_right(drawn: Path) -> None:
-    bundle = Decathlon(size=(4, 2, 2), validation=0.5).open(drawn)
+def test_images_and_labels_are_flipped_together_and_only_left_to_right(written: Path) -> None:
+    bundle = Decathlon(size=(4, 2, 2), validation=0.5).open(written)
     seen = set()
     for _ in range(20):
         image, label = bundle.train[0]
@@ -142,13 +142,13 @@ def test_mirroring_moves_image_and_label_together_and_only_left_to_right(drawn: 
     assert torch.equal(first[0], second[0])
 
 
-def test_drawing_leaves_the_cached_volume_alone(drawn: Path) -> None:
-    bundle = Decathlon(size=(4, 2, 2), validation=0.5).open(drawn)
+def test_augmentation_does_not_change_the_cached_volume(written: Path) -> None:
+    bundle = Decathlon(size=(4, 2, 2), validation=0.5).open(written)
     image = bundle.train._cached[0]["image"]  # type: ignore[attr-defined]
     before = image.clone()
     for _ in range(10):
-        drawn_image, _ = bundle.train[0]
-        drawn_image += 1
+        augmented, _ = bundle.train[0]
+        augmented += 1
     assert torch.equal(image, before)
 
 
@@ -164,26 +164,26 @@ def test_the_split_depends_on_the_seed_alone(generated: Path) -> None:
     assert sorted(train + evaluation) == [f"hippocampus_{number:03d}" for number in range(1, 6)]
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0, -1.0])
-def test_a_share_that_leaves_a_part_empty_is_refused(generated: Path, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0])
+def test_a_fraction_that_leaves_a_split_empty_is_refused(generated: Path, fraction: float) -> None:
     with pytest.raises(InputError, match="between 0 and 1"):
-        Decathlon(validation=share).open(generated)
+        Decathlon(validation=fraction).open(generated)
 
 
 def test_cached_volumes_are_read_once_and_others_each_time(generated: Path) -> None:
     size = (8, 8, 8)
-    kept = Decathlon(size=size).open(generated)
-    unkept = Decathlon(size=size, cache=0).open(generated)
+    cached = Decathlon(size=size).open(generated)
+    uncached = Decathlon(size=size, cache=0).open(generated)
     for path in generated.glob("imagesTr/*"):
         path.unlink()
-    kept.train[0], kept.evaluation[0]
+    cached.train[0], cached.evaluation[0]
     with pytest.raises(DataError, match=r"imagesTr/hippocampus_\d+\.nii\.gz: the file is missing"):
-        unkept.train[0]
+        uncached.train[0]
 
 
-def test_without_a_list_cases_are_found_by_their_files(drawn: Path) -> None:
-    (drawn / "imagesTr" / "._a.nii.gz").write_bytes(b"left by another system")
-    train, evaluation = PLAIN.find(drawn, pytest.fail)
+def test_without_a_list_cases_are_found_by_their_files(written: Path) -> None:
+    (written / "imagesTr" / "._a.nii.gz").write_bytes(b"a hidden file of macOS")
+    train, evaluation = PLAIN.find(written, pytest.fail)
     assert sorted(case.name for case in train + evaluation) == ["a", "b"]
 
 
@@ -198,20 +198,20 @@ def test_without_a_list_cases_are_found_by_their_files(drawn: Path) -> None:
         ('{"labels": {"one": "x"}, "modality": {"0": "MRI"}}', "invalid literal"),
     ],
 )
-def test_a_description_that_is_no_use_is_named(drawn: Path, content: str | None, reason: str) -> None:
-    path = drawn / "dataset.json"
+def test_an_invalid_description_is_reported(written: Path, content: str | None, reason: str) -> None:
+    path = written / "dataset.json"
     path.unlink()
     if content is not None:
         path.write_text(content)
-    (problem,) = PLAIN.check(drawn)
+    (problem,) = PLAIN.check(written)
     assert problem.path == path
     assert reason in problem.message
     with pytest.raises(DataError, match=r"dataset\.json"):
-        PLAIN.open(drawn)
+        PLAIN.open(written)
 
 
 def damage(folder: Path) -> dict[Path, str]:
-    """One fault in each of five cases, and what is said of it."""
+    """Put one fault into each of five cases; returns the expected messages."""
     images, tags = (sorted((folder / part).iterdir()) for part in ("imagesTr", "labelsTr"))
     images[0].write_bytes(images[0].read_bytes()[:-40])
     tags[1].unlink()
@@ -229,7 +229,7 @@ def damage(folder: Path) -> dict[Path, str]:
     }
 
 
-def test_every_damaged_file_is_named_with_its_fault(generated: Path) -> None:
+def test_every_damaged_file_is_reported_with_its_fault(generated: Path) -> None:
     data = Decathlon(size=(8, 8, 8))
     assert data.check(generated) == []
     faults = damage(generated)
@@ -241,7 +241,7 @@ def test_every_damaged_file_is_named_with_its_fault(generated: Path) -> None:
         assert str(problem).startswith(str(problem.path))
 
 
-def test_a_fractional_label_is_no_label(generated: Path) -> None:
+def test_a_fractional_label_is_reported(generated: Path) -> None:
     path = sorted((generated / "labelsTr").iterdir())[0]
     shape = nibabel.load(path).shape
     nibabel.Nifti1Image(np.full(shape, 0.5, np.float32), np.eye(4)).to_filename(path)
@@ -249,26 +249,26 @@ def test_a_fractional_label_is_no_label(generated: Path) -> None:
     assert (problem.path, problem.message) == (path, "it contains labels 0.5, but only 0, 1, 2 are allowed")
 
 
-def test_a_flat_image_is_no_volume(drawn: Path) -> None:
-    path = write(drawn, "imagesTr", "a", np.ones((2, 2), np.float32))
-    (problem,) = PLAIN.check(drawn)
+def test_an_image_with_two_dimensions_is_reported(written: Path) -> None:
+    path = write(written, "imagesTr", "a", np.ones((2, 2), np.float32))
+    (problem,) = PLAIN.check(written)
     assert (problem.path, problem.message) == (path, "the volume has 2 dimensions instead of three")
 
 
-def test_a_label_of_several_channels_is_named(drawn: Path) -> None:
-    path = write(drawn, "labelsTr", "a", np.zeros((2, 2, 2, 2), np.uint8))
-    (problem,) = PLAIN.check(drawn)
+def test_a_label_of_several_channels_is_reported(written: Path) -> None:
+    path = write(written, "labelsTr", "a", np.zeros((2, 2, 2, 2), np.uint8))
+    (problem,) = PLAIN.check(written)
     assert (problem.path, problem.message) == (path, "the labels have 2 channels instead of one")
 
 
-def test_a_missing_channel_is_named(generated: Path) -> None:
+def test_a_missing_channel_is_reported(generated: Path) -> None:
     describe(generated, modality={"0": "FLAIR", "1": "T1w"})
     assert {problem.message for problem in Decathlon().check(generated)} == {
         "the scan has 1 channels, but those of this data set have 2"
     }
 
 
-def test_a_damaged_case_is_an_error_unless_it_is_to_be_skipped(generated: Path) -> None:
+def test_a_damaged_case_is_an_error_unless_skipped(generated: Path) -> None:
     data = Decathlon(size=(8, 8, 8))
     path = sorted((generated / "imagesTr").iterdir())[0]
     path.write_bytes(path.read_bytes()[:-40])
@@ -281,14 +281,14 @@ def test_a_damaged_case_is_an_error_unless_it_is_to_be_skipped(generated: Path) 
     assert data.find(generated, pytest.fail) == before
 
 
-def test_with_every_case_damaged_nothing_is_skipped(generated: Path) -> None:
+def test_skipping_every_case_is_an_error(generated: Path) -> None:
     for path in (generated / "imagesTr").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="the file is missing"):
         Decathlon().open(generated, skip_damaged=True)
 
 
-def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+def test_an_empty_folder_is_reported(tmp_path: Path) -> None:
     describe(tmp_path)
     (problem,) = Decathlon().check(tmp_path)
     assert problem.path == tmp_path
@@ -296,13 +296,13 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
         Decathlon().open(tmp_path)
 
 
-def test_progress_tells_of_every_case(generated: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    Decathlon().check(generated, lambda *news: told.append(news))
-    assert told == [("check files", done, 5) for done in range(1, 6)]
-    told.clear()
-    Decathlon(size=(8, 8, 8)).open(generated, progress=lambda *news: told.append(news))
-    assert told == [("read volumes", done, total) for total in (4, 1) for done in range(1, total + 1)]
+def test_progress_reports_every_case(generated: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    Decathlon().check(generated, lambda *call: calls.append(call))
+    assert calls == [("check files", done, 5) for done in range(1, 6)]
+    calls.clear()
+    Decathlon(size=(8, 8, 8)).open(generated, progress=lambda *call: calls.append(call))
+    assert calls == [("read volumes", done, total) for total in (4, 1) for done in range(1, total + 1)]
 
 
 def test_generating_one_case_is_refused(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def hippocampus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_real_volumes_are_whole_and_normalized(hippocampus: Path) -> None:
+def test_real_volumes_are_normalized_and_not_cropped(hippocampus: Path) -> None:
     data = Decathlon(validation=0.25, augment=False)
     assert data.check(hippocampus) == []
     bundle = data.open(hippocampus)

@@ -27,7 +27,7 @@ def test_dice_is_averaged_over_cases_and_not_over_voxels() -> None:
     assert plain(metric.compute()) == pytest.approx({"dice": 5 / 6, "dice/a": 5 / 6, "dice/b": 5 / 6})
 
 
-def test_a_region_that_a_case_lacks_counts_one_or_zero() -> None:
+def test_the_dice_of_an_absent_region_is_one_or_zero() -> None:
     metric = RegionDice({"a": (1,), "b": (2,)})
     metric.update(scores([0, 0], [0, 2], classes=3), labels([0, 0], [0, 0]))
     assert plain(metric.compute()) == {"dice": 0.75, "dice/a": 1.0, "dice/b": 0.5}
@@ -68,14 +68,14 @@ def test_part_iou_by_hand() -> None:
     )
 
 
-def test_parts_of_other_categories_do_not_compete() -> None:
+def test_parts_of_other_categories_are_never_predicted() -> None:
     metric = PartIoU(parts=(2, 2), names=("Bag", "Cap"))
     outputs = torch.tensor([[9.0, 9.0, 1.0, 2.0]]).reshape(1, 4, 1, 1, 1)
     metric.update(outputs, labels([3]))
     assert plain(metric.compute())["iou"] == 1
 
 
-def test_shapes_in_one_batch_are_counted_apart() -> None:
+def test_shapes_in_one_batch_are_counted_separately() -> None:
     together, apart = PartIoU((2, 2), ("Bag", "Cap")), PartIoU((2, 2), ("Bag", "Cap"))
     outputs, truth = scores([0, 1, 1], [2, 2, 3], classes=4), labels([0, 0, 1], [3, 2, 3])
     together.update(outputs, truth)
@@ -104,14 +104,14 @@ def test_clip_accuracy_by_hand() -> None:
     assert values["top5"] == 1 / 2
 
 
-def test_the_five_best_are_five() -> None:
+def test_top5_uses_five_classes() -> None:
     metric = ClipAccuracy()
     falling = torch.arange(7.0, 0.0, -1).expand(2, 1, 7)
     metric.update(falling, torch.tensor([4, 5]))
     assert plain(metric.compute()) == {"top1": 0, "top5": 0.5, "clip_top1": 0, "clip_top5": 0.5}
 
 
-def test_a_video_is_judged_by_probabilities_not_by_votes() -> None:
+def test_a_video_is_classified_by_mean_probabilities_not_by_votes() -> None:
     metric = ClipAccuracy()
     # Two clips lean to class 1 by little, one to class 0 by much.
     metric.update(torch.tensor([[[0.0, 0.1], [0.0, 0.1], [5.0, 0.0]]]), torch.tensor([0]))

@@ -30,7 +30,7 @@ def regions(brain: Brain) -> tuple[Region, Region]:
 
 @pytest.fixture
 def numbered() -> Region:
-    """A region whose intensities are the voxels' own numbers, with brain in all but the outermost layer."""
+    """A region whose intensities are voxel indices, with brain in all but the outermost layer."""
     labels = torch.zeros(12, 13, 14, dtype=torch.uint8)
     labels[1:-1, 1:-1, 1:-1] = 1
     return Region(torch.arange(12.0 * 13 * 14).reshape(12, 13, 14), labels, (0, 0, 0))
@@ -51,7 +51,7 @@ def test_labels_have_the_proportions_of_a_brain(brain: Brain) -> None:
     assert 1.5 < volume_litres < 2.2
 
 
-def test_tissues_are_as_bright_as_t1_makes_them(brain: Brain) -> None:
+def test_tissues_have_the_brightness_order_of_t1(brain: Brain) -> None:
     background, grey, white, other = (brain.image[brain.labels == label].mean() for label in range(4))
     assert background == 0 < other < grey < white
 
@@ -80,7 +80,7 @@ def test_regions_lie_in_opposite_hemispheres_and_apart_from_the_midline(
     assert training[1].stop <= y < validation[1].start
 
 
-def test_regions_hold_the_brain_of_their_quarter_and_share_no_memory(
+def test_regions_contain_the_brain_of_their_quarter_and_share_no_memory(
     brain: Brain, regions: tuple[Region, Region]
 ) -> None:
     x, y, _ = brain.origin
@@ -101,7 +101,9 @@ def test_intensities_are_normalized_by_the_training_region_alone(regions: tuple[
     assert abs(unknown.mean().item()) > 1e-3
 
 
-def test_validation_does_not_change_what_training_sees(brain: Brain, regions: tuple[Region, Region]) -> None:
+def test_the_validation_region_does_not_affect_the_training_region(
+    brain: Brain, regions: tuple[Region, Region]
+) -> None:
     x, y, _ = brain.origin
     image = brain.image.copy()
     image[x + 1 :, y + 1 :] *= 0.5
@@ -110,7 +112,7 @@ def test_validation_does_not_change_what_training_sees(brain: Brain, regions: tu
     assert not torch.equal(validation.image, regions[1].image)
 
 
-def test_split_refuses_a_half_without_brain() -> None:
+def test_split_refuses_a_region_without_brain() -> None:
     labels = np.ones((9, 9, 9), dtype=np.uint8)
     labels[5:] = 0
     with pytest.raises(InputError, match="region without brain"):
@@ -165,7 +167,7 @@ def test_tiles_are_fixed_and_do_not_overlap(numbered: Region) -> None:
     assert len(tiles(numbered, patch=4, count=1000)[0]) == 27
 
 
-def test_validation_tiles_hold_every_tissue(regions: tuple[Region, Region]) -> None:
+def test_validation_tiles_contain_every_tissue(regions: tuple[Region, Region]) -> None:
     _, labels = tiles(regions[1], patch=16, count=48)
     share = torch.bincount(labels.flatten(), minlength=4) / labels.numel()
     assert share.min() > 0.02

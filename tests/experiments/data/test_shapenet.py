@@ -1,4 +1,4 @@
-"""Shapes as points and as voxels, worked out by hand, and files of the challenge's layout with faults."""
+"""Points and voxels computed by hand, and damaged files in the challenge's layout."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def faulty(generated: Path, tmp_path: Path) -> Path:
-    """A copy of which every file can be spoilt."""
+    """A copy whose files a test can damage."""
     folder = tmp_path / "copy"
     ShapeNet().generate(folder, count=1, seed=0)
     return folder
@@ -52,7 +52,7 @@ def test_categories_are_those_of_the_challenge() -> None:
     assert (FIRST_PART[0], FIRST_PART[EARPHONE], FIRST_PART[-1]) == (0, 4 + 2 + 2 + 4 + 4, 47)
 
 
-def test_parts_are_numbered_through_the_categories(shape: Shape) -> None:
+def test_part_ids_continue_from_one_category_to_the_next(shape: Shape) -> None:
     read = read_shape(shape)
     assert read is not None
     points, parts = read
@@ -60,7 +60,7 @@ def test_parts_are_numbered_through_the_categories(shape: Shape) -> None:
     assert parts.tolist() == [19, 21, 19]
 
 
-def test_three_points_fall_into_the_voxels_worked_out_by_hand(shape: Shape) -> None:
+def test_three_points_fall_into_the_voxels_computed_by_hand(shape: Shape) -> None:
     # The box's middle is (12, 10.5, 10); the first two points are the farthest, sqrt(4.25) away. So x is
     # -0.970, 0.970 and 0, y -0.243, -0.243 and 0.243, z 0; voxels of 4 a side are (value + 1) * 2 rounded down.
     occupied, parts = Shapes([shape], 4, augment=False)[0]
@@ -70,22 +70,22 @@ def test_three_points_fall_into_the_voxels_worked_out_by_hand(shape: Shape) -> N
     assert torch.equal(occupied, (expected != EMPTY).float()[None])
 
 
-def test_the_largest_part_wins_a_voxel_in_whatever_order() -> None:
+def test_a_voxel_gets_its_largest_part_id_in_any_order() -> None:
     points = torch.zeros(3, 3)
     for parts in ([4, 6, 5], [6, 5, 4], [5, 4, 6]):
         assert voxelize(points, torch.tensor(parts), 2)[1][1, 1, 1] == 6
 
 
-def test_points_on_the_rim_stay_inside() -> None:
+def test_points_on_the_boundary_are_inside() -> None:
     occupied, parts = voxelize(torch.tensor([[1.0, 1, 1], [-1, -1, -1]]), torch.tensor([1, 2]), 3)
     assert (int(parts[2, 2, 2]), int(parts[0, 0, 0]), int(occupied.sum())) == (1, 2, 2)
 
 
-def test_a_single_point_lies_in_the_middle() -> None:
+def test_a_single_point_is_centered() -> None:
     assert into_unit_sphere(torch.tensor([[5.0, 5.0, 5.0]])).tolist() == [[0, 0, 0]]
 
 
-def test_drawn_shapes_shrink_and_move_but_stay_inside(shape: Shape) -> None:
+def test_augmented_shapes_are_scaled_and_shifted_within_the_cube(shape: Shape) -> None:
     shapes = Shapes([shape], 64, augment=True)
     widths, places = set(), set()
     for _ in range(30):
@@ -118,7 +118,7 @@ def test_drawn_shapes_shrink_and_move_but_stay_inside(shape: Shape) -> None:
         ("points", None, "the file is missing"),
     ],
 )
-def test_every_fault_is_named_with_its_file(shape: Shape, file: str, content: str | None, reason: str) -> None:
+def test_every_fault_is_reported_with_its_file(shape: Shape, file: str, content: str | None, reason: str) -> None:
     path: Path = getattr(shape, file)
     path.unlink() if content is None else path.write_text(content)
     problems: list = []
@@ -130,7 +130,7 @@ def test_every_fault_is_named_with_its_file(shape: Shape, file: str, content: st
         read_shape(shape)
 
 
-def test_faults_in_both_files_are_both_named(shape: Shape) -> None:
+def test_faults_in_both_files_are_both_reported(shape: Shape) -> None:
     shape.points.write_text("0 0 0\n1 1\n")
     shape.labels.write_text("9\n")
     problems: list = []
@@ -150,7 +150,7 @@ def test_the_generated_layout_is_the_challenges(generated: Path) -> None:
     assert {len(line.split()) for line in points} == {3}
 
 
-def test_a_shape_without_its_partner_and_a_missing_category_are_named(faulty: Path) -> None:
+def test_a_missing_file_and_a_missing_category_are_reported(faulty: Path) -> None:
     data = ShapeNet(size=8)
     orphan = faulty / "train_data" / "02773838" / "000001.pts"
     orphan.unlink()
@@ -171,18 +171,18 @@ def test_a_missing_file_is_an_error_when_the_folder_is_opened(faulty: Path) -> N
         ShapeNet(size=8).open(faulty)
 
 
-def test_validation_and_test_shapes_are_other_files(generated: Path) -> None:
+def test_validation_and_test_shapes_are_different_files(generated: Path) -> None:
     for part in ("val", "test"):
         _, evaluation = ShapeNet(evaluate_on=part).find(generated, pytest.fail)  # type: ignore[arg-type]
         assert len(evaluation) == 16
         assert {shape.points.parent.parent.name for shape in evaluation} == {f"{part}_data"}
 
 
-def test_classes_bear_names(generated: Path) -> None:
+def test_classes_have_names(generated: Path) -> None:
     bundle = ShapeNet(size=8).open(generated)
     assert (bundle.classes, bundle.class_names[4], bundle.ignore_index) == (50, "Bag 1", -100)
 
 
 def test_generating_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="at least 1 shape"):
+    with pytest.raises(InputError, match="count: must be at least 1 shape of each category, but is 0"):
         ShapeNet().generate(tmp_path / "new", count=0)

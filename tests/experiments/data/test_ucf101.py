@@ -1,4 +1,4 @@
-"""Clips of videos whose frames can be told apart, official lists, damaged files, and real videos."""
+"""Clips of videos with distinguishable frames, official lists, damaged files, and real videos."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from ranp.experiments.data import Problem
 from ranp.experiments.data._video import DEVIATION, MEAN, crop, decode, write_video
 from ranp.experiments.data.ucf101 import UCF101, RandomClips, SpacedClips, Video, central_square, predict_clips
 
-STEP = 6  # Between the brightness of two frames: enough to tell them apart after compression.
+STEP = 6  # Between the brightness of two frames: enough to distinguish them after compression.
 
 
 def counted(path: Path, frames: int) -> Path:
-    """A video whose frames are of one brightness each, which tells their number."""
+    """A video whose frames have a uniform brightness, proportional to the frame index."""
     brightness = (np.arange(frames) * STEP).astype(np.uint8)
     write_video(path, np.broadcast_to(brightness[:, None, None, None], (frames, 16, 24, 3)))
     return path
 
 
 def numbers(clip: torch.Tensor) -> list[int]:
-    """Which frames `(3, frames, H, W)` of a counted video are."""
+    """Frame indices of a clip `(3, frames, H, W)` of a counted video."""
     brightness = (clip.mean((0, 2, 3)) * DEVIATION + MEAN) * 255
     return [round(float(value) / STEP) for value in brightness]
 
@@ -41,14 +41,14 @@ def generated(tmp_path: Path) -> Path:
     return folder
 
 
-def test_frames_come_in_the_order_asked_for(twenty: Path) -> None:
+def test_frames_have_the_requested_order(twenty: Path) -> None:
     pixels = decode(twenty, lambda count: [count - 1, 3, 3, 0])
     assert pixels is not None
     assert (pixels.shape, pixels.dtype) == ((4, 16, 24, 3), torch.uint8)
     assert (pixels.float().mean((1, 2, 3)) / STEP).round().tolist() == [19, 3, 3, 0]
 
 
-def test_frames_are_counted_where_the_header_does_not_tell(tmp_path: Path) -> None:
+def test_frames_are_counted_where_the_header_does_not_contain_their_number(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def choose(count: int) -> list[int]:
@@ -62,7 +62,7 @@ def test_frames_are_counted_where_the_header_does_not_tell(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("missing", "usable"), [(0, True), (2, True), (3, False), (12, False)])
-def test_a_few_missing_frames_are_the_last_one(
+def test_a_few_missing_frames_are_replaced_by_the_last_one(
     twenty: Path, missing: int, usable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ranp.experiments.data import _video
@@ -92,7 +92,7 @@ def test_a_single_evaluation_clip_is_in_the_middle(twenty: Path) -> None:
     assert [numbers(clip) for clip in clips] == [[8, 9, 10, 11]]
 
 
-def test_a_video_that_is_too_short_starts_over(tmp_path: Path) -> None:
+def test_a_video_that_is_too_short_is_repeated(tmp_path: Path) -> None:
     video = Video(counted(tmp_path / "short.avi", 3), 0)
     settings = UCF101(size=8, frames=5, clips=2)
     assert numbers(RandomClips([video], settings)[0][0]) == [0, 1, 2, 0, 1]
@@ -106,11 +106,11 @@ def test_training_clips_start_at_every_possible_frame(twenty: Path) -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "box"), [(4, 7, (0, 1, 4)), (9, 4, (2, 0, 4)), (5, 5, (0, 0, 5))])
-def test_the_middle_by_hand(height: int, width: int, box: tuple[int, int, int]) -> None:
+def test_the_central_square_by_hand(height: int, width: int, box: tuple[int, int, int]) -> None:
     assert central_square(torch.zeros(2, height, width, 3)) == box
 
 
-def test_a_square_is_cut_mirrored_and_normalized() -> None:
+def test_a_square_is_cropped_flipped_and_normalized() -> None:
     pixels = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).reshape(2, 4, 5, 3)
     expected = ((pixels[:, 1:4, 2:5] / 255 - MEAN) / DEVIATION).permute(3, 0, 1, 2)
     assert torch.allclose(crop(pixels, (1, 2, 3), 3), expected)
@@ -119,7 +119,7 @@ def test_a_square_is_cut_mirrored_and_normalized() -> None:
     assert halved.flatten().tolist() == pytest.approx([(0.5 - MEAN) / DEVIATION] * 3)
 
 
-def test_scaling_down_sees_every_pixel() -> None:
+def test_scaling_down_uses_every_pixel() -> None:
     # Two bright columns of eight: exactly those that scaling would look at if it took only the nearest.
     stripes = torch.tensor([0, 0, 0, 255, 255, 0, 0, 0], dtype=torch.uint8).repeat(2)
     pixels = stripes[None, None, :, None].repeat(1, 16, 1, 3)
@@ -127,18 +127,18 @@ def test_scaling_down_sees_every_pixel() -> None:
     assert float(brightness.max()) < 0.5
 
 
-def test_training_squares_differ_in_size_place_and_side(tmp_path: Path) -> None:
+def test_training_squares_vary_in_size_position_and_flip(tmp_path: Path) -> None:
     # Brightness rises from left to right by 1 a pixel, so a square's range is its side and its minimum its place.
     ramp = np.broadcast_to(np.arange(40, 200, dtype=np.uint8)[None, None, :, None], (4, 80, 160, 3))
     write_video(tmp_path / "ramp.avi", ramp)
     clips = RandomClips([Video(tmp_path / "ramp.avi", 0)], UCF101(size=80, frames=2))
-    sides, places, mirrored = [], [], set()
+    sides, places, flipped = [], [], set()
     for _ in range(40):
         row = (clips[0][0][0, 0].mean(0) * DEVIATION + MEAN) * 255
         sides.append(float(row.max() - row.min()))
         places.append(float(row.min()))
-        mirrored.add(bool(row[0] > row[-1]))
-    assert mirrored == {True, False}
+        flipped.add(bool(row[0] > row[-1]))
+    assert flipped == {True, False}
     assert min(sides) > 0.66 * 80 - 6
     assert max(sides) < 80 + 3
     assert max(sides) - min(sides) > 15
@@ -149,7 +149,7 @@ def test_training_squares_differ_in_size_place_and_side(tmp_path: Path) -> None:
     assert (float(row[0]), float(row[-1])) == pytest.approx((80, 159), abs=4)
 
 
-def test_every_clip_is_predicted_alone() -> None:
+def test_every_clip_is_predicted_separately() -> None:
     inputs = torch.arange(2 * 3 * 3 * 2 * 2 * 2.0).reshape(2, 3, 3, 2, 2, 2)
     outputs = predict_clips(lambda clips: clips.mean((2, 3, 4)), inputs)
     assert torch.equal(outputs, inputs.mean((3, 4, 5)))
@@ -170,14 +170,14 @@ def test_the_generated_layout_is_the_official_one(generated: Path) -> None:
     assert len(set(tested)) == 18
 
 
-def test_class_folders_may_lie_beside_the_lists(generated: Path) -> None:
+def test_class_folders_may_be_next_to_the_lists(generated: Path) -> None:
     for folder in (generated / "UCF-101").iterdir():
         folder.rename(generated / folder.name)
     (generated / "UCF-101").rmdir()
     assert UCF101().check(generated) == []
 
 
-def test_every_damaged_video_is_named_with_its_fault(generated: Path) -> None:
+def test_every_damaged_video_is_reported_with_its_fault(generated: Path) -> None:
     train, test = UCF101().find(generated, pytest.fail)
     missing, cut_off, other = train[0].path, train[5].path, test[3].path
     cut_off.write_bytes(cut_off.read_bytes()[: cut_off.stat().st_size // 3])
@@ -194,7 +194,7 @@ def test_every_damaged_video_is_named_with_its_fault(generated: Path) -> None:
     assert (len(bundle.train), len(bundle.evaluation)) == (10, 5)  # type: ignore[arg-type]
 
 
-def test_the_checker_reads_to_the_end(tmp_path: Path) -> None:
+def test_check_decodes_all_frames(tmp_path: Path) -> None:
     path = tmp_path / "noise.avi"
     noise = np.random.default_rng(0).integers(0, 255, (40, 64, 80, 3)).astype(np.uint8)
     write_video(path, noise)
@@ -205,10 +205,10 @@ def test_the_checker_reads_to_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_worker_names_the_video_that_it_cannot_read(generated: Path) -> None:
+def test_the_error_of_a_worker_names_the_video(generated: Path) -> None:
     bundle = UCF101(size=16, frames=4).open(generated)
     path = UCF101().find(generated, pytest.fail)[0][7].path
-    path.write_bytes(b"gone bad after the start")
+    path.write_bytes(b"damaged after opening")
     with pytest.raises(DataError, match=path.name):
         list(DataLoader(bundle.train, num_workers=2))
 
@@ -225,7 +225,7 @@ def test_a_worker_names_the_video_that_it_cannot_read(generated: Path) -> None:
         ("testlist01.txt", "\nNobody/v_Nobody_g01_c01.avi\n", "'Nobody/v_Nobody_g01_c01.avi' in line 1"),
     ],
 )
-def test_a_wrong_list_is_named(generated: Path, name: str, content: str | None, reason: str) -> None:
+def test_an_invalid_list_is_reported(generated: Path, name: str, content: str | None, reason: str) -> None:
     path = generated / "ucfTrainTestlist" / name
     path.unlink() if content is None else path.write_text(content)
     (problem,) = UCF101().check(generated)

@@ -301,7 +301,7 @@ def test_what_cannot_be_is_said_before_any_training(data: Path, tmp_path: Path) 
         run(recipe(pruning__budget={"macs": 1e-6}), data, tmp_path / "budget")
     with pytest.raises(InputError, match=r"network\.name unet3d: got arguments .*widht"):
         run(recipe(network__arguments={"widht": 4}), data, tmp_path / "network")
-    with pytest.raises(RanpError, match="description"):
+    with pytest.raises(RanpError, match=r"dataset\.json: the file is missing"):
         run(recipe(), tmp_path, tmp_path / "data")
 
 

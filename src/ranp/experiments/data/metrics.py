@@ -107,8 +107,8 @@ class PartIoU(Metric):
         self.first = tuple(accumulate(self.parts, initial=0))
         self.add_state("total", torch.zeros(len(self.parts), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("shapes", torch.zeros(len(self.parts), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("correct", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("voxels", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        for name in ("correct", "voxels"):
+            self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add shapes.

@@ -198,7 +198,7 @@ class MNI152(DataSet[Region]):
 
         return DataBundle(
             train=RandomPatches(train[0], self.patch, self.training_patches),
-            evaluation=TensorDataset(images, labels),
+            evaluation=TensorDataset(images, labels),  # type: ignore[arg-type]  # Its samples are pairs.
             input_shape=(1, self.patch, self.patch, self.patch),
             class_names=TISSUES,
             metric=partial(RegionDice, {name: (index,) for index, name in enumerate(TISSUES) if index}, pooled=True),

@@ -1,7 +1,7 @@
-"""Inputs shaped like the source paper's data sets, drawn from a seed: nothing to download.
+"""Synthetic inputs that resemble the source paper's data sets, without any files.
 
-Sparse voxel shapes stand for ShapeNet's part segmentation, smooth volumes with nested tumour regions for
-BraTS'18, moving discs for UCF101. Every draw comes from the generator given; torch's global random state is left alone.
+Sparse voxel shapes replace ShapeNet's part segmentation, smooth volumes with nested tumor regions BraTS'18, moving
+discs UCF101. All random numbers come from the given generator, none from torch's global one.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from ranp.experiments.data.brats18 import CORE, EDEMA, ENHANCING, MODALITIES
-from ranp.experiments.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelise
+from ranp.experiments.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelize
 
 
 def draw_batches(
@@ -20,10 +20,10 @@ def draw_batches(
     """Batches of `(inputs, labels)` from one seeded generator.
 
     Args:
-        draw: makes one sample, such as `sparse_shape` or `brain_tumor`.
-        count: how many batches; the first ones do not depend on it.
-        seed: of the generator.
-        batch_size: samples stacked in a batch.
+        draw: Generates one sample, such as `sparse_shape` or `brain_tumor`.
+        count: Number of batches; the first batches do not depend on it.
+        seed: Seed of the generator.
+        batch_size: Samples per batch.
 
     Example:
         >>> inputs, labels = draw_batches(sparse_shape, 2, seed=0, batch_size=3)[0]
@@ -39,15 +39,15 @@ def draw_batches(
 
 
 def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tuple[Tensor, Tensor]:
-    """One object of a random category, as the voxels that points sampled on its surface fall into.
+    """One voxelized point cloud of an object of a random category.
 
-    Every part of the category is the surface of an ellipsoid, a box or a cylinder that touches an earlier
-    part; half of the parts come with a mirror image. The object is scaled into the unit sphere.
+    Every part of the category is the surface of an ellipsoid, a box or a cylinder that touches an earlier part; half of
+    the parts are mirrored. The object is scaled into the unit sphere.
 
     Args:
-        generator: the source of randomness; it moves on.
-        size: voxels a side.
-        points: points sampled over all parts; 2600 is ShapeNet's average.
+        generator: Source of random numbers.
+        size: Voxels per side.
+        points: Points sampled over all parts; 2600 is ShapeNet's average.
 
     Returns:
         Occupancy `(1, size, size, size)` of zeros and ones, and part ids 0 to 49 `(size, size, size)`
@@ -68,7 +68,7 @@ def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tu
             part[::2, 0] *= -1
         clouds.append(part)
     ids = torch.cat([torch.full((len(part),), FIRST_PART[category] + i) for i, part in enumerate(clouds)])
-    return voxelise(into_unit_sphere(torch.cat(clouds)), ids, size)
+    return voxelize(into_unit_sphere(torch.cat(clouds)), ids, size)
 
 
 def _surface(points: int, generator: Generator) -> Tensor:
@@ -89,16 +89,16 @@ def _any_point(cloud: Tensor, generator: Generator) -> Tensor:
 
 
 def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) -> tuple[Tensor, Tensor]:
-    """One head as four MRI modalities, with the nested regions of a tumour.
+    """One brain in four MRI modalities, with the nested regions of a tumor.
 
-    An ellipsoid of folded tissue (fluid, grey and white matter) holds a tumour whose outline a smooth field
-    bends: oedema around an enhancing rim around a core. Every modality has mean 0 and deviation 1 within
-    the brain and is constant outside, as is usual for BraTS.
+    An ellipsoid of folded tissue (fluid, grey and white matter) contains a tumor with an irregular outline: edema
+    around an enhancing rim around a core. Every modality has mean 0 and standard deviation 1 within the brain and is
+    constant outside, as is usual for BraTS.
 
     Args:
-        generator: the source of randomness; it moves on.
-        size: voxels a side of the volume.
-        crop: voxels a side of a random crop of it; the whole volume by default.
+        generator: Source of random numbers.
+        size: Voxels per side of the volume.
+        crop: Voxels per side of a random crop of it; the whole volume by default.
 
     Returns:
         Intensities `(4, D, H, W)` and labels `(D, H, W)` of 0, `CORE`, `EDEMA` and `ENHANCING`.
@@ -111,8 +111,8 @@ def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) 
     axis = torch.linspace(-1, 1, size)
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
     brain = _distance(grid, torch.zeros(3), _between(0.7, 1, (3,), generator)) < 1
-    centre, reach = _between(-0.3, 0.3, (3,), generator), _between(0.3, 0.5, (3,), generator)
-    depth = _distance(grid, centre, reach) + 0.1 * _smooth_fields(1, size, 8, generator)[0]
+    center, radii = _between(-0.3, 0.3, (3,), generator), _between(0.3, 0.5, (3,), generator)
+    depth = _distance(grid, center, radii) + 0.1 * _smooth_fields(1, size, 8, generator)[0]
     labels = torch.zeros(size, size, size, dtype=torch.long)
     for label, outline in ((EDEMA, 1.0), (ENHANCING, 0.7), (CORE, 0.45)):
         labels[brain & (depth < outline)] = label
@@ -123,19 +123,19 @@ def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) 
 
 
 def moving_shapes(generator: Generator, size: int = 112, frames: int = 16, classes: int = 101) -> tuple[Tensor, Tensor]:
-    """One clip of coloured discs that move in front of a smooth background, and a class.
+    """One clip of colored discs that move in front of a smooth background, and a random class.
 
-    Every channel has mean 0 and deviation 1 over the clip, as is usual for video networks. The class says nothing of
-    the clip: before training, scores depend on inputs and labels being there, not on what connects them.
+    Every channel has mean 0 and standard deviation 1 over the clip, as is usual for video networks. The class is
+    independent of the clip: scores before training do not depend on how inputs and labels are related.
 
     Args:
-        generator: the source of randomness; it moves on.
-        size: pixels a side.
-        frames: frames of the clip.
-        classes: number of classes.
+        generator: Source of random numbers.
+        size: Pixels per side.
+        frames: Frames of the clip.
+        classes: Number of classes.
 
     Returns:
-        The clip `(3, frames, size, size)` and the class, without dimensions.
+        The clip `(3, frames, size, size)` and the class, a scalar.
 
     Example:
         >>> clip, label = moving_shapes(torch.Generator().manual_seed(0), size=32, frames=8)
@@ -150,34 +150,34 @@ def moving_shapes(generator: Generator, size: int = 112, frames: int = 16, class
     time = torch.linspace(-1, 1, frames).view(-1, 1, 1)
     for _ in range(5):
         (y0, x0), (vy, vx) = _between(-0.8, 0.8, (2, 2), generator)
-        radius, colour = _between(0.1, 0.4, (), generator), _between(-3, 3, (3,), generator)
+        radius, color = _between(0.1, 0.4, (), generator), _between(-3, 3, (3,), generator)
         inside = (y - y0 - vy * time) ** 2 + (x - x0 - vx * time) ** 2 < radius**2
-        clip = torch.where(inside, colour.view(3, 1, 1, 1), clip)
+        clip = torch.where(inside, color.view(3, 1, 1, 1), clip)
     std, mean = torch.std_mean(clip, dim=(1, 2, 3), keepdim=True)
     return (clip - mean) / std, torch.randint(classes, (), generator=generator)
 
 
 def _modalities(brain: Tensor, labels: Tensor, generator: Generator) -> Tensor:
-    """Intensities `(4, D, H, W)`: every tissue and every label has its own brightness in each modality."""
+    """Intensities `(4, D, H, W)`: each tissue and label has its own brightness in each modality."""
     size = len(brain)
     folds = _smooth_fields(1, size, 16, generator)[0] + 0.5 * _smooth_fields(1, size, 32, generator)[0]
     tissue = (folds > -0.3).long() + (folds > 0.5).long()  # fluid, grey and white matter
     brightness = _between(-1, 1, (len(MODALITIES), 3 + ENHANCING), generator)
     image = 3 + brightness[:, torch.where(labels > 0, 2 + labels, tissue)]
-    # Coils receive unevenly: a bias over the whole head.
+    # The bias field of the receiver coils.
     image = (image + 0.3 * _smooth_fields(len(MODALITIES), size, 6, generator)) * brain
     std, mean = torch.std_mean(image[:, brain], dim=1)
     return (image - mean.view(-1, 1, 1, 1)) / std.view(-1, 1, 1, 1)
 
 
-def _distance(grid: Tensor, centre: Tensor, radii: Tensor) -> Tensor:
-    """Of every grid point from a centre, in units of an ellipsoid's radii."""
-    offset: Tensor = (grid - centre.view(3, 1, 1, 1)) / radii.view(3, 1, 1, 1)
+def _distance(grid: Tensor, center: Tensor, radii: Tensor) -> Tensor:
+    """Distance of every grid point from a center, in units of an ellipsoid's radii."""
+    offset: Tensor = (grid - center.view(3, 1, 1, 1)) / radii.view(3, 1, 1, 1)
     return offset.square().sum(dim=0).sqrt()
 
 
 def _smooth_fields(count: int, size: int, knots: int, generator: Generator) -> Tensor:
-    """Fields `(count, size, size, size)` that interpolate normal values at `knots` points a side."""
+    """Fields `(count, size, size, size)` that interpolate normally distributed values at `knots` points per side."""
     values = torch.randn(1, count, knots, knots, knots, generator=generator)
     return F.interpolate(values, size=(size, size, size), mode="trilinear", align_corners=True)[0]
 
