@@ -14,7 +14,8 @@ ROOT = Path(ranp.__file__).parent
 # From the bottom up; a room may import from any room below its own line, never from its own.
 FLOORS: list[set[str]] = [
     {"errors", "_version"},
-    {"files", "module_utils", "calling", "_garbage", "environment", "optional", "progress", "costs"},
+    {"optional"},
+    {"files", "module_utils", "calling", "_garbage", "environment", "progress", "costs"},
     {"graph"},
     {"budget", "tables"},
     {"plan", "scores"},

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+from ranp.costs import Cost
 from ranp.errors import BudgetError
-from ranp.graph import Cost
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from importlib.metadata import version
 import numpy as np
 
 from ranp.budget import Budget
+from ranp.costs import Cost
 from ranp.errors import BudgetError, InputError
-from ranp.graph import ChannelGraph, Cost, Ints
+from ranp.graph import ChannelGraph, Ints
 from ranp.plan import Plan, make_plan
 from ranp.scores import Scores
 
