@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 
 import ranp
-from ranp.costs.measure import forget_peak, resident_bytes
+from ranp.costs import reset_peak_memory, resident_bytes
 from ranp.models import UNet3D
 
 ROUNDS = 7
@@ -93,7 +93,7 @@ def _peak(kind: str, side: int, pipe: multiprocessing.connection.Connection) -> 
         action: Callable[[], object] = partial(ranp.trace, case.model, case.inputs)
     else:
         action = case.step if kind == "step" else case.scoring(kind)
-    forget_peak()
+    reset_peak_memory()
     before = resident_bytes(peak=True)
     action()
     pipe.send((resident_bytes(peak=True) - before) / 2**20)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from ranp import Budget
+from ranp.costs import Cost
 from ranp.errors import BudgetError
-from ranp.graph import Cost
 
 FULL = Cost(macs=1000, params=300, activation_bytes=64, neurons=20)
 

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
+from ranp.costs import Cost
 from ranp.errors import BudgetError
-from ranp.graph import Cost
 
 
 @dataclass(frozen=True)

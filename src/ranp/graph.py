@@ -1,6 +1,6 @@
-"""What tracing understands of a model: plain data, from which everything else is decided.
+"""What tracing finds out about a model: plain data, from which everything else is decided.
 
-A *channel* is one index of a layer's output, together with everything that is tied to it. Channels with the same
+A *channel* is one index of a layer's output, together with everything that is coupled to it. Channels with the same
 members form a *group*; channels of all groups are numbered through (`ChannelGraph.offsets`), so that scores, plans and
 costs are ordinary arrays.
 """
@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from ranp.costs import Cost, CostTable
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -36,7 +38,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Channels that can be decided alike.
+    """Channels that can be kept or removed independently of each other, and that have the same members.
 
     Attributes:
         name: The first layer that produces the channels, with a suffix where one layer feeds several groups.
@@ -87,8 +89,8 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Attribute:
-    """A number that a module keeps besides its parameters, as a function of the kept widths.
+class SizeAttribute:
+    """A size that a module holds besides its parameters, as a function of the kept widths.
 
     Attributes:
         module: Path of the module.
@@ -101,89 +103,9 @@ class Attribute:
     axis: int
 
 
-@dataclass(frozen=True, eq=False)
-class Terms:
-    """A sum of products: factor times the sizes of some axes, for every term.
-
-    Attributes:
-        factors: Of shape (terms,).
-        axes: Rows of `CostTable.axes`, of shape (terms, axes per term); row 0 always has size 1.
-    """
-
-    factors: Ints
-    axes: Ints
-
-    def evaluate(self, sizes: Ints) -> int:
-        """The sum, given the size of every axis, of shape (axes,)."""
-        return int((self.factors * sizes[self.axes].prod(axis=1)).sum())
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a network costs.
-
-    One multiply-add (MAC) is one multiplication and one addition, so MACs are half of what counters of floating-point
-    operations report. Biases, norms and activations count no MACs.
-
-    Attributes:
-        macs: Multiply-adds of one forward pass at the traced shape.
-        params: Elements of all parameters.
-        activation_bytes: Bytes that the operators of one forward pass in eval mode allocate for their outputs; views
-            and in-place operators take none. (An upper bound in one case: a reshape of a permuted tensor copies it only
-            while the permutation moves dimensions wider than 1.)
-        neurons: Output channels of all layers.
-    """
-
-    macs: int
-    params: int
-    activation_bytes: int
-    neurons: int
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """Bytes that one operator allocates for one of its outputs: the factor times the sizes of some axes.
-
-    Attributes:
-        path: Module in whose forward the operator ran; empty for the model itself.
-        operator: Its name.
-        factor: Bytes.
-        axes: Rows of `CostTable.axes`.
-    """
-
-    path: str
-    operator: str
-    factor: int
-    axes: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class CostTable:
-    """Formulas of what a forward pass at the traced shape costs, as functions of the kept widths.
-
-    Attributes:
-        axes: Linear forms, of shape (axes, groups + 1): the size of an axis is its row times (widths, 1).
-        macs: See `Cost`, as are the others.
-        params: See `Cost`.
-        activation_bytes: See `Cost`.
-        allocations: What `activation_bytes` adds up, operator by operator as they ran.
-    """
-
-    axes: Ints
-    macs: Terms
-    params: Terms
-    activation_bytes: Terms
-    allocations: tuple[Allocation, ...]
-
-    def axes_at(self, widths: Ints) -> Ints:
-        """Size of every axis at given widths of the groups."""
-        sizes: Ints = self.axes @ np.append(widths, 1)
-        return sizes
-
-
 @dataclass(frozen=True)
 class Unprunable:
-    """Channels that stay whole, and why.
+    """Channels that cannot be pruned, and why.
 
     Attributes:
         path: Module in whose forward the operator ran; empty for the model itself.
@@ -219,31 +141,31 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class ChannelGraph:
-    """Everything that scoring, costing, allocation and surgery need to know of a model.
+    """Everything that scoring, costing, allocation and surgery need to know about a model.
 
     Attributes:
         groups: Channels that may be removed.
         layers: Convolutions and linear layers in the order in which they ran.
-        attributes: Numbers to update in modules.
+        attributes: Sizes to update in modules.
         costs: Formulas of the kept widths.
-        unprunable: What stays whole, and why.
+        unprunable: What cannot be pruned, and why.
         shapes: Name and shape of every parameter and buffer (the model's fingerprint).
         nodes: How results of layers reach other layers; a layer that runs several times has a node for each.
         has_cross_channel_norm: Whether an operator (such as a layer norm) mixes removable channels, so that removing
             one changes the values of others.
-        missed: Why training mode could not be traced; empty if it could. What runs in training mode alone was not
-            seen then, and may not fit the pruned model.
+        untraced_training_mode: Why training mode could not be traced; empty if it could. Otherwise, what runs only in
+            training mode was not seen, and may not fit the pruned model.
     """
 
     groups: tuple[Group, ...]
     layers: tuple[Layer, ...]
-    attributes: tuple[Attribute, ...]
+    attributes: tuple[SizeAttribute, ...]
     costs: CostTable
     unprunable: tuple[Unprunable, ...]
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     nodes: tuple[Node, ...] = field(repr=False)
     has_cross_channel_norm: bool
-    missed: str = ""
+    untraced_training_mode: str = ""
 
     @cached_property
     def widths(self) -> Ints:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ranp.budget import Budget
+from ranp.costs import Cost
 from ranp.errors import PlanError, RanpError
-from ranp.graph import ChannelGraph, Cost
+from ranp.graph import ChannelGraph
 from ranp.tables import WIDTHS, cost_html, html_table, html_text
 
 FORMAT_VERSION = 1

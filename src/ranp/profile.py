@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ranp.graph import Cost
+from ranp.costs import Cost
 from ranp.tracing import record, refuse_unready, understand
 
 
@@ -68,7 +68,7 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
         macs[operator.path] += operator.macs
     costs = traced.graph.costs
     sizes = costs.axes_at(traced.graph.widths)
-    for entry in costs.allocations:
+    for entry in costs.outputs:
         activation_bytes[entry.path] += entry.factor * int(sizes[list(entry.axes)].prod())
     modules = dict(model.named_modules())
 

@@ -7,7 +7,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from ranp.graph import ChannelGraph, Cost, Unprunable
+from ranp.costs import Cost
+from ranp.graph import ChannelGraph, Unprunable
 from ranp.plan import Plan
 from ranp.tables import COSTS, WIDTHS, cost_html, cost_rows, html_table, html_text
 
@@ -107,10 +108,10 @@ def _warnings(graph: ChannelGraph, note: str) -> list[str]:
             f"{untouched:.0%} of the multiply-adds belong to layers that cannot be pruned; most of them because "
             f"{worst.operator} in {worst.path or 'the model'} {worst.reason}"
         )
-    if graph.missed:
+    if graph.untraced_training_mode:
         found.append(
-            f"training mode could not be traced ({graph.missed}): what runs in training mode alone may not fit; try a "
-            "training step, or give example inputs of the size that you train on"
+            f"training mode could not be traced ({graph.untraced_training_mode}): what runs only in training mode may "
+            "not fit; try a training step, or give example inputs of the size that you train on"
         )
     if note:
         found.append(f"{note}: the pruned model was checked for shapes, finite values and gradients")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ranp.graph import Cost
+from ranp.costs import Cost
 
 COSTS, WIDTHS = "Cost of one forward pass", "Neurons by layer"
 

@@ -11,9 +11,10 @@ import torch
 import ranp
 from helpers.networks import CASES
 from helpers.oracles import random_scores
+from ranp.costs import Cost
 from ranp.explorer import read_survey, survey, write_survey
 from ranp.explorer._steps import COUNT
-from ranp.graph import ChannelGraph, Cost
+from ranp.graph import ChannelGraph
 from ranp.models import UNet3D
 from ranp.plan import Plan
 from ranp.scores import Scores

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import ranp
 from helpers.networks import CASES, Net, image
-from ranp.costs.measure import forget_peak, resident_bytes
+from ranp.costs import reset_peak_memory, resident_bytes
 from ranp.errors import InputError, TraceError
 
 
@@ -124,7 +124,7 @@ def test_tracing_allocates_no_activations() -> None:
     model = nn.Sequential(nn.Conv3d(1, 16, 3, padding=1), nn.InstanceNorm3d(16), nn.ReLU(), nn.Conv3d(16, 2, 1))
     # 2^30 voxels of one real number: the first activation alone would take 64 GiB.
     inputs = torch.zeros(1).expand(1, 1, 1024, 1024, 1024)
-    forget_peak()
+    reset_peak_memory()
     before = resident_bytes(peak=True)
     graph = ranp.trace(model, inputs)
     grown = resident_bytes(peak=True) - before

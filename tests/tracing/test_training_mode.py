@@ -287,10 +287,10 @@ def test_a_training_mode_that_cannot_be_traced_is_left_out() -> None:
     model = Net(run, body=nn.Conv2d(3, 6, 3), inner=nn.Conv2d(6, 6, 1), head=nn.Conv2d(6, 2, 1))
     graph, _ = traced(model)
     assert {group.name: group.width for group in graph.groups} == {"body": 6, "inner": 6}
-    assert "depends on the data" in graph.missed
+    assert "depends on the data" in graph.untraced_training_mode
     result = ranp.prune(model, X, [], criterion="random", budget=ranp.Budget(macs=0.5))
     assert any("training mode could not be traced" in warning for warning in result.report.warnings)
-    assert ranp.trace(deep_supervision(), X).missed == ""
+    assert ranp.trace(deep_supervision(), X).untraced_training_mode == ""
 
 
 def test_a_branch_for_training_that_minds_its_device_is_followed() -> None:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import numpy as np
 
 from ranp.budget import Budget
-from ranp.costs import Resource
+from ranp.costs import RESOURCES, Resource
 from ranp.errors import BudgetError, InputError, nearest
 from ranp.graph import ChannelGraph, Ints
 from ranp.plan import Plan, make_plan
@@ -164,13 +164,13 @@ class _Limit:
     """The most that a plan may use of one resource.
 
     Attributes:
-        name: The resource, as the budget calls it.
-        fraction: The limit as the budget gives it: of what to keep, or of what to remove for `sparsity`.
+        resource: The resource.
+        fraction: The limit as the budget gives it.
         full: What the full network uses.
         cost: From the kept widths of all groups to what they use.
     """
 
-    name: str
+    resource: Resource
     fraction: float
     full: float
     cost: Callable[[Ints], float]
@@ -178,29 +178,20 @@ class _Limit:
     @property
     def most(self) -> float:
         """The limit as an amount."""
-        share = 1 - self.fraction if self.name == "sparsity" else self.fraction
         # 10 * (1 - 0.9) is 0.9999999999999998: a limit must not be missed by a rounding error.
-        return self.full * share * (1 + 1e-12)
-
-
-_COSTS: dict[str, Callable[[ChannelGraph, Ints], float]] = {
-    "macs": lambda graph, widths: graph.cost(widths).macs,
-    "params": lambda graph, widths: graph.cost(widths).params,
-    "activations": lambda graph, widths: graph.cost(widths).activation_bytes,
-    "sparsity": lambda graph, widths: graph.cost(widths).neurons,
-}
+        return self.resource.most(self.fraction, self.full) * (1 + 1e-12)
 
 
 def _limits(graph: ChannelGraph, budget: Budget, resources: Iterable[Resource]) -> list[_Limit]:
     """All limits of a budget as functions of the widths."""
-    costs = _COSTS | {resource.name: resource.cost for resource in resources}
+    known = {resource.limit: resource for resource in (*RESOURCES, *resources)}
     limits = []
     for name, fraction in (*budget.given(), *budget.custom.items()):
-        if name not in costs:
-            hint = f"pass it in resources=; {nearest(name, costs)}"
+        if name not in known:
+            hint = f"pass it in resources=; {nearest(name, known)}"
             raise BudgetError("budget", f"it limits {name!r}, which is not a known resource", hint=hint)
-        cost = partial(costs[name], graph)
-        limits.append(_Limit(name, fraction, cost(graph.widths), cost))
+        cost = partial(known[name].cost, graph)
+        limits.append(_Limit(known[name], fraction, cost(graph.widths), cost))
     return limits
 
 
@@ -211,18 +202,18 @@ def _meets(limits: Iterable[_Limit], widths: Ints) -> bool:
 def _infeasible(limits: Sequence[_Limit], narrowest: Ints) -> BudgetError:
     feasible = []
     for limit in limits:
-        kept = limit.cost(narrowest) / limit.full if limit.full else 1.0
-        sign, bound = ("<=", 1 - kept) if limit.name == "sparsity" else (">=", kept)
-        feasible.append(f"{limit.name} {sign} {_outward(bound, limit.name)}")
+        resource, bound = limit.resource, limit.resource.fraction(limit.cost(narrowest), limit.full)
+        sign = "<=" if resource.removes else ">="
+        feasible.append(f"{resource.limit} {sign} {_outward(bound, up=not resource.removes)}")
     return BudgetError(
         "allocate",
-        got=", ".join(f"{limit.name}={limit.fraction}" for limit in limits),
+        got=", ".join(f"{limit.resource.limit}={limit.fraction}" for limit in limits),
         expected=f"a feasible budget: {', '.join(feasible)}",
         hint="raise the budget or lower min_width",
     )
 
 
-def _outward(value: float, name: str) -> str:
+def _outward(value: float, *, up: bool) -> str:
     """Four significant digits, rounded to the feasible side."""
     step = 10.0 ** (np.floor(np.log10(max(value, 1e-12))) - 3)
-    return f"{(np.floor if name == 'sparsity' else np.ceil)(value / step) * step:.6g}"
+    return f"{(np.ceil if up else np.floor)(value / step) * step:.6g}"

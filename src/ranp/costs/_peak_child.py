@@ -8,7 +8,7 @@ import sys
 import torch
 from torch import nn
 
-from ranp.costs.measure import forget_peak, resident_bytes, timed_steps
+from ranp.costs.measure import reset_peak_memory, resident_bytes, timed_steps
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     packed_model, batch, loss_fn, make_optimizer = pickle.load(sys.stdin.buffer)
     _load_what_torch_loads_late()
     gc.collect()
-    forget_peak()
+    reset_peak_memory()
     before = resident_bytes(peak=False)
     model = pickle.loads(packed_model)
     for _ in itertools.islice(timed_steps(model, batch, loss_fn, make_optimizer(model.parameters())), 2):

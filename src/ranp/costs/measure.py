@@ -157,7 +157,7 @@ def _answer(name: str, child: subprocess.Popen[str]) -> int:
 
 
 def resident_bytes(*, peak: bool) -> int:
-    """Memory of this process that is resident now, or was at most since `forget_peak`."""
+    """Memory of this process that is resident now, or was at most since `reset_peak_memory`."""
     status = Path("/proc/self/status")
     if not status.exists():
         import resource
@@ -170,7 +170,7 @@ def resident_bytes(*, peak: bool) -> int:
     return int(line.split()[1]) * 1024
 
 
-def forget_peak() -> None:
+def reset_peak_memory() -> None:
     """Lower this process's peak of resident memory to what is resident now, where the system can do that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")

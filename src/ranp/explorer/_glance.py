@@ -2,10 +2,10 @@
 
 from html import escape
 
+from ranp.costs import Cost
 from ranp.explorer._content import Content, Run
 from ranp.explorer._html import facts, paragraph
 from ranp.explorer._units import RESOURCES, TIMES, amount, asked, share, times
-from ranp.graph import Cost
 from ranp.plan import Plan
 
 

@@ -9,7 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from torch import nn
 
-from ranp.graph import Allocation, Attribute, ChannelGraph, CostTable, Group, Ints, Layer, Member, Terms, Unprunable
+from ranp.costs import CostTable, OutputBytes, Terms
+from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
 from ranp.tracing._labels import Labels, support
 from ranp.tracing._records import Axis, LayerCall
 from ranp.tracing._running import Stage
@@ -152,10 +153,10 @@ class Builder:
                 indices.append(index)
         return factor, tuple(sorted(indices))
 
-    def allocations(self) -> tuple[Allocation, ...]:
+    def allocations(self) -> tuple[OutputBytes, ...]:
         """Activation bytes, operator by operator."""
         return tuple(
-            Allocation(entry.path, entry.operator, *self._term(entry.bytes, entry.axes))
+            OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.axes))
             for entry in self.costs.activations
         )
 
@@ -172,13 +173,13 @@ class Builder:
         activations = ((entry.bytes, entry.axes) for entry in self.costs.activations)
         return self.terms(self.costs.macs), self.terms(params), self.terms(activations)
 
-    def attributes(self) -> Iterable[Attribute]:
+    def attributes(self) -> Iterable[SizeAttribute]:
         """Module attributes that change with the widths."""
         for (path, name), labels in self.tracer.attributes.items():
             index = self.axis(labels)
             held = _attribute(self.stage.modules[path], name)
             if self.shrinks[index] and held == labels.size:
-                yield Attribute(path, name, index)
+                yield SizeAttribute(path, name, index)
 
     # -- groups and layers ---------------------------------------------------------------------------------------
 

@@ -46,7 +46,7 @@ def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     """
     refuse_unready(model)
     recorded = record(model, example_inputs)
-    return replace(_tried_out(recorded), missed=recorded.missed)
+    return replace(_tried_out(recorded), untraced_training_mode=recorded.missed)
 
 
 def _tried_out(recorded: Recorded) -> ChannelGraph:

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 import ranp
 from helpers.tiny_runs import curve, quiet, recipe, run, same_outcome
+from ranp.costs import Cost
 from ranp.errors import ArtifactError, BudgetError, InputError, RanpError
 from ranp.experiments.recipes import build_network
 from ranp.experiments.runs import _loop
@@ -22,7 +23,6 @@ from ranp.experiments.runs._loop import make_optimizer
 from ranp.experiments.runs._pruning import _batches
 from ranp.experiments.runs._train import prune_recipe, run_recipe
 from ranp.explorer import read_survey
-from ranp.graph import Cost
 from ranp.storage import load_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from ranp.costs import Cost
 from ranp.environment import hardware, versions
 from ranp.experiments.data.mni152 import TISSUES
 from ranp.experiments.demo._race import Runner
 from ranp.experiments.demo._settings import Settings
-from ranp.graph import Cost
 from ranp.plan import Plan
 
 FORMAT_VERSION = 1
