@@ -217,7 +217,7 @@ def macs_of(graph: ChannelGraph, widths: Any) -> float:
 
 def test_a_resource_of_ones_own_is_a_limit_like_any_other() -> None:
     graph, scores = graph_of("residual"), random_scores(graph_of("residual"), 3)
-    mine = Resource("energy", "energy", lambda graph, widths: 0.25 * graph.cost(widths).macs)
+    mine = Resource("energy", lambda graph, widths: 0.25 * graph.cost(widths).macs)
     for fraction in (0.2, 0.45, 1.0):
         custom = ranp.allocate(graph, scores, ranp.Budget(custom={"energy": fraction}), resources=[mine])
         built_in = ranp.allocate(graph, scores, ranp.Budget(macs=fraction))
@@ -232,7 +232,7 @@ def test_a_resource_of_ones_own_is_a_limit_like_any_other() -> None:
 
 def test_limits_on_resources_of_ones_own_are_refused_like_others() -> None:
     graph, scores = graph_of("plain"), random_scores(graph_of("plain"), 0)
-    energy, area = Resource("energy", "energy", macs_of), Resource("area", "chip area", macs_of)
+    energy, area = Resource("energy", macs_of), Resource("area", macs_of, label="chip area")
     with pytest.raises(BudgetError, match=r"got energy=0.001; expected a feasible budget: energy >= [\d.]+; raise"):
         ranp.allocate(graph, scores, ranp.Budget(custom={"energy": 0.001}), resources=[area, energy])
     with pytest.raises(BudgetError, match=r"^budget: it limits 'energi', which is not .*did you mean 'energy'"):
@@ -243,7 +243,7 @@ def test_limits_on_resources_of_ones_own_are_refused_like_others() -> None:
 
 def test_prune_limits_resources_of_ones_own() -> None:
     case = CASES["plain"]
-    mine = Resource("energy", "energy", macs_of)
+    mine = Resource("energy", macs_of)
     how: dict[str, Any] = {"criterion": "random", "resources": [mine]}
     result = ranp.prune(case.build(), case.inputs(), [], budget=ranp.Budget(custom={"energy": 0.4}), **how)
     assert 0 < result.plan.cost.macs <= 0.4 * result.plan.full_cost.macs
