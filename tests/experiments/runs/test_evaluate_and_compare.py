@@ -134,7 +134,7 @@ def test_the_commands_from_data_to_comparison(tmp_path: Path) -> None:
     next(Path(folder, "imagesTr").iterdir()).unlink()
     found = CliRunner().invoke(app, ["data", "check", str(path), "--data", folder])
     assert found.exit_code == 1
-    assert "no file" in found.output
+    assert "the file is missing" in found.output
 
 
 @pytest.mark.parametrize("package", ["pydantic", "yaml", "lightning", "tensorboard"])

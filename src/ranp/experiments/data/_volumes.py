@@ -182,6 +182,15 @@ class Volumes(Dataset[TensorPair]):
             raise cause or error from None
 
 
+def intensity_augmentation() -> list[Any]:
+    """Random transforms of MONAI that change contrast and brightness slightly."""
+    transforms = optional_import("monai.transforms", "data")
+    return [
+        transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
+        transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
+    ]
+
+
 @contextmanager
 def _without_metadata() -> Iterator[None]:
     """Keep MONAI from recording the transforms of each tensor, which takes longer than the transforms."""

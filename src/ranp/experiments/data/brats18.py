@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ranp.errors import InputError
 from ranp.experiments.data._base import DataBundle, DataSet, Model, OnProblem, Problem, at_least_one, split_names
-from ranp.experiments.data._volumes import Case, Volumes, ball_mask, read_case, write_volume
+from ranp.experiments.data._volumes import Case, Volumes, ball_mask, intensity_augmentation, read_case, write_volume
 from ranp.files import new_folder
 from ranp.optional import optional_import
 from ranp.progress import Progress
@@ -99,10 +99,7 @@ class BraTS18(DataSet[Case]):
         random = [transforms.RandSpatialCropd(keys=both, roi_size=self.crop, random_size=False)]
         if self.augment:
             random += [transforms.RandFlipd(keys=both, prob=0.5, spatial_axis=axis) for axis in range(3)]
-            random += [
-                transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
-                transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
-            ]
+            random += intensity_augmentation()
         optional_import("torchmetrics", "data")
         from ranp.experiments.data.metrics import RegionDice
 

@@ -27,7 +27,7 @@ from ranp.experiments.data._base import (
     forward,
     split_names,
 )
-from ranp.experiments.data._volumes import Case, Volumes, ball_mask, read_case, write_volume
+from ranp.experiments.data._volumes import Case, Volumes, ball_mask, intensity_augmentation, read_case, write_volume
 from ranp.files import new_folder, write_json
 from ranp.optional import optional_import
 from ranp.progress import Progress
@@ -106,11 +106,7 @@ class Decathlon(DataSet[Case]):
         ]
         random: list[Any] = [random_slice] if self.slices else []
         if self.augment:
-            random += [
-                transforms.RandFlipd(keys=both, prob=0.5, spatial_axis=0),
-                transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
-                transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
-            ]
+            random += [transforms.RandFlipd(keys=both, prob=0.5, spatial_axis=0), *intensity_augmentation()]
         optional_import("torchmetrics", "data")
         from ranp.experiments.data.metrics import RegionDice
 
