@@ -1,4 +1,4 @@
-"""Several processes give the same scores as one on all batches, stop together, and may have different numbers of batches."""
+"""Several processes score as one does on all batches, stop together, and may have different numbers of batches."""
 
 import json
 import os
@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 shares, threshold, importance, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
 def work(rank):
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/start", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
     )
     scores = scored_on(shares[rank], stop_at_correlation=threshold, importance=importance)
     with open(f"{folder}/{rank}.json", "w") as file:
