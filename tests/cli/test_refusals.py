@@ -165,7 +165,7 @@ def test_what_is_refused_is_explained(line: str, ranp: Ranp, user: Path, pruned:
     assert (found.stdout, "Traceback" in found.stderr) == ("", False)
     assert len(told) == 1, told
     assert told[0].startswith("error: ")
-    assert "; expected " in told[0]
+    assert "; " in told[0]  # What is wrong, and what was expected or what to do.
     assert REFUSED[line] in told[0]
     assert files(user) == before
 
