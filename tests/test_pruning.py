@@ -20,7 +20,7 @@ def test_every_criterion_end_to_end(criterion: str, importance: Any) -> None:
     model = CASES["residual_with_projection"].build()
     example = CASES["residual_with_projection"].inputs()
     data = [(example, torch.ones(2, 2, 4, 4))]
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
     result = ranp.prune(
         model,
         example,
@@ -30,7 +30,7 @@ def test_every_criterion_end_to_end(criterion: str, importance: Any) -> None:
         criterion=criterion,
         importance=importance,
         seed=4,
-        progress=lambda *args: told.append(args),
+        progress=lambda *args: reports.append(args),
     )
     again = ranp.apply(model, result.plan).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in result.model.state_dict().items())
@@ -40,7 +40,7 @@ def test_every_criterion_end_to_end(criterion: str, importance: Any) -> None:
     assert result.verification.status == "exact"
     assert (result.report.before, result.report.after) == (result.plan.full_cost, result.plan.cost)
     assert {row.layer: row.kept for row in result.report.layers} == result.plan.widths
-    whats = [what for what, *_ in told]
+    whats = [what for what, *_ in reports]
     assert [w for i, w in enumerate(whats) if whats.index(w) == i] == [
         "tracing",
         *(["scoring"] if CRITERIA[criterion].needs_batches else []),
@@ -55,13 +55,13 @@ def test_the_pruned_model_trains() -> None:
     x = image(2, 1, 5, 7, 6)()
     y = torch.cat([F.avg_pool3d(x, 3, stride=1, padding=1), -x], 1)
     small = ranp.prune(model, x, [(x, y)], F.mse_loss, budget=ranp.Budget(params=0.5)).model
-    optimiser = torch.optim.Adam(small.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(small.parameters(), lr=0.02)
     losses = []
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = F.mse_loss(small(x), y)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
 

@@ -1,4 +1,4 @@
-"""The package's names: found when they are asked for, and otherwise like any others."""
+"""The package's names are imported on first use, and otherwise like any others."""
 
 import ast
 import subprocess

@@ -160,7 +160,7 @@ def test_a_whole_budget_keeps_everything() -> None:
 
 
 def test_sparsity_counts_neurons_of_all_layers() -> None:
-    # 8 + 8 + 4 neurons; half of them is 10: 4 outputs stay, so 6 channels do.
+    # 8 + 8 + 4 neurons; half of them is 10: 4 outputs are kept, so 6 channels are.
     model = nn.Sequential(nn.Conv1d(1, 8, 1), nn.Conv1d(8, 8, 1), nn.Conv1d(8, 4, 1))
     graph = ranp.trace(model, torch.zeros(1, 1, 3))
     plan = ranp.allocate(graph, scores_of(graph, range(16)), ranp.Budget(sparsity=0.5))

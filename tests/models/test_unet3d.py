@@ -39,7 +39,7 @@ def test_every_convolution_but_the_last_has_batch_norm_and_relu() -> None:
 
 
 def by_hand(network: UNet3D, x: torch.Tensor) -> torch.Tensor:
-    """Two levels, spelt out."""
+    """Two levels, written as single operations."""
 
     def block(prefix: str, x: torch.Tensor) -> torch.Tensor:
         for i in (1, 2):
@@ -65,7 +65,7 @@ def by_hand(network: UNet3D, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 7)])
 def test_in_two_dimensions_it_is_the_network_of_a_single_plane(size: tuple[int, int]) -> None:
-    """A plane between planes of zeros meets only the middle of each kernel, where nothing is halved across it."""
+    """A plane between planes of zeros is multiplied only by the middle of each kernel, and its axis is never pooled."""
     flat = UNet3D(in_channels=2, out_channels=3, width=4, levels=1, dimensions=2).double().eval()
     deep = UNet3D(in_channels=2, out_channels=3, width=4, levels=1).double().eval()
     for layer, source in zip(deep.parameters(), flat.parameters(), strict=True):
@@ -83,7 +83,7 @@ def test_in_two_dimensions_it_is_the_network_of_a_single_plane(size: tuple[int, 
 
 
 @pytest.mark.parametrize("size", [(4, 4, 4), (5, 7, 6)])
-def test_forward_equals_the_same_network_spelt_out(size: tuple[int, int, int]) -> None:
+def test_forward_equals_the_same_network_in_single_operations(size: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     network = UNet3D(in_channels=2, out_channels=3, width=4, levels=2).double().eval()
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""What tracing finds in the two video networks."""
+"""Tracing and pruning of the two video networks."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ def test_all_layers_but_the_last_can_be_pruned(model: nn.Module, shape: tuple[in
     assert [layer.name for layer in graph.layers if not layer.prunable] == ["head"]
 
 
-def test_residual_and_depthwise_channels_go_together() -> None:
-    """Stage by stage: what a residual chain shares is one group, and so are an expansion and its depthwise layer."""
+def test_residual_and_depthwise_channels_are_coupled() -> None:
+    """Stage by stage: the layers of a residual chain are one group, and so are an expansion and its depthwise layer."""
     graph = ranp.trace(MobileNetV2(), torch.zeros(1).expand(CLIP))
     together = {
         frozenset(
@@ -34,7 +34,7 @@ def test_residual_and_depthwise_channels_go_together() -> None:
     assert frozenset({"last.conv"}) in together
 
 
-def test_a_pruned_mobilenet_is_proven() -> None:
+def test_a_pruned_mobilenet_is_verified() -> None:
     model, clip = MobileNetV2(num_classes=5), torch.zeros(1, 3, 8, 32, 32)
     result = ranp.prune(model, clip, [], budget=ranp.Budget(macs=0.3), criterion="random")
     assert result.verification.status == "exact"

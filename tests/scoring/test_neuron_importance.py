@@ -1,4 +1,4 @@
-"""The `neuron` reading against finite differences of the loss under an explicit gate, in float64."""
+"""`neuron` importance against finite differences of the loss under an explicit gate, in float64."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -137,7 +137,7 @@ def test_layers_of_a_channel_share_its_importance() -> None:
 
 
 def test_the_sign_survives_the_average_over_batches() -> None:
-    """Gradients of opposite sign cancel between batches, unlike in the `parameter` reading."""
+    """Gradients of opposite sign cancel between batches, unlike in `parameter` importance."""
     model = nn.Sequential(nn.Conv1d(1, 3, 1, bias=False), nn.Conv1d(3, 1, 1, bias=False)).double()
     graph = ranp.trace(model, torch.zeros(1, 1, 4).double())
     x = image(2, 1, 4)().double()

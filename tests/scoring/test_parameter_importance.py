@@ -1,4 +1,4 @@
-"""The `parameter` reading against gradients of explicit masks on the weights."""
+"""`parameter` importance against gradients of explicit masks on the weights."""
 
 import copy
 from typing import Any

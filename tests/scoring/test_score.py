@@ -202,16 +202,16 @@ def test_a_criterion_of_ones_own(importance: Any) -> None:
 
 def test_a_criterion_without_batches_gets_no_importance() -> None:
     model, graph, _ = network()
-    asked = []
+    received = []
 
     def widest_first(graph: Any, importance: Any, resource_weight: float) -> Any:
-        asked.append(importance)
+        received.append(importance)
         return {"width": {layer.name: np.full(layer.width, float(layer.width)) for layer in graph.layers}}
 
     mine = Criterion("widest", "Channels of the widest layers.", widest_first, needs_batches=False)
     scores = ranp.score(model, graph, [], criterion=mine)
     assert scores.channels.tolist() == [4.0] * 4 + [6.0] * 6
-    assert (asked, scores.batches, scores.importance) == ([{}], 0, "")
+    assert (received, scores.batches, scores.importance) == ([{}], 0, "")
 
 
 def test_a_criterion_may_not_take_the_name_of_another() -> None:

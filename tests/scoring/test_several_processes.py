@@ -1,4 +1,4 @@
-"""Several processes score as one does on the batches of all, stop together, and need not have equal shares."""
+"""Several processes score as one does on all batches, stop together, and may have different numbers of batches."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from datetime import timedelta
 from helpers.processes import forked
 from test_stability import scored_on
 torch.set_num_threads(1)
-shares, until, importance, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
+shares, threshold, importance, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
 def work(rank):
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/met", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/start", rank=rank, world_size=len(shares), timeout=timedelta(seconds=60)
     )
-    scores = scored_on(shares[rank], stop_at_correlation=until, importance=importance)
+    scores = scored_on(shares[rank], stop_at_correlation=threshold, importance=importance)
     with open(f"{folder}/{rank}.json", "w") as file:
         json.dump([scores.batches, scores.stability, scores.channels.tolist()], file)
 sys.exit(forked(len(shares), work))
@@ -57,26 +57,26 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
 def test_two_processes_stop_where_one_would(importance: str, tmp_path: Path) -> None:
     shares = [list(range(0, 16, 2)), list(range(1, 16, 2))]
-    whole = scored_on(range(16), importance=importance)
-    expected = {count: value for count, value in whole.stability if count > 2}
-    until = sorted(expected.values())[1]
-    stop = next(count for count, value in expected.items() if value >= until)
-    batches, stability, channels = in_processes(shares, tmp_path, until, importance)
+    complete = scored_on(range(16), importance=importance)
+    expected = {count: value for count, value in complete.stability if count > 2}
+    threshold = sorted(expected.values())[1]
+    stop = next(count for count, value in expected.items() if value >= threshold)
+    batches, stability, channels = in_processes(shares, tmp_path, threshold, importance)
     assert batches == stop < 16
     assert dict(stability) == pytest.approx({count: value for count, value in expected.items() if count <= stop})
     np.testing.assert_allclose(channels, scored_on(range(stop), importance=importance).channels)
 
 
-def test_a_process_with_a_smaller_share_goes_on_meeting_the_others(tmp_path: Path) -> None:
+def test_a_process_with_a_smaller_share_continues_with_the_others(tmp_path: Path) -> None:
     shares = [[0, 1, 2, 3, 4, 5, 6, 7, 8], [9], [10, 11, 12, 13, 14]]
     batches, stability, channels = in_processes(shares, tmp_path)
     assert batches == 15
     np.testing.assert_allclose(channels, scored_on(range(15)).channels)
     # After 1, 2, 4 and 8 batches in each, as far as there are as many.
-    met = [[batch for share in shares for batch in share[:count]] for count in (1, 2, 4, 8)]
-    scores = [scored_on(seen).channels for seen in met]
+    batches_of_all = [[batch for share in shares for batch in share[:count]] for count in (1, 2, 4, 8)]
+    scores = [scored_on(seen).channels for seen in batches_of_all]
     expected = [
         (len(seen), spearmanr(before, after).statistic)
-        for seen, before, after in zip(met[1:], scores, scores[1:], strict=False)
+        for seen, before, after in zip(batches_of_all[1:], scores, scores[1:], strict=False)
     ]
     assert [tuple(entry) for entry in stability] == [pytest.approx(entry) for entry in expected]

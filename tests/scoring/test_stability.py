@@ -31,14 +31,14 @@ def scored(stop_at_correlation: float | None, importance: str = "parameter", cou
 
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
 def test_it_stops_at_the_first_comparison_that_is_good_enough(importance: str) -> None:
-    whole = scored(None, importance)
-    assert whole.batches == 40
-    assert [count for count, _ in whole.stability] == [2, 4, 8, 16, 32]
-    until = sorted(value for _, value in whole.stability)[2]
-    expected = next(count for count, value in whole.stability if value >= until)
-    stopped = scored(until, importance)
+    complete = scored(None, importance)
+    assert complete.batches == 40
+    assert [count for count, _ in complete.stability] == [2, 4, 8, 16, 32]
+    threshold = sorted(value for _, value in complete.stability)[2]
+    expected = next(count for count, value in complete.stability if value >= threshold)
+    stopped = scored(threshold, importance)
     assert stopped.batches == expected < 40
-    assert stopped.stability == tuple(entry for entry in whole.stability if entry[0] <= expected)
+    assert stopped.stability == tuple(entry for entry in complete.stability if entry[0] <= expected)
 
 
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
