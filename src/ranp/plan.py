@@ -13,7 +13,7 @@ from ranp.budget import Budget
 from ranp.costs import Cost
 from ranp.errors import PlanError, RanpError
 from ranp.graph import ChannelGraph
-from ranp.tables import WIDTHS, cost_html, html_table, html_text
+from ranp.tables import cost_table, html_text, width_table
 
 FORMAT_VERSION = 1
 # More indices than any network has channels: a plan from elsewhere must not exhaust memory.
@@ -105,8 +105,7 @@ class Plan:
         asked = ", ".join(f"{name}={value:g}" for name, value in self.budget.given())
         how = f"Plan by {self.criterion}, budget {asked}, seed {self.seed}"
         rows = [(layer, str(self.full_widths[layer]), str(width)) for layer, width in self.widths.items()]
-        widths = html_table(WIDTHS, ("layer", "neurons", "kept"), rows)
-        return html_text(how) + cost_html(self.full_cost, self.cost) + widths
+        return html_text(how) + cost_table(self.full_cost, self.cost).html() + width_table(rows).html()
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
