@@ -30,7 +30,7 @@ class Table:
         | layer | kept |
         | --- | ---: |
         | stem\|a | 3 |
-        >>> table.html()[-82:]
+        >>> table.html()[-81:]
         '<tbody><tr><td style="text-align:left">stem|a</td><td>3</td></tr></tbody></table>'
     """
 
