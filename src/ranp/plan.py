@@ -22,7 +22,6 @@ from ranp.tables import cost_table, html_text, width_table
 FORMAT, FORMAT_VERSION = "ranp-plan", 2
 # More indices than any network has channels: a plan from an unknown source must not exhaust memory.
 _MOST_INDICES = 1 << 22
-_DAMAGED = "the file may be damaged: restore it or make the plan again"
 _RUN = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 
 
@@ -188,7 +187,7 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
     """The indices that `pack` wrote.
 
     Raises:
-        PlanError: They are not ascending, or not below `size`.
+        ValueError: They are not ascending, or not below `size`.
 
     Example:
         >>> unpack("0-2,5", 6)
@@ -199,7 +198,7 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
         match = _RUN.fullmatch(run)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
         if not match or first > last or last >= size or (found and first <= found[-1]):
-            raise PlanError("plan", f"the indices {run!r:.40} are not ascending, or not below {size}")
+            raise ValueError(f"the indices {run!r:.40} are not ascending, or not below {size}")
         found.extend(range(first, last + 1))
     return tuple(found)
 
@@ -216,18 +215,26 @@ def read_plan(source: Path | str | bytes, *, place: str = "") -> Plan:
     """
     upgrades = {1: _from_version_1}
     data = read_json(source, format=FORMAT, version=FORMAT_VERSION, upgrades=upgrades, error=PlanError, place=place)
+    try:
+        return _plan_of(data)
+    except ValueError as problem:  # a BudgetError is one, too
+        hint = "the file may be damaged: restore it or make the plan again"
+        raise PlanError(place or str(source), str(problem), hint=hint) from problem
+
+
+def _plan_of(data: dict[str, Any]) -> Plan:
     del data["format"], data["version"]
     _unpack_indices(data)
     if "budget" in data:
         # Limits that are not set may be left out.
-        data["budget"] = dict.fromkeys(get_type_hints(Budget)) | {"custom": {}} | _typed(dict, data["budget"], "budget")
-    plan: Plan = _read(Plan, data, "")
+        data["budget"] = dict.fromkeys(_hints(Budget)) | {"custom": {}} | _typed(dict, data["budget"], "budget")
+    plan: Plan = _read(Plan, data, "the plan")
     if plan.min_width < 1 or plan.round_to < 1:
-        raise PlanError("plan", "min_width and round_to must be at least 1")
+        raise ValueError("min_width and round_to must be at least 1")
     if not all(entry.keep for entry in plan.slices):
-        raise PlanError("plan", "a slice keeps nothing of its tensor")
+        raise ValueError("a slice keeps nothing of its tensor")
     if len({(entry.tensor, entry.dim) for entry in plan.slices}) < len(plan.slices):
-        raise PlanError("plan", "a dimension of a tensor is sliced twice")
+        raise ValueError("a dimension of a tensor is sliced twice")
     return plan
 
 
@@ -242,7 +249,7 @@ def _unpack_indices(data: dict[str, Any]) -> None:
     keep, slices = _typed(dict, data.get("keep"), "keep"), _typed(list, data.get("slices"), "slices")
     packed = [*keep.values(), *(_typed(dict, entry, "slices").get("keep") for entry in slices)]
     if sum(_length(_typed(str, text, "keep")) for text in packed) > _MOST_INDICES:
-        raise PlanError("plan", f"it keeps more than {_MOST_INDICES} indices")
+        raise ValueError(f"it keeps more than {_MOST_INDICES} indices")
     data["keep"] = {name: unpack(text, _MOST_INDICES) for name, text in keep.items()}
     for entry in slices:
         entry["keep"] = unpack(entry["keep"], _typed(int, entry.get("size"), "size"))
@@ -262,8 +269,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     if is_dataclass(kind):
         hints, entries = _hints(kind), _typed(dict, value, place)
         if odd := min(hints.keys() ^ entries.keys(), default=""):
-            problem = f"{place or 'it'} has {'no' if odd in hints else 'the unknown'} field {odd!r:.40}"
-            raise PlanError("plan", problem, hint=_DAMAGED)
+            raise ValueError(f"{place} has {'no' if odd in hints else 'the unknown'} field {odd!r:.40}")
         return kind(**{name: _read(hint, entries[name], name) for name, hint in hints.items()})
     if origin is UnionType:
         return None if value is None else _read(arguments[0], value, place)
@@ -280,5 +286,5 @@ def _typed(kind: type, value: Any, place: str) -> Any:
     if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        raise PlanError("plan", f"{place} must be of type {kind.__name__}, not {ascii(value)[:40]}", hint=_DAMAGED)
+        raise ValueError(f"{place} must be of type {kind.__name__}, not {ascii(value)[:40]}")
     return value
