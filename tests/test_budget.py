@@ -1,12 +1,13 @@
 """Budgets: what is a limit and what is not."""
 
 import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from ranp import Budget
-from ranp.costs import Cost
+from ranp.costs import RESOURCES, Cost
 from ranp.errors import BudgetError
 
 FULL = Cost(macs=1000, params=300, activation_bytes=64, neurons=20)
@@ -39,6 +40,31 @@ def test_a_fraction_to_remove_is_at_least_0_and_below_1(wrong: Any) -> None:
         Budget(sparsity=wrong)
 
 
+def test_limits_on_other_resources() -> None:
+    budget = Budget(macs=0.5, custom={"energy": 0.3})
+    assert (list(budget.given()), budget.limits(FULL), str(budget)) == (
+        [("macs", 0.5)],
+        {"macs": 500},
+        "macs=0.5, energy=0.3",
+    )
+    assert budget == Budget(macs=0.5, custom={"energy": 0.3}) != Budget(macs=0.5)
+    assert hash(budget) == hash(Budget(macs=0.5, custom={"energy": 0.3}))
+    for wrong in (0, 1.5, "0.5", True, math.nan):
+        with pytest.raises(BudgetError, match=r"got energy=.*; expected a fraction to keep in \(0, 1\]"):
+            Budget(custom={"energy": wrong})
+    for name in ("macs", "activations", "activation_bytes", "neurons", "sparsity", "", 3):
+        with pytest.raises(BudgetError, match="a custom limit cannot have the name"):
+            Budget(custom={name: 0.5})
+    with pytest.raises(BudgetError, match="custom must be a mapping"):
+        Budget(custom=0.5)
+
+
+def test_every_resource_has_a_limit() -> None:
+    assert [resource.name for resource in RESOURCES] == [entry.name for entry in fields(Cost)]
+    assert [resource.limit for resource in RESOURCES] == [entry.name for entry in fields(Budget)][:-1]
+    assert [resource.of(FULL) for resource in RESOURCES] == [1000, 300, 64, 20]
+
+
 def test_a_budget_has_a_limit() -> None:
-    with pytest.raises(BudgetError, match=r"^Budget: got no limit; expected at least one; for example Budget"):
+    with pytest.raises(BudgetError, match=r"^Budget: it has no limit; give at least one, for example Budget"):
         Budget()

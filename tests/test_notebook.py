@@ -1,4 +1,4 @@
-"""What a notebook and rich show of a result: well-formed, escaped, and the figures of the report."""
+"""What a notebook and rich show of a result: well-formed, escaped, and the numbers of the report."""
 
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -11,7 +11,7 @@ from torch import nn
 
 import ranp
 from ranp.report import LayerRow
-from ranp.tables import html_table
+from ranp.tables import Table
 
 HOSTILE = '<script>alert("1")</script>&'
 
@@ -29,7 +29,7 @@ class Reader(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
-        assert tag in {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}, tag
+        assert tag in {"table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "p"}, tag
         self.open.append(tag)
         if tag == "table":
             self.tables.append([])
@@ -55,7 +55,7 @@ def result() -> ranp.PruneResult:
     return ranp.prune(model, x, [(x, y)], nn.functional.mse_loss, budget=ranp.Budget(macs=0.5))
 
 
-def test_figures_in_html_are_those_of_the_plan(result: ranp.PruneResult) -> None:
+def test_numbers_in_html_are_those_of_the_plan(result: ranp.PruneResult) -> None:
     plan = result.plan
     for shown in (result, result.report, plan):
         costs, widths = Reader(shown._repr_html_()).tables
@@ -76,7 +76,7 @@ def test_names_and_warnings_are_escaped(result: ranp.PruneResult) -> None:
         read = Reader(html)
         assert read.tables[1][1][:3] == [HOSTILE, "2", "1"]
         assert any(HOSTILE in text for text in read.texts)
-    assert Reader(html_table(HOSTILE, [HOSTILE], [])).tables == [[[HOSTILE]]]
+    assert Reader(Table(HOSTILE, [HOSTILE], []).html()).tables == [[[HOSTILE]]]
 
 
 def test_rich_prints_a_result_as_its_report(result: ranp.PruneResult) -> None:
@@ -87,3 +87,33 @@ def test_rich_prints_a_result_as_its_report(result: ranp.PruneResult) -> None:
             console.print(shown)
         assert captured.get() == str(report)
     assert "warning: [bold]kept[/bold] as it is" in str(report)
+
+
+def test_a_table_is_the_same_in_every_form() -> None:
+    table = Table("Sizes", ("a|b", "[bold]n[/bold]"), [("x|y", "1"), ("two\nlines", "[2]")], footer=("total", "3"))
+    assert table.markdown().splitlines() == [
+        "| a\\|b | [bold]n[/bold] |",
+        "| --- | ---: |",
+        "| x\\|y | 1 |",
+        "| two lines | [2] |",
+        "| total | 3 |",
+    ]
+    assert Reader(table.html()).tables == [
+        [["a|b", "[bold]n[/bold]"], ["x|y", "1"], ["two\nlines", "[2]"], ["total", "3"]]
+    ]
+    assert Reader(table.html()).texts == ["Sizes"]
+    assert table.html().count("text-align:left") == 1 + 4
+    console = Console(width=60, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    shown = captured.get()
+    assert all(text in shown for text in ("Sizes", "a|b", "[bold]n[/bold]", "x|y", "[2]", "total"))
+    assert "│ x|y   │              1 │" in shown
+
+
+def test_columns_of_text_are_aligned_to_the_left() -> None:
+    table = Table("", ("a", "b", "c"), [("1", "2", "3")], text_columns=2)
+    assert table.markdown().splitlines()[1] == "| --- | --- | ---: |"
+    assert "<caption" not in table.html()
+    assert table.html().endswith('<td style="text-align:left">2</td><td>3</td></tr></tbody></table>')
+    assert [column.justify for column in table.rich().columns] == ["left", "left", "right"]

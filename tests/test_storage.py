@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -59,8 +60,8 @@ def refused(folder: Path, kind: type[Exception] = ArtifactError) -> str:
         ranp.load(folder, model)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     message = str(caught.value)
-    assert "got " in message
-    assert "expected " in message
+    # The file and what is wrong with it; or what of the plan does not fit the model.
+    assert re.match(rf"({re.escape(str(folder))}.*: \w+ .{{15}}|apply: .*; expected )", message), message
     return message
 
 
@@ -132,7 +133,7 @@ def test_what_exists_is_never_overwritten(there: str, tmp_path: Path) -> None:
         target.write_text("precious")
     else:
         target.symlink_to(tmp_path if there == "link" else tmp_path / "nowhere")
-    with pytest.raises(ArtifactError, match="got a path that exists; expected a new folder; choose another name"):
+    with pytest.raises(ArtifactError, match=r"it: exists already; choose another name"):
         ranp.save(small, plan, target)
     assert list(tmp_path.iterdir()) == [target]
 
@@ -157,7 +158,7 @@ def test_a_failure_while_writing_leaves_nothing(
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     _, plan, small = pruned()
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="expected a place that can be written"):
+    with pytest.raises(ArtifactError, match=r"it: cannot be written \("):
         ranp.save(small, plan, tmp_path / "file" / "it")
 
 
@@ -231,7 +232,8 @@ def test_manifests_that_are_none(manifest: str, copied: Path) -> None:
 def test_other_formats(field: str, value: Any, copied: Path) -> None:
     manifest = json.loads((copied / "artifact.json").read_text())
     (copied / "artifact.json").write_text(json.dumps({**manifest, field: value}))
-    assert "expected 'ranp-artifact' version 1" in refused(copied)
+    problem = {"format": "is not a ranp-artifact file", "version": "format version"}[field]
+    assert problem in refused(copied)
 
 
 # -- hostile artifacts, whose checksums are right ----------------------------------------------------------------
@@ -278,8 +280,8 @@ def change_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("norm.weight"), "got no tensor 'norm.weight'"),
-        (lambda t: t.update({"../evil": torch.zeros(1)}), "got an unknown tensor '../evil'"),
+        (lambda t: t.pop("norm.weight"), "it has no tensor 'norm.weight'"),
+        (lambda t: t.update({"../evil": torch.zeros(1)}), "it has an unknown tensor '../evil'"),
         (lambda t: t.update({"head.bias": torch.zeros(3)}), r"expected torch.float32 \(2,\)"),
         (lambda t: t.update({"head.bias": torch.zeros(2).double()}), "got torch.float64"),
     ],

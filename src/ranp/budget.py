@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from ranp.costs import Cost
+from ranp.costs import RESOURCES, Cost
 from ranp.errors import BudgetError
 
 
@@ -17,7 +17,8 @@ class Budget:
         params: Fraction of its parameters to keep, in (0, 1].
         activations: Fraction of its activation bytes to keep, in (0, 1].
         sparsity: Fraction of its neurons (output channels of all layers) to remove, in [0, 1).
-        custom: Fractions of other resources to keep, by the resource's name.
+        custom: Fractions to keep of resources of your own, by the name of the `ranp.costs.Resource`; see
+            `ranp.allocate`.
 
     Raises:
         BudgetError: No limit, or one that is not such a fraction.
@@ -25,42 +26,51 @@ class Budget:
     Example:
         >>> Budget(macs=0.05, params=0.1).limits(Cost(macs=1000, params=50, activation_bytes=8, neurons=9))
         {'macs': 50, 'params': 5}
+        >>> print(Budget(macs=0.05, custom={"energy": 0.3}))
+        macs=0.05, energy=0.3
     """
 
     macs: float | None = None
     params: float | None = None
     activations: float | None = None
     sparsity: float | None = None
-    custom: Mapping[str, float] = field(default_factory=dict)
+    custom: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.custom, Mapping):
+            raise BudgetError("Budget", "custom must be a mapping from names of resources to fractions to keep")
+        object.__setattr__(self, "custom", dict(self.custom))
         if not list(self.given()) and not self.custom:
-            raise BudgetError("Budget", got="no limit", expected="at least one", hint="for example Budget(macs=0.05)")
-        for name, value in (*self.given(), *self.custom.items()):
-            self._check(name, value)
+            raise BudgetError("Budget", "it has no limit", hint="give at least one, for example Budget(macs=0.05)")
+        for name, value in self.given():
+            self._check(name, value, removes=name in _REMOVED)
+        for name, value in self.custom.items():
+            if not isinstance(name, str) or not name or name in _NAMES:
+                raise BudgetError("Budget", f"a custom limit cannot have the name {name!r}", hint="choose another name")
+            self._check(name, value, removes=False)
 
     def given(self) -> Iterator[tuple[str, float]]:
-        """The limits that were set, by name."""
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if value is not None and entry.name != "custom":
-                yield entry.name, value
+        """The limits on ranp's own resources that were set, by name; the others are in `custom`."""
+        for resource in RESOURCES:
+            value = getattr(self, resource.limit)
+            if value is not None:
+                yield resource.limit, value
 
     def limits(self, full: Cost) -> dict[str, int]:
-        """The limits as numbers, by attribute of `Cost`."""
-        found = {}
-        for name, value in self.given():
-            if name == "sparsity":
-                found["neurons"] = _floor(full.neurons * (1 - value))
-            else:
-                resource = "activation_bytes" if name == "activations" else name
-                found[resource] = _floor(getattr(full, resource) * value)
-        return found
+        """The limits on ranp's own resources as amounts, by field of `Cost`."""
+        given = dict(self.given())
+        return {
+            resource.name: _floor(resource.most(given[resource.limit], resource.of(full)))
+            for resource in RESOURCES
+            if resource.limit in given
+        }
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value:g}" for name, value in (*self.given(), *self.custom.items()))
 
     @staticmethod
-    def _check(name: str, value: float) -> None:
+    def _check(name: str, value: float, *, removes: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        removes = name == "sparsity"
         if not number or not (0 <= value < 1 if removes else 0 < value <= 1):
             raise BudgetError(
                 "Budget",
@@ -70,6 +80,10 @@ class Budget:
             )
 
 
+_NAMES = {name for resource in RESOURCES for name in (resource.name, resource.limit)}
+_REMOVED = {resource.limit for resource in RESOURCES if resource.removes}
+
+
 def _floor(value: float) -> int:
-    # 10 * (1 - 0.9) is 0.9999999999999998: a limit is not to be missed for a rounding error.
+    # 10 * (1 - 0.9) is 0.9999999999999998: a limit must not be missed by a rounding error.
     return math.floor(value * (1 + 1e-12))

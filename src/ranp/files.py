@@ -24,13 +24,13 @@ Upgrades = Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is alone, or the first of those that torchrun started: the one that writes."""
+    """Whether this process writes files: it is the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder that appears under its name once it is complete, or not at all.
+    """A temporary folder that gets its name once it is complete, or is removed if anything fails.
 
     Raises:
         ArtifactError: The folder exists already, or its parent cannot be written.
@@ -48,7 +48,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         refuse_existing(target)
         partial.rename(target)
     except OSError as error:
-        raise ArtifactError(str(target), got=str(error), expected="a place that can be written") from error
+        raise ArtifactError(str(target), f"cannot be written ({first_line(error)})") from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
@@ -58,23 +58,20 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Give a folder and its files ordinary permissions: temporary ones are their owner's alone."""
+    """Give a folder and its files ordinary permissions; those of temporary ones exclude other users."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise if something is already there.
+    """Raise an error if a path exists already.
 
     Raises:
-        ArtifactError: It is.
+        ArtifactError: It exists.
     """
     if folder.exists() or folder.is_symlink():
         raise ArtifactError(
-            str(folder),
-            got="a path that exists",
-            expected="a new folder",
-            hint="choose another name or remove it; nothing is overwritten",
+            str(folder), "exists already", hint="choose another name or remove it; nothing is overwritten"
         )
 
 
@@ -224,12 +221,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON at once or not at all, with nothing that JSON does not know."""
+    """Write JSON at once or not at all. Numbers that are not finite are refused with a ValueError."""
     write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file at once or not at all; what was there stays until the new file is whole and on the disk."""
+    """Write a file at once or not at all: an existing file is replaced once the new one is complete on the disk."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as stream:

@@ -3,23 +3,26 @@
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ranp.budget import Budget
 from ranp.costs import Cost
-from ranp.errors import PlanError, RanpError
+from ranp.errors import PlanError
+from ranp.files import read_json
 from ranp.graph import ChannelGraph
-from ranp.tables import WIDTHS, cost_html, html_table, html_text
+from ranp.tables import cost_table, html_text, width_table
 
-FORMAT_VERSION = 1
-# More indices than any network has channels: a plan from elsewhere must not exhaust memory.
+FORMAT, FORMAT_VERSION = "ranp-plan", 2
+# More indices than any network has channels: a plan from an unknown source must not exhaust memory.
 _MOST_INDICES = 1 << 22
 _RUN = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A number to set in a module, such as its `out_channels`."""
+class SizeChange:
+    """A size to set in a module, such as its `out_channels`."""
 
     module: str
     name: str
@@ -52,20 +55,20 @@ class Setting:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which channels stay, what that costs, and how it was decided.
+    """Which channels are kept, what that costs, and how it was decided.
 
     Attributes:
-        keep: For each group the channels that stay.
+        keep: For each group the kept channels.
         slices: The same, for each parameter and buffer: all that surgery needs.
-        settings: Numbers that modules keep besides their parameters.
+        settings: Sizes that modules hold besides their parameters.
         shapes: The model's fingerprint: names and shapes of all its parameters and buffers.
-        widths: Neurons that stay, by layer.
+        widths: Kept neurons, by layer.
         full_widths: Neurons of the full model, by layer.
         cost: Cost of the pruned model at the traced shape.
         full_cost: Cost of the full model.
         has_cross_channel_norm: Whether removing channels changes others (layer norms), so that the pruned model cannot
             be compared exactly with the masked one.
-        budget: What was asked.
+        budget: The limits that the plan meets.
         criterion: How channels were scored.
         importance: Reading of importance.
         resource_weight: Weight of the resource term.
@@ -77,7 +80,7 @@ class Plan:
 
     keep: Mapping[str, tuple[int, ...]] = field(repr=False)
     slices: tuple[Slice, ...] = field(repr=False)
-    settings: tuple[Setting, ...] = field(repr=False)
+    settings: tuple[SizeChange, ...] = field(repr=False)
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     widths: Mapping[str, int]
     full_widths: Mapping[str, int] = field(repr=False)
@@ -95,44 +98,29 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as JSON, the same text for the same plan."""
-        data = {"format": "ranp-plan", "version": FORMAT_VERSION, **asdict(self)}
-        if not self.budget.custom:
-            del data["budget"]["custom"]
+        data = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
         data["keep"] = {name: pack(kept) for name, kept in self.keep.items()}
-        data["slices"] = [{**asdict(entry), "keep": pack(entry.keep)} for entry in self.slices]
+        data["slices"] = [{**entry, "keep": pack(entry["keep"])} for entry in data["slices"]]
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
     def _repr_html_(self) -> str:
         """The plan in a notebook: how it was decided, what it costs, and how wide every layer becomes."""
-        asked = ", ".join(f"{name}={value:g}" for name, value in self.budget.given())
-        how = f"Plan by {self.criterion}, budget {asked}, seed {self.seed}"
+        how = f"Plan by {self.criterion}, budget {self.budget}, seed {self.seed}"
         rows = [(layer, str(self.full_widths[layer]), str(width)) for layer, width in self.widths.items()]
-        widths = html_table(WIDTHS, ("layer", "neurons", "kept"), rows)
-        return html_text(how) + cost_html(self.full_cost, self.cost) + widths
+        return html_text(how) + cost_table(self.full_cost, self.cost).html() + width_table(rows).html()
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
         """Read a plan; every field is checked, and nothing is executed.
 
         Raises:
-            PlanError: The text is not a plan, or was made by a newer version of the format.
+            PlanError: The text is not a plan, or was written by a newer version of ranp.
         """
-        try:
-            data = json.loads(text)
-            return _read_plan(data)
-        except RanpError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-            raise PlanError(
-                "plan",
-                got=f"{type(error).__name__}: {error}",
-                expected=f"JSON as ranp writes it, format version {FORMAT_VERSION}",
-                hint="the file may be damaged: make the plan again or restore it",
-            ) from error
+        return read_plan(text, place="plan")
 
 
 def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **how: Any) -> Plan:
-    """Spell out what keeping some channels of each group means for every parameter, module and layer.
+    """Derive from the kept channels of each group what is kept of every parameter, module and layer.
 
     Args:
         graph: The traced model.
@@ -140,17 +128,17 @@ def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **h
         how: The remaining fields of `Plan`: budget, criterion and so on.
     """
     widths = np.array([len(keep[group.name]) for group in graph.groups], dtype=np.int64)
-    stays = np.zeros(int(graph.offsets[-1]) + 1, dtype=bool)
-    stays[-1] = True  # number -1: channels that always stay
+    kept_channels = np.zeros(int(graph.offsets[-1]) + 1, dtype=bool)
+    kept_channels[-1] = True  # number -1: channels that are always kept
     for start, group in zip(graph.offsets, graph.groups, strict=False):
-        stays[start + keep[group.name]] = True
+        kept_channels[start + keep[group.name]] = True
     sizes = graph.costs.axes_at(widths)
     return Plan(
         keep={name: tuple(int(index) for index in kept) for name, kept in keep.items()},
         slices=_slices(graph, keep),
-        settings=tuple(Setting(a.module, a.name, int(sizes[a.axis])) for a in graph.attributes),
+        settings=tuple(SizeChange(a.module, a.name, int(sizes[a.axis])) for a in graph.attributes),
         shapes=graph.shapes,
-        widths={layer.name: int(stays[layer.channels].sum()) for layer in graph.layers},
+        widths={layer.name: int(kept_channels[layer.channels].sum()) for layer in graph.layers},
         full_widths={layer.name: layer.width for layer in graph.layers},
         cost=graph.cost(widths),
         full_cost=graph.cost(),
@@ -199,7 +187,7 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
     """The indices that `pack` wrote.
 
     Raises:
-        PlanError: They are not ascending, or not below `size`.
+        ValueError: They are not ascending, or not below `size`.
 
     Example:
         >>> unpack("0-2,5", 6)
@@ -207,77 +195,64 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
     """
     found: list[int] = []
     for run in text.split(",") if text else []:
-        match = re.fullmatch(_RUN, run)
+        match = _RUN.fullmatch(run)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
         if not match or first > last or last >= size or (found and first <= found[-1]):
-            raise PlanError("plan", got=f"indices {run!r}", expected=f"ascending indices below {size}")
+            raise ValueError(f"the indices {run!r:.40} are not ascending, or not below {size}")
         found.extend(range(first, last + 1))
     return tuple(found)
 
 
-def _read_plan(data: Any) -> Plan:
-    data = _typed(data, dict)
-    if data.pop("format", None) != "ranp-plan":
-        raise PlanError("plan", got="another kind of file", expected='JSON with "format": "ranp-plan"')
-    if type(version := data.pop("version", None)) is not int or version != FORMAT_VERSION:
-        raise PlanError(
-            "plan",
-            got=f"format version {version!r}",
-            expected=f"version {FORMAT_VERSION}",
-            hint="update ranp",
-        )
-    packed = [*data["keep"].values(), *(entry["keep"] for entry in data["slices"])]
-    if sum(_length(_typed(text, str)) for text in packed) > _MOST_INDICES:
-        raise PlanError("plan", got="too many indices", expected=f"at most {_MOST_INDICES}")
-    slices = tuple(_read_slice(entry) for entry in _typed(data.pop("slices"), list))
-    if len({(entry.tensor, entry.dim) for entry in slices}) < len(slices):
-        raise PlanError("plan", got="a dimension that is sliced twice", expected="one slice per dimension")
-    settings = tuple(
-        _read(Setting, entry, module=str, name=str, value=int) for entry in _typed(data.pop("settings"), list)
-    )
-    given = {name: value for name, value in _typed(data.pop("budget"), dict).items() if value is not None}
-    plan = Plan(
-        keep=_mapping(data.pop("keep"), lambda text: unpack(text, _MOST_INDICES)),
-        slices=slices,
-        settings=settings,
-        shapes=_mapping(data.pop("shapes"), lambda shape: tuple(_typed(size, int) for size in _typed(shape, list))),
-        widths=_mapping(data.pop("widths"), lambda width: _typed(width, int)),
-        full_widths=_mapping(data.pop("full_widths"), lambda width: _typed(width, int)),
-        cost=_read_cost(data.pop("cost")),
-        full_cost=_read_cost(data.pop("full_cost")),
-        has_cross_channel_norm=_typed(data.pop("has_cross_channel_norm"), bool),
-        budget=Budget(**given),
-        criterion=_typed(data.pop("criterion"), str),
-        importance=_typed(data.pop("importance"), str),
-        resource_weight=_finite(data.pop("resource_weight")),
-        seed=_typed(data.pop("seed"), int),
-        min_width=_at_least(1, data.pop("min_width")),
-        round_to=_at_least(1, data.pop("round_to")),
-        versions=_mapping(data.pop("versions"), lambda text: _typed(text, str)),
-    )
-    if data:
-        raise PlanError("plan", got=f"unknown field {next(iter(data))!r}", expected="the fields ranp writes")
+def read_plan(source: Path | str | bytes, *, place: str = "") -> Plan:
+    """Read a plan from a file, or from text or bytes.
+
+    Args:
+        source: See `ranp.files.read_json`.
+        place: Name of the source in errors.
+
+    Raises:
+        PlanError: It is not a plan, or was written by a newer version of ranp.
+    """
+    upgrades = {1: _from_version_1}
+    data = read_json(source, format=FORMAT, version=FORMAT_VERSION, upgrades=upgrades, error=PlanError, place=place)
+    try:
+        return _plan_of(data)
+    except ValueError as problem:  # a BudgetError is one, too
+        hint = "the file may be damaged: restore it or make the plan again"
+        raise PlanError(place or str(source), str(problem), hint=hint) from problem
+
+
+def _plan_of(data: dict[str, Any]) -> Plan:
+    del data["format"], data["version"]
+    _unpack_indices(data)
+    if "budget" in data:
+        # Limits that are not set may be left out.
+        data["budget"] = dict.fromkeys(_hints(Budget)) | {"custom": {}} | _typed(dict, data["budget"], "budget")
+    plan: Plan = _read(Plan, data, "the plan")
+    if plan.min_width < 1 or plan.round_to < 1:
+        raise ValueError("min_width and round_to must be at least 1")
+    if not all(entry.keep for entry in plan.slices):
+        raise ValueError("a slice keeps nothing of its tensor")
+    if len({(entry.tensor, entry.dim) for entry in plan.slices}) < len(plan.slices):
+        raise ValueError("a dimension of a tensor is sliced twice")
     return plan
 
 
-def _read_slice(entry: Any) -> Slice:
-    entry = dict(_typed(entry, dict))
-    size = _typed(entry["size"], int)
-    entry["keep"] = unpack(_typed(entry["keep"], str), size)
-    if not entry["keep"]:
-        raise PlanError("plan", got=f"nothing kept of {entry['tensor']!r}", expected="at least one index")
-    return _read(Slice, entry, tensor=str, dim=int, size=int, keep=tuple, reads=bool)
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 renamed two fields."""
+    renamed = {"mixes": "has_cross_channel_norm", "lam": "resource_weight"}
+    return {renamed.get(name, name): value for name, value in data.items()}
 
 
-def _read_cost(entry: Any) -> Cost:
-    return _read(Cost, entry, macs=int, params=int, activation_bytes=int, neurons=int)
-
-
-def _read(kind: Callable[..., T], entry: Any, **types: Any) -> T:
-    entry = _typed(entry, dict)
-    if entry.keys() != types.keys():
-        raise PlanError("plan", got=f"fields {sorted(entry)}", expected=f"fields {sorted(types)}")
-    return kind(**{name: _typed(entry[name], expected) for name, expected in types.items()})
+def _unpack_indices(data: dict[str, Any]) -> None:
+    """Replace packed indices by tuples, once it is known that they fit in memory."""
+    keep, slices = _typed(dict, data.get("keep"), "keep"), _typed(list, data.get("slices"), "slices")
+    packed = [*keep.values(), *(_typed(dict, entry, "slices").get("keep") for entry in slices)]
+    if sum(_length(_typed(str, text, "keep")) for text in packed) > _MOST_INDICES:
+        raise ValueError(f"it keeps more than {_MOST_INDICES} indices")
+    data["keep"] = {name: unpack(text, _MOST_INDICES) for name, text in keep.items()}
+    for entry in slices:
+        entry["keep"] = unpack(entry["keep"], _typed(int, entry.get("size"), "size"))
 
 
 def _length(text: str) -> int:
@@ -285,25 +260,31 @@ def _length(text: str) -> int:
     return sum(int(last or first) - int(first) + 1 for first, last in _RUN.findall(text))
 
 
-def _finite(value: Any) -> float:
-    number: float = _typed(value, int | float)
-    if not math.isfinite(number):
-        raise PlanError("plan", got=str(number), expected="a finite number")
-    return number
+_hints = cache(get_type_hints)
 
 
-def _at_least(least: int, value: Any) -> int:
-    number: int = _typed(value, int)
-    if number < least:
-        raise PlanError("plan", got=str(number), expected=f"at least {least}")
-    return number
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """A value of an annotated type from JSON, in which indices have been unpacked."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        hints, entries = _hints(kind), _typed(dict, value, place)
+        if odd := min(hints.keys() ^ entries.keys(), default=""):
+            raise ValueError(f"{place} has {'no' if odd in hints else 'the unknown'} field {odd!r:.40}")
+        return kind(**{name: _read(hint, entries[name], name) for name, hint in hints.items()})
+    if origin is UnionType:
+        return None if value is None else _read(arguments[0], value, place)
+    if isinstance(value, tuple):
+        return value  # indices, checked when they were unpacked
+    if origin is tuple:
+        return tuple(_read(arguments[0], entry, place) for entry in _typed(list, value, place))
+    if origin is Mapping:
+        return {name: _read(arguments[1], entry, place) for name, entry in _typed(dict, value, place).items()}
+    return _typed(kind, value, place)
 
 
-def _mapping(value: Any, read: Callable[[Any], T]) -> dict[str, T]:
-    return {name: read(item) for name, item in _typed(value, dict).items()}
-
-
-def _typed(value: Any, expected: Any) -> Any:
-    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise PlanError("plan", got=f"{str(value)[:40]!r}", expected=str(expected))
+def _typed(kind: type, value: Any, place: str) -> Any:
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise ValueError(f"{place} must be of type {kind.__name__}, not {ascii(value)[:40]}")
     return value

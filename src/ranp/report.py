@@ -1,16 +1,15 @@
-"""What pruning did, for people."""
+"""The report of a pruning: costs, widths, what could not be pruned, warnings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
 from ranp.costs import Cost
 from ranp.graph import ChannelGraph, Unprunable
 from ranp.plan import Plan
-from ranp.tables import COSTS, WIDTHS, cost_html, cost_rows, html_table, html_text
+from ranp.tables import Table, cost_table, html_text, width_table
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Report:
         before: Cost of the full model at the traced shape.
         after: Cost of the pruned model.
         unprunable: What could not be pruned, and why.
-        warnings: What a user should know.
+        warnings: What a user should know before training.
         verification: `exact` or `structural`.
         seconds: Duration of each step.
     """
@@ -46,21 +45,9 @@ class Report:
     seconds: Mapping[str, float]
 
     def tables(self) -> tuple[Table, Table]:
-        """Costs before and after, and widths by layer, as rich tables."""
-        costs = Table("", "full", "pruned", "kept", title=COSTS)
-        for column in costs.columns[1:]:
-            column.justify = "right"
-        for texts in cost_rows(self.before, self.after):
-            costs.add_row(*texts)
-        widths = Table("layer", "neurons", "kept", "share of MACs", title=WIDTHS)
-        for column in widths.columns[1:]:
-            column.justify = "right"
-        for texts in self._width_rows():
-            widths.add_row(*texts)
-        return costs, widths
-
-    def _width_rows(self) -> list[tuple[str, str, str, str]]:
-        return [(row.layer, str(row.full), str(row.kept), f"{row.macs_share:.1%}") for row in self.layers]
+        """Costs before and after, and widths by layer."""
+        rows = [(row.layer, str(row.full), str(row.kept), f"{row.macs_share:.1%}") for row in self.layers]
+        return cost_table(self.before, self.after), width_table(rows, "share of MACs")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self.tables()
@@ -75,15 +62,14 @@ class Report:
 
     def _repr_html_(self) -> str:
         """The same for a notebook."""
-        costs = cost_html(self.before, self.after)
-        widths = html_table(WIDTHS, ("layer", "neurons", "kept", "share of MACs"), self._width_rows())
-        return costs + widths + html_text(*(f"warning: {warning}" for warning in self.warnings))
+        tables = "".join(table.html() for table in self.tables())
+        return tables + html_text(*(f"warning: {warning}" for warning in self.warnings))
 
 
 def make_report(
     graph: ChannelGraph, plan: Plan, *, verification: str, note: str, seconds: Mapping[str, float]
 ) -> Report:
-    """Put together what pruning did."""
+    """Make the report of a plan that was verified and applied."""
     total = max(sum(layer.macs for layer in graph.layers), 1)
     rows = tuple(
         LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers

@@ -1,11 +1,10 @@
-"""Artifacts: a folder with a plan and weights, written at once or not at all; loading one runs no code.
+"""Artifacts: folders with a plan and weights, which appear complete or not at all; loading one runs no code.
 
 A folder holds `plan.json` (the plan), `weights.safetensors` (every parameter and buffer, once), and `artifact.json`
 (format, version, and the SHA-256 of the other two).
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -14,13 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from ranp.errors import ArtifactError, PlanError, RanpError
-from ranp.files import new_folder
+from ranp.errors import ArtifactError, PlanError, first_line
+from ranp.files import new_folder, read_json, write_json
 from ranp.module_utils import all_tensors
-from ranp.plan import Plan
+from ranp.plan import Plan, read_plan
 from ranp.surgery import apply
 
-FORMAT_VERSION = 1
+FORMAT, FORMAT_VERSION = "ranp-artifact", 1
 _FILES = ("plan.json", "weights.safetensors")
 
 
@@ -45,7 +44,7 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
 
 
 def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
-    """Write what `save` does into a folder that is there, and that appears under its name when all is in it.
+    """Write what `save` writes into an existing folder, such as one that `ranp.files.new_folder` yields.
 
     Raises:
         ArtifactError: The folder cannot be written.
@@ -59,10 +58,9 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
     try:
         save_file(tensors, folder / "weights.safetensors")
     except SafetensorError as error:
-        raise ArtifactError(str(folder), got=str(error), expected="a place that can be written") from error
+        raise ArtifactError(str(folder), f"the weights cannot be written ({error})") from error
     digests = {name: _digest(folder / name) for name in _FILES}
-    manifest = {"format": "ranp-artifact", "version": FORMAT_VERSION, "sha256": digests}
-    (folder / "artifact.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "artifact.json", {"format": FORMAT, "version": FORMAT_VERSION, "sha256": digests})
 
 
 def _check_pruned(model: nn.Module, plan: Plan) -> None:
@@ -73,7 +71,7 @@ def _check_pruned(model: nn.Module, plan: Plan) -> None:
             raise PlanError(
                 f"save: {entry.tensor}",
                 got=f"shape {shape}",
-                expected=f"size {len(entry.keep)} along dimension {entry.dim}, as the plan says",
+                expected=f"size {len(entry.keep)} along dimension {entry.dim}, according to the plan",
                 hint="save the pruned model with the plan it was made by",
             )
 
@@ -107,74 +105,42 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
     """
     root = Path(folder)
     if root.is_file():
-        try:
-            return Plan.from_json(root.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArtifactError(str(root), got=str(error), expected="a plan that ranp wrote") from error
+        return read_plan(root)
     for name in ("artifact.json", *_FILES):
         if not (root / name).is_file():
-            raise ArtifactError(
-                str(root / name),
-                got="no such file",
-                expected="a folder that ranp.save wrote (artifact.json, plan.json, weights.safetensors)",
-            )
-    try:
-        manifest = json.loads((root / "artifact.json").read_text(encoding="utf-8"))
-        found = {name: _digest(root / name) for name in _FILES}
-        expected = manifest["sha256"]
-        if manifest.get("format") != "ranp-artifact" or manifest.get("version") != FORMAT_VERSION:
-            raise ArtifactError(
-                str(root),
-                got=f"{manifest.get('format')!r} version {manifest.get('version')!r}",
-                expected=f"'ranp-artifact' version {FORMAT_VERSION}",
-            )
-        for name in _FILES:
-            if found[name] != expected[name]:
-                raise ArtifactError(
-                    str(root / name),
-                    got="contents that do not match their checksum",
-                    expected="the file as it was saved",
-                    hint="it is damaged or was changed: copy it again",
-                )
-        return Plan.from_json((root / "plan.json").read_text(encoding="utf-8"))
-    except RanpError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(
-            str(root),
-            got=f"{type(error).__name__}: {error}",
-            expected="a folder that ranp.save wrote (artifact.json, plan.json, weights.safetensors)",
-        ) from error
+            files = "artifact.json, plan.json and weights.safetensors"
+            raise ArtifactError(str(root / name), "there is no such file", hint=f"expected a folder with {files}")
+    digests = read_json(root / "artifact.json", format=FORMAT, version=FORMAT_VERSION).get("sha256")
+    for name in _FILES:
+        if not isinstance(digests, dict) or digests.get(name) != _digest(root / name):
+            hint = "the file is damaged or was changed: copy it again"
+            raise ArtifactError(str(root / name), "its content does not match its checksum in artifact.json", hint=hint)
+    return read_plan(root / "plan.json")
 
 
 def read_weights(model: nn.Module, path: Path) -> None:
     """Fill a model, in place, with the parameters and buffers of a safetensors file.
 
     Raises:
-        ArtifactError: The file cannot be read, or was written of another model.
+        ArtifactError: The file cannot be read, or holds the weights of another model.
     """
     tensors = all_tensors(model, remove_duplicate=True)
+    hint = "build the model as it was built when it was pruned"
     try:
         with safe_open(path, framework="pt") as stored:
             names = set(stored.keys())
             if names != tensors.keys():
                 odd = min(names ^ tensors.keys())
-                raise ArtifactError(
-                    str(path),
-                    got=f"{'no' if odd in tensors else 'an unknown'} tensor {odd!r}",
-                    expected="the pruned model's parameters and buffers",
-                )
+                problem = f"it has {'no' if odd in tensors else 'an unknown'} tensor {odd!r}"
+                raise ArtifactError(str(path), problem, hint=hint)
             values = {name: stored.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(str(path), got=str(error), expected="a safetensors file as ranp writes it") from error
+        raise ArtifactError(str(path), f"it cannot be read as safetensors ({first_line(error)})") from error
     for name, value in values.items():
         if value.shape != tensors[name].shape or value.dtype != tensors[name].dtype:
-            raise ArtifactError(
-                f"{path}: {name}",
-                got=f"{value.dtype} {tuple(value.shape)}",
-                expected=f"{tensors[name].dtype} {tuple(tensors[name].shape)}",
-                hint="build the model as it was built when it was pruned",
-            )
+            expected = f"{tensors[name].dtype} {tuple(tensors[name].shape)}"
+            got = f"{value.dtype} {tuple(value.shape)}"
+            raise ArtifactError(f"{path}: {name}", got=got, expected=expected, hint=hint)
     with torch.no_grad():
         for name, value in values.items():
             tensors[name].copy_(value)
@@ -182,7 +148,10 @@ def read_weights(model: nn.Module, path: Path) -> None:
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise ArtifactError(str(path), f"cannot be read ({error.strerror})") from error
     return digest.hexdigest()

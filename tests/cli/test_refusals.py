@@ -97,16 +97,16 @@ REFUSED = {
     f"{PRUNE} --out new --data nets.py:batches --until 2": "until: got 2.0; expected a rank correlation in (0, 1]",
     f"{PRUNE} --out new --data nets.py:batches --device quantum": "--device: got 'quantum'; expected 'cpu', or 'cuda'",
     # Folders.
-    f"{PRUNE} --out taken --data noise": "taken: got a path that exists; expected a new folder",
+    f"{PRUNE} --out taken --data noise": "taken: exists already; choose another name",
     f"{PRUNE} --out nets.py/new --data noise": "nets.py/new: got [Errno",
     f"apply none nets.py:build {SHAPE} --out new": "none/artifact.json: got no such file; expected a folder that ranp",
     f"apply words.json nets.py:build {SHAPE} --out new": "plan: got another kind of file; expected JSON with",
     f"apply good.npz nets.py:build {SHAPE} --out new": "good.npz: got 'utf-8' codec can't decode",
     f"apply pruned nets.py:TwoHeads {SHAPE} --out new": "apply: got a model without '0.bias'; expected the model",
     f"apply pruned nets.py:build {SHAPE} --out new --set width=6": "expected size 8 along dimension 0; the plan",
-    f"apply pruned nets.py:build {SHAPE} --out taken": "taken: got a path that exists",
+    f"apply pruned nets.py:build {SHAPE} --out taken": "taken: exists already; choose another name",
     "apply pruned nets.py:build --out new": "--input: got nothing",
-    "demo --out taken": "taken: got a path that exists",
+    "demo --out taken": "taken: exists already; choose another name",
     "demo --out new --device quantum": "--device: got 'quantum'",
     # Recipes and runs.
     "train none.yaml --data taken --out new": "none.yaml: got [Errno 2] No such file or directory",
@@ -117,7 +117,7 @@ REFUSED = {
     "compare taken none": "taken/result.json: got no file; expected a file that ranp train wrote",
     "reproduce resources --networks shapenett": "did you mean 'shapenet'",
     "data check none.yaml --data taken": "none.yaml: got [Errno 2] No such file",
-    f"data generate {RECIPE} --out taken": "taken: got a path that exists",
+    f"data generate {RECIPE} --out taken": "taken: exists already; choose another name",
 }
 
 # Command line: what typer says of it.

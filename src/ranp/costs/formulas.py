@@ -109,7 +109,7 @@ class Resource:
         A resource of your own, proportional to the number of channels that are kept. It is passed as an argument:
         `ranp.allocate(graph, scores, ranp.Budget(custom={"energy": 0.3}), resources=[energy])`.
 
-        >>> energy = Resource("energy", lambda graph, widths: 2.5 * widths.sum(), unit="J")
+        >>> energy = Resource("energy", lambda graph, widths: 2.5 * float(widths.sum()), unit="J")
         >>> energy.cost(None, np.array([4, 8])), energy.text(30.0)
         (30.0, '30.000 J')
     """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ranp._garbage import uncollected
 from ranp.errors import PlanError
 from ranp.module_utils import all_modules, all_tensors, copy_model
-from ranp.plan import Plan, Setting, Slice
+from ranp.plan import Plan, SizeChange, Slice
 from ranp.surgery._initialize import Weights, initialize
 
 # The only attributes that a plan may set: a plan from elsewhere is data, not to be trusted.
@@ -96,7 +96,7 @@ def _index(keep: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(keep, device=device)
 
 
-def set_size(modules: Mapping[str, nn.Module], setting: Setting) -> None:
+def set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
     """Set a size of a module; sizes only shrink.
 
     Raises:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from ranp.graph import ChannelGraph, Ints
-from ranp.plan import Setting
+from ranp.plan import SizeChange
 from ranp.surgery._apply import set_size
 
 
@@ -36,7 +36,7 @@ def resized(
         for name, shape in shapes.items():
             tensors[name].data = whole[name].new_empty(shape)
         for entry in graph.attributes:
-            set_size(modules, Setting(entry.module, entry.name, int(sizes[entry.axis])))
+            set_size(modules, SizeChange(entry.module, entry.name, int(sizes[entry.axis])))
         yield
     finally:
         for name, data in whole.items():

@@ -156,7 +156,7 @@ def test_the_seed_decides_what_is_generated(name: str, folder: Path, tmp_path: P
 @with_files
 def test_an_existing_folder_is_left_alone(name: str, folder: Path) -> None:
     before = contents(folder)
-    with pytest.raises(ArtifactError, match="path that exists"):
+    with pytest.raises(ArtifactError, match="exists already"):
         SMALL[name].generate(folder, count=COUNT, seed=1)
     assert contents(folder) == before
 

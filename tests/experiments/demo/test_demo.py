@@ -144,7 +144,7 @@ def test_the_page_says_what_the_data_say(out: Path, report: dict[str, Any]) -> N
 
 def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ranp.experiments.demo.run", lambda *_, **__: pytest.fail("work was done"))
-    with pytest.raises(ranp.RanpError, match="a path that exists"):
+    with pytest.raises(ranp.RanpError, match="exists already"):
         demo(out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -33,7 +33,7 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path, failure: type[BaseExceptio
 
 def test_a_folder_that_exists_is_refused_and_stays(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
-    with pytest.raises(ArtifactError, match="a path that exists"), new_folder(tmp_path):
+    with pytest.raises(ArtifactError, match="exists already"), new_folder(tmp_path):
         pytest.fail("the body must not run")
     assert (tmp_path / "mine").read_text() == "precious"
 
