@@ -14,7 +14,7 @@ ROOT = Path(ranp.__file__).parent
 # From the bottom up; a room may import from any room below its own line, never from its own.
 FLOORS: list[set[str]] = [
     {"errors", "_version"},
-    {"files", "module_utils", "_garbage", "environment", "optional", "progress", "costs"},
+    {"files", "module_utils", "environment", "optional", "progress", "costs"},
     {"graph"},
     {"budget", "tables"},
     {"plan", "scores"},

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ranp.graph import Cost
-from ranp.tracing import record, refuse_unready, understand
+from ranp.tracing import operators
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,13 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
         >>> [(module.name, module.params, module.macs, module.activation_bytes) for module in found.modules]
         [('0', 224, 3456, 512), ('1', 18, 256, 128)]
     """
-    refuse_unready(model)
-    traced = understand(record(model, example_inputs))
+    found, total = operators(model, example_inputs)
     params, macs, activation_bytes = Counter[str](), Counter[str](), Counter[str]()
     for name, parameter in model.named_parameters():
         params[name.rpartition(".")[0]] += parameter.numel()
-    for operator in traced.operators:
+    for operator in found:
         macs[operator.path] += operator.macs
-    costs = traced.graph.costs
-    sizes = costs.axes_at(traced.graph.widths)
-    for entry in costs.allocations:
-        activation_bytes[entry.path] += entry.factor * int(sizes[list(entry.axes)].prod())
+        activation_bytes[operator.path] += operator.activation_bytes
     modules = dict(model.named_modules())
 
     def rows() -> Iterator[ModuleCost]:
@@ -78,4 +74,4 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
                 kind = type(modules[name]).__name__
                 yield ModuleCost(name, kind, params[name], macs[name], activation_bytes[name])
 
-    return Profile(tuple(rows()), traced.graph.cost())
+    return Profile(tuple(rows()), total)

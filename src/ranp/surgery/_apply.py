@@ -8,7 +8,6 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from ranp._garbage import uncollected
 from ranp.errors import PlanError
 from ranp.module_utils import all_modules, all_tensors, copy_model
 from ranp.plan import Plan, Setting, Slice
@@ -32,7 +31,6 @@ SETTABLE = frozenset(
 )
 
 
-@uncollected()
 def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
     """Make the smaller model that a plan describes.
 

@@ -3,10 +3,10 @@
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, laid_along
-from ranp.tracing._records import Call
-from ranp.tracing._rules_along import POSITIONS, freeze_along
-from ranp.tracing._tracer import Tracer
+from ranp.tracing._labels import Labels, labels_along
+from ranp.tracing._capture import Call
+from ranp.tracing.rules.along import POSITIONS, mark_along
+from ranp.tracing._propagate import Tracer
 
 
 def space_to_depth(tracer: Tracer, call: Call) -> None:
@@ -15,7 +15,7 @@ def space_to_depth(tracer: Tracer, call: Call) -> None:
     channels = _channels(tracer, call.tensors[0], 3)
     dim = out.ndim - (2 if call.name == "im2col" else 3)
     if channels is not None:
-        tracer.set(out, [laid_along(np.repeat(channels, out.shape[dim] // channels.size), dim, out.ndim)])
+        tracer.set(out, [labels_along(np.repeat(channels, out.shape[dim] // channels.size), dim, out.ndim)])
 
 
 def depth_to_space(tracer: Tracer, call: Call) -> None:
@@ -24,7 +24,7 @@ def depth_to_space(tracer: Tracer, call: Call) -> None:
     channels = _channels(tracer, call.tensors[0], 2 if call.name == "col2im" else 3)
     if channels is not None:
         blocks = tracer.couple(channels.reshape(out.shape[-3], -1), [1])
-        tracer.set(out, [laid_along(blocks, -3, out.ndim)])
+        tracer.set(out, [labels_along(blocks, -3, out.ndim)])
 
 
 def channel_shuffle(tracer: Tracer, call: Call) -> None:
@@ -34,11 +34,11 @@ def channel_shuffle(tracer: Tracer, call: Call) -> None:
     if channels is not None:
         blocks = channels.reshape(call.args[1], -1)
         tracer.couple(blocks, [0])
-        tracer.set(out, [laid_along(blocks.T, 1, out.ndim)])
+        tracer.set(out, [labels_along(blocks.T, 1, out.ndim)])
 
 
 def _channels(tracer: Tracer, tensor: Tensor, from_end: int) -> Labels | None:
     """The labels along one dimension; those along later ones stay whole."""
     dim = tensor.ndim - from_end
-    freeze_along(tracer, tracer.labels(tensor), set(range(dim + 1, tensor.ndim)), POSITIONS)
+    mark_along(tracer, tracer.labels(tensor), set(range(dim + 1, tensor.ndim)), POSITIONS)
     return tracer.vector(tensor, dim)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, Shape, along, blocks, laid_along, oversized, pad_rank
+from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank
 from ranp.tracing._labels import reshape as reshape_labels
-from ranp.tracing._records import Call
-from ranp.tracing._tracer import Tracer
+from ranp.tracing._capture import Call
+from ranp.tracing._propagate import Tracer
 
 
 def reshape(tracer: Tracer, call: Call) -> None:
@@ -20,7 +20,7 @@ def reshape(tracer: Tracer, call: Call) -> None:
         dims = oversized(found, old, new)
         labels = tracer.couple(found, dims)
         if dims and labels.size == 1:
-            tracer.freeze(found, "is reshaped into a dimension that mixes channels with positions")
+            tracer.mark_unprunable(found, "is reshaped into a dimension that mixes channels with positions")
         moved.append(_couple_split(tracer, reshape_labels(labels, old, new), old, new))
     tracer.set(out, moved)
 
@@ -87,7 +87,7 @@ def cut(tracer: Tracer, call: Call) -> None:
     found = []
     for labels in tracer.labels(source):
         if along(labels, dim) and (size == 1 or parts[0][2] != 1):
-            tracer.freeze(labels, "is taken apart channel by channel")
+            tracer.mark_unprunable(labels, "is taken apart channel by channel")
         elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
             _couple_parts(tracer, labels, dim, size)
         found.append(labels)
@@ -114,7 +114,7 @@ def as_strided(tracer: Tracer, call: Call) -> None:
         tracer.set(out, tracer.labels(source))
         return
     for labels in tracer.labels(source):
-        tracer.freeze(labels, "is laid out by numbers")
+        tracer.mark_unprunable(labels, "is laid out by numbers")
 
 
 def _bounds(call: Call, source: Tensor, dim: int) -> list[tuple[int, int, int]]:
@@ -158,9 +158,9 @@ def concatenate(tracer: Tracer, call: Call) -> None:
         for vector, tensor in zip(vectors, operands, strict=True):
             if vector is None:
                 vector = tracer.fresh(tensor.shape[dim])
-                tracer.freeze(vector, "carries no channels")
+                tracer.mark_unprunable(vector, "carries no channels")
             parts.append(vector)
-        merged.append(laid_along(np.concatenate(parts), dim, out.ndim))
+        merged.append(labels_along(np.concatenate(parts), dim, out.ndim))
     tracer.set(out, merged)
 
 
@@ -194,7 +194,7 @@ def _pad_channels(tracer: Tracer, labels: Labels, dim: int, before: int, after: 
         if amount > 0:
             shape = [amount if d == dim else size for d, size in enumerate(labels.shape)]
             added = tracer.fresh(math.prod(shape)).reshape(shape)
-            tracer.freeze(added, "is padding")
+            tracer.mark_unprunable(added, "is padding")
             parts.insert(place, added)
     return np.concatenate(parts, axis=dim)
 
@@ -207,7 +207,7 @@ def reorder(tracer: Tracer, call: Call) -> None:
     kept = []
     for labels in tracer.labels(source):
         if any(along(labels, dim) for dim in touched):
-            tracer.freeze(labels, "reorders channels")
+            tracer.mark_unprunable(labels, "reorders channels")
         else:
             kept.append(labels)
     tracer.set(out, kept)
