@@ -1,7 +1,5 @@
 """What tracing finds: groups, layers and what stays whole, against what was derived by hand."""
 
-import gc
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -149,26 +147,6 @@ def test_one_run_finds_all_operators_with_numbers_written_down() -> None:
     assert {group.name for group in graph.groups} == {"free"}
     assert {entry.operator for entry in graph.unprunable} == {"split", "output"}
     assert runs == 3  # as it is, with fewer channels, and with fewer where they may be
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-@pytest.mark.parametrize("channels", [3, 5])
-def test_the_garbage_collector_is_left_as_it_was(enabled: bool, channels: int) -> None:
-    seen = []
-
-    def run(net: Any, x: Tensor) -> Tensor:
-        seen.append(gc.isenabled())
-        return net.head(net.body(x))
-
-    model = Net(run, body=nn.Conv2d(3, 4, 1), head=nn.Conv2d(4, 2, 1))
-    try:
-        (gc.enable if enabled else gc.disable)()
-        with nullcontext() if channels == 3 else pytest.raises(TraceError):
-            ranp.trace(model, torch.zeros(1, channels, 4, 4))
-        assert gc.isenabled() == enabled
-        assert not any(seen)
-    finally:
-        gc.enable()
 
 
 # -- what cannot be traced ---------------------------------------------------------------------------------------

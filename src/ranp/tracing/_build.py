@@ -84,7 +84,7 @@ class _Builder:
     def _number_channels(self) -> None:
         """Find the removable components and give those with the same members consecutive numbers.
 
-        `self.group` and `self.channel` map a component to its group and to its graph-wide number, or -1 where it is unprunable.
+        `self.group` and `self.channel` map a component to its group and to its graph-wide number, or -1 if unprunable.
         """
         count = len(self.component)
         produced = self._components(call.out for call in self.calls.values())

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_state
-from ranp.tracing._shapes import result
+from ranp.tracing._shapes import run_operator
 
 # Modules that run the same operators on channels in training and in eval mode.
 MODE_INVARIANT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
@@ -81,11 +81,11 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        return result(func, args, kwargs) if func.namespace == "prim" else self.operate(func, args, kwargs)
+        return run_operator(func, args, kwargs) if func.namespace == "prim" else self.operate(func, args, kwargs)
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; subclasses extend this."""
-        return result(func, args, kwargs)
+        return run_operator(func, args, kwargs)
 
 
 class MetaModel:

@@ -283,8 +283,10 @@ def _helps(later: Sequence[Violation], violation: Violation) -> bool:
 
 
 def _search(candidates: list[int]) -> _Search:
-    """As few candidates as help, from the first on; usually one. Where the last needed alone is not enough, all up to
-    it."""
+    """As few candidates as help, from the first on; usually one.
+
+    Where the last of them does not help alone, all up to it are needed.
+    """
     count = 1
     while count < len(candidates) and not (yield candidates[:count]):
         count *= 2

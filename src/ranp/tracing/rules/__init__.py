@@ -17,9 +17,7 @@ from ranp.tracing.rules import along, blocks, elementwise, layers, norms, views
 # Names of operators of torch's namespace `aten`.
 _ATEN: dict[Rule, str] = {
     elementwise.prelu: "_prelu_kernel",
-    elementwise.pointwise: (
-        "copy where masked_fill lerp addcmul addcdiv hardswish mish gelu threshold fill zero"
-    ),
+    elementwise.pointwise: ("copy where masked_fill lerp addcmul addcdiv hardswish mish gelu threshold fill zero"),
     elementwise.unrelated: (
         "new_empty new_zeros new_ones new_full zeros ones full empty arange scalar_tensor rand randn"
     ),

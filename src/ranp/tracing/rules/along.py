@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, support
 from ranp.tracing._capture import Call
+from ranp.tracing._labels import Labels, support
 from ranp.tracing._propagate import Tracer
 
 POSITIONS = "mixes positions that carry channels"

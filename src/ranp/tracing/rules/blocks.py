@@ -3,10 +3,10 @@
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, labels_along
 from ranp.tracing._capture import Call
-from ranp.tracing.rules.along import POSITIONS, mark_along
+from ranp.tracing._labels import Labels, labels_along
 from ranp.tracing._propagate import Tracer
+from ranp.tracing.rules.along import POSITIONS, mark_along
 
 
 def space_to_depth(tracer: Tracer, call: Call) -> None:

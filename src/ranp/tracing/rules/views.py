@@ -5,9 +5,9 @@ import math
 import numpy as np
 from torch import Tensor
 
+from ranp.tracing._capture import Call
 from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank
 from ranp.tracing._labels import reshape as reshape_labels
-from ranp.tracing._capture import Call
 from ranp.tracing._propagate import Tracer
 
 
