@@ -11,7 +11,6 @@ import torch
 
 from helpers.documents import PAGES, Block, blocks
 from ranp.scoring import CRITERIA
-from ranp.tracing import RULES
 
 ALL = [block for page in PAGES for block in blocks(page, "python")]
 # Their own packages warn of each other; what warns elsewhere is ours.
@@ -50,8 +49,8 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reader]
 def test_the_block_runs(block: Block, readers: Callable[[str], Reader], monkeypatch: pytest.MonkeyPatch) -> None:
     reader = readers(block.page)
     monkeypatch.chdir(reader.folder)
-    # What a block adds to the tables must not be there for other tests.
-    with warnings.catch_warnings(), patch.dict(CRITERIA), patch.dict(RULES):
+    # Criteria that a block adds must not be there for other tests.
+    with warnings.catch_warnings(), patch.dict(CRITERIA):
         if block.page in NOISY:
             warnings.simplefilter("ignore")
         try:

@@ -5,6 +5,7 @@ large volume takes no more memory than tracing a small one.
 """
 
 import math
+import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -242,6 +243,11 @@ class Tracer:
         """Mark channels as unprunable."""
         if labels is not None:
             self.unprunable.append((labels.reshape(-1), self.note(reason)))
+
+    def freeze(self, labels: Labels | None, reason: str) -> None:
+        """The name of `mark_unprunable` in version 0.1."""
+        warnings.warn("Tracer.freeze is now called mark_unprunable", DeprecationWarning, stacklevel=2)
+        self.mark_unprunable(labels, reason)
 
     def tie(self, a: Labels, b: Labels) -> None:
         """Couple channels pairwise (after broadcasting)."""
