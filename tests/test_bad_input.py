@@ -100,7 +100,7 @@ BAD: dict[str, tuple[dict[str, Any], type[RanpError], str]] = {
     "example inputs of the wrong shape": (
         {"example_inputs": torch.zeros(2, 4, 9, 9)},
         TraceError,
-        "^forward of 0: got RuntimeError: .*channels.*; expected a forward pass that runs.*; check the shape",
+        "^forward of 0: fails on the example inputs with RuntimeError: .*channels.*; check the shape",
     ),
     "example inputs of the wrong kind": (
         {"example_inputs": "image"},

@@ -276,13 +276,11 @@ def _explained(error: Exception, path: str) -> TraceError:
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
         return TraceError(
             where,
-            got="a value or shape that depends on the data (such as .item() or nonzero)",
-            expected="a forward whose operators depend on shapes alone",
+            "uses a value or shape that depends on the data (such as .item() or nonzero)",
             hint="move data-dependent control flow out of forward",
         )
     return TraceError(
         where,
-        got=f"{type(error).__name__}: {first_line(error)}",
-        expected="a forward pass that runs on the example inputs",
+        f"fails on the example inputs with {type(error).__name__}: {first_line(error)}",
         hint="check the shape, dtype and device of example_inputs",
     )

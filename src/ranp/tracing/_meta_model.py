@@ -52,8 +52,8 @@ class Observer(TorchDispatchMode):
 
     Attributes:
         running: The forwards that are running, the innermost last.
-        reading_mode: Forwards that read `training` of a module, where `MetaModel.run` was told to watch for that; None
-            stands for a read outside of any forward.
+        reading_mode: Forwards that read `training` of a module, if `MetaModel.run` watches for that; None stands for a
+            read outside of any forward.
     """
 
     def __init__(self) -> None:
