@@ -91,10 +91,10 @@ BAD: dict[str, tuple[dict[str, Any], type[RanpError], str]] = {
         InputError,
         "^importance: got 'neurons'; expected a known reading; did you mean 'neuron'",
     ),
-    "an unknown way to draw weights": (
+    "an unknown initialization": (
         {"weights": "orthogonl"},
         InputError,
-        "^weights: got 'orthogonl'; expected a known way; did you mean 'orthogonal'",
+        "^weights: there is no initialization 'orthogonl'; did you mean 'orthogonal'",
     ),
     "a minimum width of 0": ({"min_width": 0}, InputError, "^min_width: got 0; expected an integer of at least 1"),
     "example inputs of the wrong shape": (

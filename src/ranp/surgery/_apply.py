@@ -16,21 +16,11 @@ from ranp.plan import Plan, Setting, Slice
 from ranp.surgery._initialize import Weights, initialize
 
 # The only attributes that a plan may set, because plans from other sources cannot be trusted.
-SETTABLE = frozenset(
-    {
-        "in_channels",
-        "out_channels",
-        "groups",
-        "num_features",
-        "input_size",
-        "num_channels",
-        "num_groups",
-        "in_features",
-        "out_features",
-        "num_parameters",
-        "normalized_shape",
-    }
+_SIZES = (
+    "in_channels out_channels groups num_features input_size num_channels num_groups in_features out_features "
+    "num_parameters normalized_shape"
 )
+_SETTABLE = frozenset(_SIZES.split())
 
 
 def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
@@ -141,7 +131,7 @@ def _set_size(modules: Mapping[str, nn.Module], setting: Setting) -> None:
     match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
     base, index = (match[1], match[2]) if match else ("", None)
     module = modules.get(setting.module)
-    held = getattr(module, base, None) if base in SETTABLE else None
+    held = getattr(module, base, None) if base in _SETTABLE else None
     entries = list(held) if isinstance(held, tuple) else [held]
     place = int(index or 0)
     fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)

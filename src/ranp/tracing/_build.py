@@ -365,16 +365,10 @@ def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
     """One entry for each weight: a layer that runs several times costs as often."""
     found: dict[str, LayerCall] = {}
     for call in calls:
-        known = found.get(call.weight)
-        found[call.weight] = (
-            call
-            if known is None
-            else replace(
-                known,
-                macs=known.macs + call.macs,
-                output_elements=known.output_elements + call.output_elements,
-            )
-        )
+        if known := found.get(call.weight):
+            elements = known.output_elements + call.output_elements
+            call = replace(known, macs=known.macs + call.macs, output_elements=elements)
+        found[call.weight] = call
     return found
 
 
@@ -391,10 +385,9 @@ def _merge_notes(notes: Iterable[Unprunable]) -> tuple[Unprunable, ...]:
     merged: dict[tuple[str, str, str], Unprunable] = {}
     for note in notes:
         key = (note.path, note.operator, note.reason)
-        known = merged.get(key)
-        merged[key] = (
-            note
-            if known is None
-            else replace(known, channels=known.channels + note.channels, macs_share=known.macs_share + note.macs_share)
-        )
+        if known := merged.get(key):
+            note = replace(
+                known, channels=known.channels + note.channels, macs_share=known.macs_share + note.macs_share
+            )
+        merged[key] = note
     return tuple(merged.values())

@@ -12,7 +12,7 @@ import torch
 
 from ranp.tracing._capture import Call
 from ranp.tracing._propagate import Rule
-from ranp.tracing.rules import along, blocks, elementwise, layers, norms, views
+from ranp.tracing.rules import along, elementwise, layers, norms, views
 
 # Names of operators of torch's namespace `aten`.
 _ATEN: dict[Rule, str] = {
@@ -52,9 +52,9 @@ _ATEN: dict[Rule, str] = {
     norms.layer_norm: "native_layer_norm _fused_rms_norm",
     norms.weight_norm: "_weight_norm_interface",
     elementwise.embedding: "embedding",
-    blocks.space_to_depth: "pixel_unshuffle im2col",
-    blocks.depth_to_space: "pixel_shuffle col2im",
-    blocks.channel_shuffle: "channel_shuffle native_channel_shuffle",
+    views.space_to_depth: "pixel_unshuffle im2col",
+    views.depth_to_space: "pixel_shuffle col2im",
+    views.channel_shuffle: "channel_shuffle native_channel_shuffle",
     views.reshape: "view _unsafe_view reshape _reshape_alias unsqueeze squeeze",
     views.permute: "permute transpose t",
     views.expand: "expand",

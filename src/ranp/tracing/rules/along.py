@@ -14,9 +14,9 @@ POSITIONS = "mixes positions that carry channels"
 
 
 def mark_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str) -> list[Labels]:
-    """Freeze the labels that vary along some dimensions; the others are returned.
+    """Mark labels that vary along some dimensions as unprunable, and return the others.
 
-    So are those that are coupled along these dimensions anyway, which then carry none.
+    Those that are coupled along these dimensions anyway are returned too, and then vary along them no more.
     """
     kept = []
     for labels in found:
@@ -57,7 +57,7 @@ def unpool(tracer: Tracer, call: Call) -> None:
 
 
 def sample(tracer: Tracer, call: Call) -> None:
-    """Values at the points of a grid, whose coordinates are numbers that stay."""
+    """Values at the points of a grid, whose coordinates are unprunable."""
     source, grid = call.tensors[:2]
     for labels in tracer.labels(grid):
         tracer.mark_unprunable(labels, "is a coordinate")
@@ -71,7 +71,7 @@ def _spatial(call: Call, tensor: Tensor) -> set[int]:
 
 
 def reduce(tracer: Tracer, call: Call) -> None:
-    """Mean, sum, maximum, ... over dimensions; activations' channels stay whole, those of weights are mixed.
+    """Mean, sum, maximum, ... over dimensions; channels of activations are unprunable, those of weights are mixed.
 
     Channels that are coupled anyway (the branches of a split attention, say) can be reduced over.
     """
@@ -103,7 +103,7 @@ def arrange(tracer: Tracer, call: Call) -> None:
 
 
 def pick(tracer: Tracer, call: Call) -> None:
-    """Entries at given places along one dimension; along channels the places are numbers, so those stay."""
+    """Entries at given places along one dimension; along channels the places are numbers, so those are unprunable."""
     source, out = call.tensors[0], call.outputs[0]
     if call.name == "index_select":
         dims = {call.args[1] % source.ndim}

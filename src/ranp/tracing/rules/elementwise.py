@@ -6,7 +6,7 @@ from ranp.tracing._propagate import Tracer
 
 
 def unknown(tracer: Tracer, call: Call) -> None:
-    """No rule: whatever channels it touches stay whole."""
+    """No rule: all channels that it touches are unprunable."""
     for tensor in call.tensors:
         for labels in tracer.labels(tensor):
             tracer.mark_unprunable(labels, "has no rule")
@@ -44,7 +44,7 @@ def same(tracer: Tracer, call: Call) -> None:
 
 
 def embedding(tracer: Tracer, call: Call) -> None:
-    """Rows of a table: the entries stay, their features are channels."""
+    """Rows of a table: all entries are kept, and their features are channels."""
     table, out = call.args[0], call.outputs[0]
     features = tracer.vector(table, 1)
     if features is not None:

@@ -105,7 +105,7 @@ def multiply(tracer: Tracer, call: Call) -> None:
         tracer.attribute("in_features", left)
         tracer.attribute("out_features", made)
         if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
-            tracer.attribute("input_size", left)  # of a recurrent layer, whose states stay whole
+            tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
         macs = a.numel() * b.shape[outer]
@@ -131,7 +131,7 @@ def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: 
 
 
 def _fixed(tracer: Tracer, width: int) -> Labels | None:
-    """Labels for the outputs of a layer whose weight carries none; they stay whole."""
+    """Labels for the outputs of a layer whose weight carries none; they are unprunable."""
     if width == 1:
         return None
     made = tracer.fresh(width)

@@ -1,4 +1,7 @@
-"""Rules for operators that only move elements: labels move with them."""
+"""Rules for operators that only move elements: labels move with them.
+
+Where channels move to positions and back, or are regrouped, whole blocks are coupled.
+"""
 
 import math
 
@@ -9,6 +12,7 @@ from ranp.tracing._capture import Call
 from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank
 from ranp.tracing._labels import reshape as reshape_labels
 from ranp.tracing._propagate import Tracer
+from ranp.tracing.rules.along import POSITIONS, mark_along
 
 
 def reshape(tracer: Tracer, call: Call) -> None:
@@ -29,9 +33,9 @@ def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Lab
     """Couple channels whose dimension a view splits, since the view has to work with fewer of them.
 
     Either the number of blocks is fixed (a channel shuffle), so that all blocks keep the same positions, or the size of
-    a block is (a pixel shuffle), so that whole blocks go. The numbers do not tell; two dimensions are taken for the
-    former, more for the latter, and `Tracer.whole_blocks` overrules the former. Positions within a block carry no
-    channels from here on: what they become may be pooled.
+    a block is (a pixel shuffle), so that whole blocks are removed. The shapes do not tell which; two dimensions are
+    treated as the former, more as the latter, and `Tracer.whole_blocks` overrides the former. Positions within a
+    block carry no channels from here on, because they may be pooled later.
     """
     for _, wanted in blocks(old, new):
         dims = [dim for dim in range(wanted.start, wanted.stop) if along(labels, dim)]
@@ -108,7 +112,7 @@ def glu(tracer: Tracer, call: Call) -> None:
 
 
 def as_strided(tracer: Tracer, call: Call) -> None:
-    """Another order in memory. Where that changes the shape too, channels stay whole."""
+    """Another order in memory. Where that changes the shape too, channels are unprunable."""
     source, out = call.tensors[0], call.outputs[0]
     if out.shape == source.shape:
         tracer.set(out, tracer.labels(source))
@@ -200,7 +204,7 @@ def _pad_channels(tracer: Tracer, labels: Labels, dim: int, before: int, after: 
 
 
 def reorder(tracer: Tracer, call: Call) -> None:
-    """Flips and rolls; along channels they would have to know the width, so those stay whole."""
+    """Flips and rolls; along channels they depend on the width, so those are unprunable."""
     source, out = call.tensors[0], call.outputs[0]
     dims = call.args[1] if call.name == "flip" else call.arg(2, "dims", ())
     touched = {dim % source.ndim for dim in dims} or set(range(source.ndim))
@@ -211,3 +215,38 @@ def reorder(tracer: Tracer, call: Call) -> None:
         else:
             kept.append(labels)
     tracer.set(out, kept)
+
+
+def space_to_depth(tracer: Tracer, call: Call) -> None:
+    """Every channel becomes several, one for each position it takes in (pixel unshuffle, image to columns)."""
+    out = call.outputs[0]
+    channels = _channels(tracer, call.tensors[0], 3)
+    dim = out.ndim - (2 if call.name == "im2col" else 3)
+    if channels is not None:
+        tracer.set(out, [labels_along(np.repeat(channels, out.shape[dim] // channels.size), dim, out.ndim)])
+
+
+def depth_to_space(tracer: Tracer, call: Call) -> None:
+    """Several channels become one, and go together (pixel shuffle, columns to image)."""
+    out = call.outputs[0]
+    channels = _channels(tracer, call.tensors[0], 2 if call.name == "col2im" else 3)
+    if channels is not None:
+        blocks = tracer.couple(channels.reshape(out.shape[-3], -1), [1])
+        tracer.set(out, [labels_along(blocks, -3, out.ndim)])
+
+
+def channel_shuffle(tracer: Tracer, call: Call) -> None:
+    """Channels of several blocks in turn: to keep the blocks equally wide, their same positions are coupled."""
+    source, out = call.tensors[0], call.outputs[0]
+    channels = _channels(tracer, source, source.ndim - 1)
+    if channels is not None:
+        blocks = channels.reshape(call.args[1], -1)
+        tracer.couple(blocks, [0])
+        tracer.set(out, [labels_along(blocks.T, 1, out.ndim)])
+
+
+def _channels(tracer: Tracer, tensor: Tensor, from_end: int) -> Labels | None:
+    """The labels along one dimension; those along later ones are unprunable."""
+    dim = tensor.ndim - from_end
+    mark_along(tracer, tracer.labels(tensor), set(range(dim + 1, tensor.ndim)), POSITIONS)
+    return tracer.vector(tensor, dim)
