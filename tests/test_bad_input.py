@@ -91,16 +91,16 @@ BAD: dict[str, tuple[dict[str, Any], type[RanpError], str]] = {
         InputError,
         "^importance: 'neurons' is unknown; did you mean 'neuron'",
     ),
-    "an unknown way to draw weights": (
+    "an unknown initialization": (
         {"weights": "orthogonl"},
         InputError,
-        "^weights: got 'orthogonl'; expected a known way; did you mean 'orthogonal'",
+        "^weights: there is no initialization 'orthogonl'; did you mean 'orthogonal'",
     ),
     "a minimum width of 0": ({"min_width": 0}, InputError, "^min_width: got 0; expected an integer of at least 1"),
     "example inputs of the wrong shape": (
         {"example_inputs": torch.zeros(2, 4, 9, 9)},
         TraceError,
-        "^forward of 0: got RuntimeError: .*channels.*; expected a forward pass that runs.*; check the shape",
+        "^forward of 0: fails on the example inputs with RuntimeError: .*channels.*; check the shape",
     ),
     "example inputs of the wrong kind": (
         {"example_inputs": "image"},

@@ -4,13 +4,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 
 from helpers.documents import PAGES, Block, blocks
-from ranp.tracing import RULES
 
 ALL = [block for page in PAGES for block in blocks(page, "python")]
 # Their own packages warn of each other; what warns elsewhere is ours.
@@ -49,8 +47,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reader]
 def test_the_block_runs(block: Block, readers: Callable[[str], Reader], monkeypatch: pytest.MonkeyPatch) -> None:
     reader = readers(block.page)
     monkeypatch.chdir(reader.folder)
-    # What a block adds to the table must not be there for other tests.
-    with warnings.catch_warnings(), patch.dict(RULES):
+    with warnings.catch_warnings():
         if block.page in NOISY:
             warnings.simplefilter("ignore")
         try:

@@ -173,18 +173,22 @@ def preserve_rng(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def preserve_state(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module, *, values: bool = True) -> Iterator[None]:
     """Undo all changes to a model on exit, except for values of its parameters.
 
     This covers assignments to attributes (training modes among them), parameters and buffers of any module, and the
     values of buffers.
+
+    Args:
+        model: The model.
+        values: Whether buffers have values that need to be restored.
     """
     modules = {id(module): module for module in all_modules(model).values()}.values()
     saved = [
         (module, dict(module.__dict__), {name: dict(module.__dict__[name]) for name in _TABLES}) for module in modules
     ]
     held = {id(buffer): buffer for module in modules for buffer in module._buffers.values() if buffer is not None}
-    buffers = [(buffer, buffer.detach().clone()) for buffer in held.values()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in held.values()] if values else []
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ranp.costs import Cost
-from ranp.tracing import record, refuse_unready, understand
+from ranp.tracing import operators
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class ModuleCost:
     Attributes:
         name: Its path; empty for the model itself.
         kind: Its class.
-        params: Elements of its own parameters; a shared one counts where it first appears.
+        params: Elements of its own parameters; one that is shared counts where it is met first.
         macs: Multiply-adds of the operators that run in its own forward.
         activation_bytes: Bytes that these operators allocate.
     """
@@ -32,10 +32,10 @@ class ModuleCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """The cost of a network, module by module.
+    """What a network costs.
 
     Attributes:
-        modules: All modules that cost anything, in the order in which they first run; then those that never run.
+        modules: All modules that cost anything, in the order in which they first run; those that never run last.
         total: Of the whole network, which is the sum over its modules.
     """
 
@@ -47,7 +47,7 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
     """Count what every module of a network costs in one forward pass, without computing it.
 
     Args:
-        model: Any network; it is not changed.
+        model: Any network; it is left as it is.
         example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments).
 
     Raises:
@@ -59,17 +59,13 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
         >>> [(module.name, module.params, module.macs, module.activation_bytes) for module in found.modules]
         [('0', 224, 3456, 512), ('1', 18, 256, 128)]
     """
-    refuse_unready(model)
-    traced = understand(record(model, example_inputs))
+    found, total = operators(model, example_inputs)
     params, macs, activation_bytes = Counter[str](), Counter[str](), Counter[str]()
     for name, parameter in model.named_parameters():
         params[name.rpartition(".")[0]] += parameter.numel()
-    for operator in traced.operators:
+    for operator in found:
         macs[operator.path] += operator.macs
-    costs = traced.graph.costs
-    sizes = costs.axes_at(traced.graph.widths)
-    for entry in costs.outputs:
-        activation_bytes[entry.path] += entry.factor * int(sizes[list(entry.axes)].prod())
+        activation_bytes[operator.path] += operator.activation_bytes
     modules = dict(model.named_modules())
 
     def rows() -> Iterator[ModuleCost]:
@@ -78,4 +74,4 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
                 kind = type(modules[name]).__name__
                 yield ModuleCost(name, kind, params[name], macs[name], activation_bytes[name])
 
-    return Profile(tuple(rows()), traced.graph.cost())
+    return Profile(tuple(rows()), total)

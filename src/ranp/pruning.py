@@ -129,7 +129,7 @@ def prune(
     """
     clock = _Clock(progress)
     with clock("tracing"):
-        graph = trace(model, example_inputs, **({} if rules is None else {"rules": rules}))
+        graph = trace(model, example_inputs, rules=rules)
         require_channels(graph)
         # A budget that no plan can meet is refused before any batch is scored.
         no_scores = Scores("", "", 0.0, 0, {}, np.zeros(len(graph.group_of)), 0)

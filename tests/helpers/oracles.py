@@ -24,8 +24,8 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 # -- models and plans --------------------------------------------------------------------------------------------
 
 
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A float64 model in eval mode, all of whose parameters and buffers are drawn anew (variances positive)."""
+def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A float64 model in eval mode, with random parameters and buffers (variances positive)."""
     generator = torch.Generator().manual_seed(seed)
     model = model.double().eval()
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):

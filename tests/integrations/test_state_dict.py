@@ -10,7 +10,7 @@ from torch import nn
 
 import ranp
 from helpers.networks import CASES
-from helpers.oracles import in_double, random_plan, randomise, run
+from helpers.oracles import in_double, random_plan, randomize, run
 from ranp.errors import PlanError
 from ranp.integrations import attach_plan, attached_plan, follow, shrink_in_place
 from ranp.integrations._state_dict import KEY
@@ -25,7 +25,7 @@ def equal(first: Any, second: Any) -> bool:
 
 @pytest.mark.parametrize("name", PRUNABLE)
 def test_state_dicts_go_from_plan_to_plan(name: str) -> None:
-    full, inputs = randomise(CASES[name].build()), in_double(CASES[name].inputs())
+    full, inputs = randomize(CASES[name].build()), in_double(CASES[name].inputs())
     graph = ranp.trace(full, inputs)
     plans = [random_plan(graph, seed, fraction) for seed, fraction in ((0, 0.1), (1, 0.6))]
     smalls = [ranp.apply(full, plan) for plan in plans]
@@ -34,7 +34,7 @@ def test_state_dicts_go_from_plan_to_plan(name: str) -> None:
         pruned = shrink_in_place(attach_plan(copy.deepcopy(full)), small, plan)
         assert equal(run(pruned, inputs), run(small, inputs))
         stored.append(copy.deepcopy(pruned.state_dict()))
-    other = attach_plan(randomise(CASES[name].build(), seed=9))
+    other = attach_plan(randomize(CASES[name].build(), seed=9))
     for place in (0, 1, 0, 0):
         other.load_state_dict(stored[place])
         assert attached_plan(other) == plans[place]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ranp
 from helpers.networks import CASES, Net, image
-from helpers.oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
+from helpers.oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomize
 from ranp.errors import InputError
 
 STEP = 1e-5
@@ -114,7 +114,7 @@ class _Gated:
 @pytest.mark.parametrize("name", READERS)
 def test_scores_are_finite_differences(name: str) -> None:
     case = CASES[name]
-    model, inputs = randomise(case.build()), in_double(case.inputs())
+    model, inputs = randomize(case.build()), in_double(case.inputs())
     graph = ranp.trace(model, inputs)
     batches = batches_for(model, inputs)
     scores = ranp.score(model, graph, batches, squared, criterion="vanilla", importance="neuron")
@@ -128,7 +128,7 @@ def test_scores_are_finite_differences(name: str) -> None:
 
 def test_layers_of_a_channel_share_its_importance() -> None:
     case = CASES["residual"]
-    model, inputs = randomise(case.build()), in_double(case.inputs())
+    model, inputs = randomize(case.build()), in_double(case.inputs())
     graph = ranp.trace(model, inputs)
     scores = ranp.score(model, graph, batches_for(model, inputs), squared, criterion="vanilla", importance="neuron")
     layers = scores.stages["importance"]

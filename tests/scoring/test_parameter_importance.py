@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 import ranp
 from helpers.networks import CASES
-from helpers.oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomise
+from helpers.oracles import CONVOLUTIONS, TRANSPOSED, in_double, randomize
 
 NAMES = [
     "plain",
@@ -65,7 +65,7 @@ def _by_neuron(layer: nn.Module, values: Tensor) -> Tensor:
 
 def prepare(name: str) -> tuple[nn.Module, Any, list[tuple[Tensor, float]]]:
     case = CASES[name]
-    model, inputs = randomise(case.build()), in_double(case.inputs())
+    model, inputs = randomize(case.build()), in_double(case.inputs())
     return model, ranp.trace(model, inputs), [(inputs, 0.5), (inputs.flip(0) * 2, -3.0), (inputs - 1, 1.0)]
 
 

@@ -1,4 +1,4 @@
-"""Surgery: exact copies, or weights drawn anew; and plans on models that differ in what a plan leaves free."""
+"""Surgery: exact copies, or initialized weights; and plans on models that differ in what a plan leaves open."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ from torch import nn
 
 import ranp
 from helpers.networks import CASES, image
-from helpers.oracles import assert_masked_is_pruned, in_double, random_plan, randomise
+from helpers.oracles import assert_masked_is_pruned, in_double, random_plan, randomize
 from ranp.errors import InputError, PlanError, TraceError
 from ranp.models import UNet3D
 from ranp.plan import Plan
@@ -22,7 +22,7 @@ from ranp.plan import Plan
 
 def halved(name: str) -> tuple[nn.Module, Plan]:
     case = CASES[name]
-    model = randomise(case.build())
+    model = randomize(case.build())
     return model, random_plan(ranp.trace(model, in_double(case.inputs())), 2, 0.4)
 
 
@@ -78,7 +78,7 @@ def test_what_is_shared_stays_shared(name: str) -> None:
 
 
 @pytest.mark.parametrize("weights", ["glorot", "orthogonal"])
-def test_weights_drawn_anew(weights: Any) -> None:
+def test_initialized_weights(weights: Any) -> None:
     model = nn.Sequential(nn.Conv2d(16, 64, 3), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 8, 3), nn.Flatten())
     plan = random_plan(ranp.trace(model, image(1, 16, 5, 5)()), 0, 0.7)
     state = torch.get_rng_state()
@@ -103,7 +103,7 @@ def test_weights_drawn_anew(weights: Any) -> None:
 
 def test_an_unknown_way_to_draw_is_refused() -> None:
     model, plan = halved("plain")
-    with pytest.raises(InputError, match=r"^weights: got 'glorott'; expected a known way; did you mean 'glorot'"):
+    with pytest.raises(InputError, match=r"^weights: there is no initialization 'glorott'; did you mean 'glorot'"):
         ranp.apply(model, plan, weights="glorott")  # type: ignore[arg-type]
 
 
@@ -113,7 +113,7 @@ def test_an_unknown_way_to_draw_is_refused() -> None:
 def test_a_plan_serves_other_tasks() -> None:
     """Other input channels, other classes, another spatial size."""
     plan = random_plan(ranp.trace(UNet3D(1, 5, width=6), torch.zeros(1, 1, 16, 16, 16)), 0, 0.2)
-    other = randomise(UNet3D(2, 3, width=6))
+    other = randomize(UNet3D(2, 3, width=6))
     small = ranp.apply(other, plan)
     inputs = torch.randn(2, 2, 17, 16, 19, dtype=torch.float64)
     assert small(inputs).shape == (2, 3, 17, 16, 19)

@@ -12,7 +12,7 @@ from helpers.oracles import (
     in_double,
     masked_like,
     random_plan,
-    randomise,
+    randomize,
     run,
 )
 from helpers.random_networks import Spec, networks
@@ -23,7 +23,7 @@ FRACTIONS = (0.0, 0.3, 0.6, 0.9)
 @pytest.mark.parametrize("name", CASES)
 def test_hand_made_networks(name: str) -> None:
     case = CASES[name]
-    model, inputs = randomise(case.build()), in_double(case.inputs())
+    model, inputs = randomize(case.build()), in_double(case.inputs())
     graph = ranp.trace(model, inputs)
     for seed, fraction in enumerate(FRACTIONS):
         small = ranp.apply(model, random_plan(graph, seed, fraction))
@@ -35,7 +35,7 @@ def test_hand_made_networks(name: str) -> None:
 def test_masking_changes_the_outputs(name: str) -> None:
     """Without this, the test above could compare a network with itself."""
     case = CASES[name]
-    model, inputs = randomise(case.build()), in_double(case.inputs())
+    model, inputs = randomize(case.build()), in_double(case.inputs())
     small = ranp.apply(model, random_plan(ranp.trace(model, inputs), 0, 0.0))
     before, after = run(model, inputs), run(masked_like(model, small), inputs)
     assert max(float((a - b).abs().max()) for a, b in zip(before, after, strict=True)) > 1e-3
@@ -44,7 +44,7 @@ def test_masking_changes_the_outputs(name: str) -> None:
 @settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(spec=networks(), seed=st.integers(0, 99), fraction=st.sampled_from(FRACTIONS))
 def test_drawn_networks(spec: Spec, seed: int, fraction: float) -> None:
-    model, inputs = randomise(spec.build(), seed), in_double(spec.inputs())
+    model, inputs = randomize(spec.build(), seed), in_double(spec.inputs())
     graph = ranp.trace(model, inputs)
     event(f"groups: {min(len(graph.groups), 4)}")
     small = ranp.apply(model, random_plan(graph, seed, fraction))

@@ -1,4 +1,4 @@
-"""Verification: it proves what holds, and notices what does not."""
+"""Verification proves what is right, and detects what is not."""
 
 import dataclasses
 import math
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 import ranp
 from helpers.networks import CASES, Net, image
-from helpers.oracles import in_double, random_plan, randomise
+from helpers.oracles import in_double, random_plan, randomize
 from ranp.errors import VerificationError
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_hand_made_networks_are_exact(name: str) -> None:
     case = CASES[name]
-    model, inputs = randomise(case.build()).float(), case.inputs()
+    model, inputs = randomize(case.build()).float(), case.inputs()
     found = ranp.verify(model, random_plan(ranp.trace(model, inputs), 0, 0.3), inputs)
     assert found.status == "exact"
     assert found.max_error <= 1e-9
@@ -27,13 +27,15 @@ def test_hand_made_networks_are_exact(name: str) -> None:
 def test_an_index_off_by_one_is_noticed() -> None:
     """Every slice of a plan matters to the proof."""
     case = CASES["concatenation"]
-    model, inputs = randomise(case.build()), in_double(case.inputs())
+    model, inputs = randomize(case.build()), in_double(case.inputs())
     plan = random_plan(ranp.trace(model, inputs), 0, 0.5)
     for index, entry in enumerate(plan.slices):
         free = next(place for place in range(entry.size) if place not in entry.keep)
         wrong = dataclasses.replace(entry, keep=tuple(sorted((*entry.keep[:-1], free))))
         slices = (*plan.slices[:index], wrong, *plan.slices[index + 1 :])
-        with pytest.raises(VerificationError, match=r"got outputs that differ by .*masked original's output to 1e-09"):
+        with pytest.raises(
+            VerificationError, match=r"the outputs differ from the masked original's by .* tolerance of 1e-09"
+        ):
             ranp.verify(model, dataclasses.replace(plan, slices=slices), inputs)
 
 
@@ -113,7 +115,7 @@ def test_norms_that_mix_channels_are_checked_for_structure(norm: nn.Module) -> N
         assert small[1].num_groups == norm.num_groups
 
 
-def test_forwards_that_insist_on_single_precision() -> None:
+def test_forwards_that_require_single_precision() -> None:
     def run(net: Any, x: Tensor) -> Tensor:
         return net.head(net.body(x.float()).relu())
 
@@ -130,7 +132,9 @@ def test_weights_that_are_not_finite_are_named(value: float) -> None:
     inputs = image(2, 3, 7, 7)()
     plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
     model[1].bias.data[0] = value
-    with pytest.raises(VerificationError, match=r"^verify: 1.bias: got NaN or infinite weights; expected finite"):
+    with pytest.raises(
+        VerificationError, match=r"^verify: 1.bias: the weights contain NaN or infinity; initialize the model"
+    ):
         ranp.verify(model, plan, inputs)
 
 
@@ -144,7 +148,9 @@ def test_outputs_that_are_not_finite_are_noticed(norm: nn.Module) -> None:
     )
     inputs = image(2, 3, 7, 7)()
     plan = random_plan(ranp.trace(model, inputs), 0, 0.3)
-    with pytest.raises(VerificationError, match="outputs of the full model that are not finite; expected finite"):
+    with pytest.raises(
+        VerificationError, match="the outputs of the full model are not finite; a forward that overflows"
+    ):
         ranp.verify(model, plan, inputs)
 
 
@@ -164,7 +170,7 @@ def test_deep_networks_are_proven_too() -> None:
         free = next(place for place in range(entry.size) if place not in entry.keep)
         wrong = dataclasses.replace(entry, keep=tuple(sorted((*entry.keep[:-1], free))))
         slices = (*plan.slices[:index], wrong, *plan.slices[index + 1 :])
-        with pytest.raises(VerificationError, match="outputs that differ"):
+        with pytest.raises(VerificationError, match="the outputs differ from the masked original's"):
             ranp.verify(model, dataclasses.replace(plan, slices=slices), inputs)
         noticed += 1
     assert noticed >= 4
@@ -172,7 +178,7 @@ def test_deep_networks_are_proven_too() -> None:
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_what_a_recurrent_layer_reads_is_pruned(kind: type[nn.Module]) -> None:
-    """Its states are as wide as what it reads, by chance, and stay."""
+    """Its states happen to be as wide as its input, and are unprunable."""
 
     def run(net: Any, x: Tensor) -> Tensor:
         frames = net.body(x.flatten(0, 1)).mean((2, 3)).view(len(x), x.shape[1], -1)

@@ -18,7 +18,7 @@ from ranp.errors import InputError, TraceError
 X = image(2, 3, 7, 7)()
 
 
-class StandardisedByBatchNorm(nn.Conv2d):
+class StandardizedByBatchNorm(nn.Conv2d):
     """Every filter is brought to mean 0 and variance 1, by a batch norm over (1, out, in * positions)."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class StandardisedByBatchNorm(nn.Conv2d):
         return self._conv_forward(x, flat.reshape_as(self.weight), self.bias)
 
 
-class StandardisedByMoments(nn.Conv2d):
+class StandardizedByMoments(nn.Conv2d):
     """The same, written out."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,10 +50,10 @@ NORMED: dict[str, Callable[[], nn.Module]] = {
     "weight norm of inputs": lambda: chain(
         nn.Conv2d(3, 6, 3), parametrizations.weight_norm(nn.ConvTranspose2d(6, 5, 1))
     ),
-    "standardised by batch norm": lambda: chain(
-        StandardisedByBatchNorm(3, 6, 3), StandardisedByBatchNorm(6, 5, 3, padding=1)
+    "standardized by batch norm": lambda: chain(
+        StandardizedByBatchNorm(3, 6, 3), StandardizedByBatchNorm(6, 5, 3, padding=1)
     ),
-    "standardised by moments": lambda: chain(StandardisedByMoments(3, 6, 3), StandardisedByMoments(6, 5, 3, padding=1)),
+    "standardized by moments": lambda: chain(StandardizedByMoments(3, 6, 3), StandardizedByMoments(6, 5, 3, padding=1)),
 }
 
 
@@ -93,11 +93,11 @@ def test_weight_norm_of_the_old_kind_is_copied_and_pruned() -> None:
     small = ranp.apply(model, plan)
     small(X)
     assert torch.equal(small.first.weight, model.first.weight[list(plan.keep["first"])])
-    with pytest.raises(InputError, match=r"weights at first: got a weight that is computed.*weights='keep'"):
+    with pytest.raises(InputError, match=r"weights at first: the weight is computed before.*weights='keep'"):
         ranp.apply(model, plan, weights="glorot")
 
 
-def test_weights_drawn_anew_go_through_their_parametrisation() -> None:
+def test_initialized_weights_go_through_their_parametrization() -> None:
     model = chain(parametrizations.weight_norm(nn.Conv2d(3, 6, 3)), nn.Conv2d(6, 5, 1))
     plain = chain(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 1))
     plans = [random_plan(ranp.trace(net, X), 0, 0.5) for net in (model, plain)]

@@ -1,7 +1,5 @@
 """What tracing finds: groups, layers and what stays whole, against what was derived by hand."""
 
-import gc
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -151,26 +149,6 @@ def test_one_run_finds_all_operators_with_numbers_written_down() -> None:
     assert runs == 3  # as it is, with fewer channels, and with fewer where they may be
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-@pytest.mark.parametrize("channels", [3, 5])
-def test_the_garbage_collector_is_left_as_it_was(enabled: bool, channels: int) -> None:
-    seen = []
-
-    def run(net: Any, x: Tensor) -> Tensor:
-        seen.append(gc.isenabled())
-        return net.head(net.body(x))
-
-    model = Net(run, body=nn.Conv2d(3, 4, 1), head=nn.Conv2d(4, 2, 1))
-    try:
-        (gc.enable if enabled else gc.disable)()
-        with nullcontext() if channels == 3 else pytest.raises(TraceError):
-            ranp.trace(model, torch.zeros(1, channels, 4, 4))
-        assert gc.isenabled() == enabled
-        assert not any(seen)
-    finally:
-        gc.enable()
-
-
 # -- what cannot be traced ---------------------------------------------------------------------------------------
 
 
@@ -188,7 +166,7 @@ def test_control_flow_on_values_is_explained() -> None:
         y = net.a(x)
         return net.b(y if float(y.mean()) > 0 else -y)
 
-    with pytest.raises(TraceError, match=r"depends on the data.*move data-dependent"):
+    with pytest.raises(TraceError, match=r"uses a value or shape that depends on the data.*move data-dependent"):
         ranp.trace(Net(run, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 2, 1)), image(1, 3, 4, 4)())
 
 
@@ -214,7 +192,7 @@ def test_exported_programs_and_strangers_are_refused() -> None:
 def test_inputs_on_another_device_are_refused_unless_the_model_moves_them() -> None:
     layers = {"a": nn.Conv2d(3, 4, 1), "b": nn.Conv2d(4, 2, 1)}
     elsewhere = image(1, 3, 4, 4)().to("meta")
-    with pytest.raises(TraceError, match=r"forward of a: got .*device.*check the shape, dtype and device"):
+    with pytest.raises(TraceError, match=r"forward of a: fails .*device.*check the shape, dtype and device"):
         ranp.trace(Net(lambda net, x: net.b(net.a(x)), **layers), elsewhere)
     moving = Net(lambda net, x: net.b(net.a(torch.zeros_like(x, device=net.a.weight.device))), **layers)
     assert [group.width for group in ranp.trace(moving, elsewhere).groups] == [4]
@@ -222,7 +200,9 @@ def test_inputs_on_another_device_are_refused_unless_the_model_moves_them() -> N
 
 @pytest.mark.parametrize("shape", [(2, 4, 7, 7), (3,), (2, 3, 1, 1)])
 def test_inputs_that_do_not_fit_are_refused_where_they_do_not(shape: tuple[int, ...]) -> None:
-    with pytest.raises(TraceError, match=r"^forward of 0: got RuntimeError: .*check the shape"):
+    with pytest.raises(
+        TraceError, match=r"^forward of 0: fails on the example inputs with RuntimeError: .*check the shape"
+    ):
         ranp.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 1)), torch.zeros(shape))
 
 

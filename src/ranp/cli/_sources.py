@@ -19,7 +19,7 @@ from ranp.errors import InputError, nearest
 from ranp.experiments.data import ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.import_by_name import call, find, users_code
-from ranp.tracing import record
+from ranp.tracing import output_shapes
 
 Loss = Callable[[Any, Any], Any]
 
@@ -103,8 +103,8 @@ def noise(model: nn.Module, inputs: tuple[Tensor, ...], loss: str, count: int | 
     Raises:
         InputError: A model with several outputs, or a loss whose targets are unknown.
     """
-    outputs = record(model, inputs).passes[0].outputs
-    shape, generator = tuple(outputs[0].shape), torch.Generator().manual_seed(seed)
+    outputs = output_shapes(model, inputs)
+    shape, generator = outputs[0], torch.Generator().manual_seed(seed)
     own = "give batches of your own: --data nets.py:batches"
     if loss not in LOSSES:
         raise InputError("--data noise", got=f"--loss {loss}", expected=f"--loss of {', '.join(LOSSES)}", hint=own)

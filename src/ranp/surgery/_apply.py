@@ -1,46 +1,37 @@
-"""From a model and a plan to a smaller model."""
+"""Applying a plan to a model, and resizing models without values."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
-from ranp._garbage import uncollected
 from ranp.errors import PlanError
+from ranp.graph import ChannelGraph, Ints
 from ranp.module_utils import all_modules, all_tensors, copy_model
 from ranp.plan import Plan, SizeChange, Slice
 from ranp.surgery._initialize import Weights, initialize
 
-# The only attributes that a plan may set: a plan from elsewhere is data, not to be trusted.
-SETTABLE = frozenset(
-    {
-        "in_channels",
-        "out_channels",
-        "groups",
-        "num_features",
-        "input_size",
-        "num_channels",
-        "num_groups",
-        "in_features",
-        "out_features",
-        "num_parameters",
-        "normalized_shape",
-    }
+# The only attributes that a plan may set, because plans from other sources cannot be trusted.
+_SIZES = (
+    "in_channels out_channels groups num_features input_size num_channels num_groups in_features out_features "
+    "num_parameters normalized_shape"
 )
+_SETTABLE = frozenset(_SIZES.split())
 
 
-@uncollected()
 def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
     """Make the smaller model that a plan describes.
 
     Args:
-        model: The full model, or one like it with other input channels or classes; it is left as it is.
+        model: The full model, or one that differs from it in input channels or classes only; it is not changed.
         plan: What to keep.
-        weights: `keep` copies the surviving weights exactly; `glorot` and `orthogonal` draw them anew.
-        seed: Seed of weights drawn anew.
+        weights: `keep` copies the surviving weights exactly; `glorot` and `orthogonal` initialize them, see
+            `initialize`.
+        seed: Seed of the initialization.
 
     Returns:
         A new model of the same classes, dense and with ordinary parameters; parameters and modules that the model
@@ -58,11 +49,46 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     index = cache(_index)  # a norm's tensors and the layers around it keep the same channels
     small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
     modules = all_modules(small)
-    for setting in plan.settings:
-        set_size(modules, setting)
+    for change in plan.settings:
+        _set_size(modules, change)
     if weights != "keep":
         initialize(small, weights, seed)
     return small
+
+
+@contextmanager
+def resized(
+    modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], graph: ChannelGraph, widths: Ints
+) -> Iterator[None]:
+    """Temporarily give a model without values the shapes that it has at other widths.
+
+    No copy is made and no channel is chosen, because a model without values has nothing but shapes.
+
+    Args:
+        modules: All modules of a model of meta or fake tensors.
+        tensors: All its parameters and buffers.
+        graph: Its channels.
+        widths: Channels to keep of each group, of shape (groups,).
+    """
+    shapes: dict[str, list[int]] = {}
+    for group, width in zip(graph.groups, widths.tolist(), strict=True):
+        for member in group.members if width < group.width else ():
+            shape = shapes.setdefault(member.parameter, list(graph.shapes[member.parameter]))
+            shape[member.dim] -= (group.width - width) * member.positions.shape[1]
+    full = {name: tensors[name].data for name in shapes}
+    saved = {module: dict(vars(module)) for module in {modules[entry.module] for entry in graph.attributes}}
+    sizes = graph.costs.axes_at(widths)
+    try:
+        for name, shape in shapes.items():
+            tensors[name].data = full[name].new_empty(shape)
+        for entry in graph.attributes:
+            _set_size(modules, SizeChange(entry.module, entry.name, int(sizes[entry.axis])))
+        yield
+    finally:
+        for name, data in full.items():
+            tensors[name].data = data
+        for module, attributes in saved.items():
+            vars(module).update(attributes)
 
 
 def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
@@ -96,7 +122,7 @@ def _index(keep: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(keep, device=device)
 
 
-def set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
+def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
     """Set a size of a module; sizes only shrink.
 
     Raises:
@@ -105,7 +131,7 @@ def set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
     match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
     base, index = (match[1], match[2]) if match else ("", None)
     module = modules.get(setting.module)
-    held = getattr(module, base, None) if base in SETTABLE else None
+    held = getattr(module, base, None) if base in _SETTABLE else None
     entries = list(held) if isinstance(held, tuple) else [held]
     place = int(index or 0)
     fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)

@@ -14,7 +14,7 @@ from ranp.plan import Plan
 from ranp.surgery._apply import apply
 
 TOLERANCE = 1e-9
-# Where a forward insists on its own precision: enough to see a wrong channel, not more.
+# Where a forward requires its own precision: enough to detect a wrong channel.
 COARSE_TOLERANCE = 1e-2
 _SIDES = (8, 16, 32)
 _DRAWS = ("rand", "normal", "uniform", "bernoulli", "exponential")
@@ -22,13 +22,13 @@ _DRAWS = ("rand", "normal", "uniform", "bernoulli", "exponential")
 
 @dataclass(frozen=True)
 class Verification:
-    """What was proven.
+    """The result of a verification.
 
     Attributes:
-        status: `exact`: outputs are equal in float64. `structural`: that could not be had (see `note`), and shapes,
+        status: `exact`: outputs are equal in float64. `structural`: that was not possible (see `note`), and shapes,
             finiteness and gradients were checked instead.
         max_error: Largest difference of outputs, relative to the largest output; NaN if not compared.
-        outputs: Shapes of the outputs that were looked at.
+        outputs: Shapes of the outputs that were compared.
         note: Why it is not exact; empty if it is.
     """
 
@@ -42,10 +42,10 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
     """Prove that pruning a model by a plan does what the plan says, in float64 and eval mode.
 
     The model is copied; in one copy every weight that reads a removed channel is set to zero there, the other is
-    pruned, and both get the same noise as input. Both copies' weights are rescaled alike beforehand, so that signals
-    reach the output: at a plain initialization they die out within a few dozen layers, and any two outputs are equal.
-    Large inputs are first cut to few positions per side, where the model runs on such: what happens to channels does
-    not depend on their number.
+    pruned, and both get the same noise as input. The weights of both copies are first rescaled in the same way, so that
+    signals reach the output: with a plain initialization they vanish within a few dozen layers, and any two outputs are
+    equal. Large inputs are cut to a few positions per side, where the model accepts that: what happens to channels does
+    not depend on the number of positions.
 
     Args:
         model: The full model.
@@ -62,8 +62,7 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
         if not all(torch.isfinite(tensor).all() for tensor in expected):
             raise VerificationError(
                 "verify",
-                got="outputs of the full model that are not finite",
-                expected="finite outputs",
+                "the outputs of the full model are not finite",
                 hint="a forward that overflows on noise cannot be verified",
             )
         double = all(p.dtype == torch.float64 for p in masked.parameters() if p.is_floating_point())
@@ -81,7 +80,7 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
 
 
 def _prepare(model: nn.Module, plan: Plan, example_inputs: Any) -> tuple[nn.Module, nn.Module, Any, list[Tensor]]:
-    """Masked and pruned copies in float64, or in the model's own precision where its forward insists on that."""
+    """Masked and pruned copies in float64, or in the model's own precision where its forward requires that."""
     for dtype in (torch.float64, None):
         try:
             return _prepare_in(dtype, model, plan, example_inputs)
@@ -91,8 +90,7 @@ def _prepare(model: nn.Module, plan: Plan, example_inputs: Any) -> tuple[nn.Modu
             failure = error
     raise VerificationError(
         "verify",
-        got=f"a forward that fails with {type(failure).__name__}: {failure}",
-        expected="a forward that runs on inputs like example_inputs",
+        f"the forward fails on inputs of the kind of example_inputs ({type(failure).__name__}: {failure})",
     ) from failure
 
 
@@ -132,9 +130,8 @@ def _compare(expected: list[Tensor], found: list[Tensor], tolerance: float) -> f
     if not error <= tolerance:
         raise VerificationError(
             "verify",
-            got=f"outputs that differ by {error:.3g}",
-            expected=f"the masked original's output to {tolerance:g}",
-            hint="the model's forward does something tracing misunderstood: please report it",
+            f"the outputs differ from the masked original's by {error:.3g}, with a tolerance of {tolerance:g}",
+            hint="the model's forward does something that tracing does not understand: please report it",
         )
     return error
 
@@ -150,7 +147,7 @@ def _check_structure(small: nn.Module, inputs: Any, wanted: list[Tensor]) -> tup
         gradients = torch.autograd.grad(total, list(small.parameters()), allow_unused=True)
     checked = [total, *(gradient for gradient in gradients if gradient is not None)]
     if not all(torch.isfinite(tensor).all() for tensor in checked):
-        raise VerificationError("verify", got="outputs or gradients that are not finite", expected="finite ones")
+        raise VerificationError("verify", "outputs or gradients of the pruned model are not finite")
     return shapes
 
 
@@ -158,12 +155,12 @@ def _refuse_nan(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise VerificationError(
-                f"verify: {name}", got="NaN or infinite weights", expected="finite weights", hint="initialize the model"
+                f"verify: {name}", "the weights contain NaN or infinity", hint="initialize the model"
             )
 
 
 def _rescale_weights(model: nn.Module) -> None:
-    """Give every weight the spread that keeps signals alive through a ReLU, and every shift and scale some variety."""
+    """Scale every weight so that signals keep their variance through a ReLU, and perturb every shift and scale."""
     generator = torch.Generator().manual_seed(0)
 
     def noise(like: Tensor) -> Tensor:
@@ -195,14 +192,14 @@ def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 
 def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None) -> tuple[Any, list[Tensor]]:
-    """The smallest inputs that the model takes, and its outputs on them."""
+    """The smallest inputs that the model accepts, and its outputs on them."""
     for side in _SIDES:
         inputs = _noise(example_inputs, side, dtype)
         try:
             with torch.no_grad():
                 return inputs, _outputs(model, inputs)
         except Exception:
-            # Too small for this model, or it takes one size only: the next size, and at last the given one, decides.
+            # Too small for this model, or it accepts one size only: try the next size, and the given one last.
             continue
     inputs = _noise(example_inputs, None, dtype)
     with torch.no_grad():
@@ -210,7 +207,7 @@ def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None)
 
 
 class _ConstantRandom(TorchDispatchMode):
-    """Has a forward that draws random numbers draw the same constant everywhere, whatever the shape."""
+    """Replaces random numbers of any shape by the same constant, which both copies of a model then use."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))

@@ -1,24 +1,13 @@
-"""Understanding a model: which channels there are, what ties them together, and what they cost."""
+"""Tracing: the channels of a model, which of them depend on each other, and what they cost.
 
-from ranp.tracing._culprits import culprits
-from ranp.tracing._records import Call, Note
-from ranp.tracing._rules import RULES
-from ranp.tracing._trace import Failure, Recorded, Traced, record, understand
-from ranp.tracing._tracer import Rule, Tracer
-from ranp.tracing._validate import refuse_unready, trace
+Data flows in one direction: capture the operators of a forward pass, propagate channel labels through them by rules,
+build a graph, and validate it by running the model at reduced widths.
+"""
 
-__all__ = [
-    "RULES",
-    "Call",
-    "Failure",
-    "Note",
-    "Recorded",
-    "Rule",
-    "Traced",
-    "Tracer",
-    "culprits",
-    "record",
-    "refuse_unready",
-    "trace",
-    "understand",
-]
+from ranp.tracing._capture import Call
+from ranp.tracing._propagate import Rule, Tracer
+from ranp.tracing._trace import Operator, operators, output_shapes, trace
+from ranp.tracing.rules import RULES
+from ranp.tracing.rules.elementwise import pointwise
+
+__all__ = ["RULES", "Call", "Operator", "Rule", "Tracer", "operators", "output_shapes", "pointwise", "trace"]

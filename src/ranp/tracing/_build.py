@@ -1,4 +1,4 @@
-"""From the tracer's records to a ChannelGraph: coupled channels, groups, layers and cost formulas."""
+"""Building a ChannelGraph from propagated labels: coupled channels, groups, layers and cost formulas."""
 
 import re
 from collections import defaultdict
@@ -11,15 +11,14 @@ from torch import nn
 
 from ranp.costs import CostTable, OutputBytes, Terms
 from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
-from ranp.tracing._labels import Labels, support
-from ranp.tracing._records import Axis, LayerCall
-from ranp.tracing._running import Stage
-from ranp.tracing._tracer import Tracer
+from ranp.tracing._labels import Axis, Labels, support
+from ranp.tracing._meta_model import MetaModel
+from ranp.tracing._propagate import LayerCall, Tracer
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Shapes of what an operator returns: each size a factor times an axis."""
+    """Shapes of an operator's outputs as functions of the widths: each size is a factor times an axis."""
 
     path: str
     operator: str
@@ -34,17 +33,46 @@ class Prediction:
 Predictions: TypeAlias = tuple[tuple[Prediction, ...], ...]
 
 
-class Builder:
-    """Numbers the removable channels and expresses all that was recorded in terms of them."""
+@dataclass(frozen=True)
+class Build:
+    """A graph and what is needed to try it out at other widths.
 
-    def __init__(self, stage: Stage, tracer: Tracer) -> None:
-        self.stage, self.tracer = stage, tracer
+    Attributes:
+        graph: The channels.
+        predictions: Shapes of the outputs of every operator: in eval mode and, where that runs other operators, in
+            training mode.
+        splits: For each view that splits channels into blocks, the groups that it splits.
+    """
+
+    graph: ChannelGraph
+    predictions: Predictions
+    splits: tuple[frozenset[int], ...]
+
+
+def build(meta_model: MetaModel, tracer: Tracer, *, predict: bool = True) -> Build:
+    """Assemble the graph.
+
+    Args:
+        meta_model: The model.
+        tracer: The labels.
+        predict: Whether to predict shapes; their sizes become axes of the graph.
+    """
+    builder = _Builder(meta_model, tracer)
+    predictions = builder.predictions() if predict else ()
+    return Build(builder.graph(), predictions, builder.splits())
+
+
+class _Builder:
+    """Numbers the removable channels and expresses everything else in terms of them."""
+
+    def __init__(self, meta_model: MetaModel, tracer: Tracer) -> None:
+        self.meta_model, self.tracer = meta_model, tracer
         self.component = tracer.component_of()
         # A pass in training mode ties channels too, but the costs are those of the first pass, in eval mode.
         self.costs = tracer.passes[0]
         self.calls = _by_weight(self.costs.layers)
         self.axes: dict[bytes, int] = {}  # by labels
-        self.alike: dict[bytes, int] = {}  # by the labels' groups
+        self.by_groups: dict[bytes, int] = {}  # by the labels' groups
         self.numbers: dict[bytes, int] = {}  # by row
         self.rows: list[Ints] = []
         self.varying: dict[int, list[tuple[int, int]]] = {}  # by the id of labels
@@ -57,11 +85,11 @@ class Builder:
     def _number_channels(self) -> None:
         """Find the removable components and give those with the same members consecutive numbers.
 
-        `self.group` and `self.channel` map a component to its group and to its graph-wide number, or -1 where it stays.
+        `self.group` and `self.channel` map a component to its group and to its graph-wide number, or -1 if unprunable.
         """
         count = len(self.component)
         produced = self._components(call.out for call in self.calls.values())
-        fixed = self._components(labels for labels, _ in self.tracer.freezes)
+        fixed = self._components(labels for labels, _ in self.tracer.unprunable)
         removable = np.zeros(count, dtype=bool)
         removable[produced] = True
         removable[fixed] = False
@@ -115,9 +143,9 @@ class Builder:
         if given not in self.axes:
             groups = self.group[self.component[labels]]
             held = groups.tobytes()
-            if held not in self.alike:
-                self.alike[held] = self._number(self._row(groups))
-            self.axes[given] = self.alike[held]
+            if held not in self.by_groups:
+                self.by_groups[held] = self._number(self._row(groups))
+            self.axes[given] = self.by_groups[held]
         return self.axes[given]
 
     def _number(self, row: Ints) -> int:
@@ -130,7 +158,7 @@ class Builder:
         return self.numbers[key]
 
     def terms(self, products: Iterable[tuple[int, Sequence[Axis]]]) -> Terms:
-        """Products of axes, like ones added up; axes of constant size go into the factor."""
+        """Products of axes, with like terms summed; axes of constant size go into the factor."""
         collected: dict[tuple[int, ...], int] = defaultdict(int)
         for given, axes in products:
             factor, indices = self._term(given, axes)
@@ -153,7 +181,7 @@ class Builder:
                 indices.append(index)
         return factor, tuple(sorted(indices))
 
-    def allocations(self) -> tuple[OutputBytes, ...]:
+    def output_bytes(self) -> tuple[OutputBytes, ...]:
         """Activation bytes, operator by operator."""
         return tuple(
             OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.axes))
@@ -167,7 +195,7 @@ class Builder:
             by_tensor[source.tensor].append(Axis(source.labels, source.size))
         params = [
             (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
-            for name, parameter in self.stage.tensors.items()
+            for name, parameter in self.meta_model.tensors.items()
             if isinstance(parameter, nn.Parameter) and self.tracer.names[id(parameter)] == name
         ]
         activations = ((entry.bytes, entry.axes) for entry in self.costs.activations)
@@ -177,14 +205,14 @@ class Builder:
         """Module attributes that change with the widths."""
         for (path, name), labels in self.tracer.attributes.items():
             index = self.axis(labels)
-            held = _attribute(self.stage.modules[path], name)
+            held = _attribute(self.meta_model.modules[path], name)
             if self.shrinks[index] and held == labels.size:
                 yield SizeAttribute(path, name, index)
 
     # -- groups and layers ---------------------------------------------------------------------------------------
 
     def groups(self, names: Sequence[str]) -> tuple[Group, ...]:
-        """All groups, with where their channels sit in every parameter and buffer."""
+        """All groups, with the positions of their channels in every parameter and buffer."""
         reading = {source for labels in self.tracer.reads if (source := self.tracer.source(labels))}
         members: dict[int, list[Member]] = defaultdict(list)
         known: dict[bytes, list[tuple[int, Ints]]] = {}
@@ -201,8 +229,22 @@ class Builder:
             for index, (name, width) in enumerate(zip(names, self.widths, strict=True))
         )
 
+    def _group_names(self, layers: Sequence[Layer]) -> list[str]:
+        """Name each group by the first layer that produces it; a suffix distinguishes several groups of one layer."""
+        names, used = [], defaultdict[str, int](int)
+        group_of = np.repeat(np.arange(len(self.widths)), self.widths)
+        producer: dict[int, str] = {}
+        for layer in layers:
+            for group in np.unique(group_of[layer.channels[layer.channels >= 0]]).tolist():
+                producer.setdefault(group, layer.name)
+        for group in range(len(self.widths)):
+            name = producer[group]
+            used[name] += 1
+            names.append(name if used[name] == 1 else f"{name}#{used[name]}")
+        return names
+
     def _positions(self, numbers: Ints) -> Iterable[tuple[int, Ints]]:
-        """For each group where its channels sit in a dimension, of shape (width, times)."""
+        """For each group the positions of its channels in a dimension, of shape (width, times)."""
         order = np.argsort(numbers, kind="stable")
         ends = np.searchsorted(numbers[order], self.offsets)
         for group in np.flatnonzero(np.diff(ends)).tolist():
@@ -210,7 +252,7 @@ class Builder:
 
     def layers(self) -> tuple[Layer, ...]:
         """All layers, named by their weights."""
-        final = set(self._components(self.tracer.outermost).tolist())
+        final = set(self._components(self.tracer.output_labels).tolist())
         return tuple(
             Layer(
                 name=layer_name(weight),
@@ -232,15 +274,15 @@ class Builder:
         return self.numbers_of(call.out)
 
     def numbers_of(self, labels: Labels) -> Ints:
-        """Graph-wide numbers of channels, -1 where they stay."""
+        """Graph-wide numbers of channels, -1 for unprunable ones."""
         return self.channel[self.component[labels]]
 
     def unprunable(self) -> tuple[Unprunable, ...]:
-        """Layers' channels that stay whole, by the operator that first asked for it."""
-        notes = [note for _, note in self.tracer.freezes]
+        """Layers' channels that cannot be pruned, by the first operator that required it."""
+        notes = [note for _, note in self.tracer.unprunable]
         first = np.full(len(self.component), len(notes))
         for index in reversed(range(len(notes))):
-            first[self.component[self.tracer.freezes[index][0]]] = index
+            first[self.component[self.tracer.unprunable[index][0]]] = index
         total = max(sum(call.macs for call in self.calls.values()), 1)
         channels, macs = np.zeros(len(notes), dtype=np.int64), np.zeros(len(notes))
         for call in self.calls.values():
@@ -255,11 +297,11 @@ class Builder:
         )
 
     def predictions(self) -> Predictions:
-        """For each pass the shapes of what every operator returned, as functions of the widths."""
+        """For each pass the shapes of every operator's outputs, as functions of the widths."""
         return tuple(
             tuple(
-                Prediction(entry.path, entry.operator, [self._shape(*found) for found in entry.shapes])
-                for entry in found.outputs
+                Prediction(entry.path, entry.name, [self._shape(*output) for output in entry.outputs])
+                for entry in found.operators
             )
             for found in self.tracer.passes
         )
@@ -288,40 +330,26 @@ class Builder:
         found = [self.group[self.component[labels]] for labels in self.tracer.splits]
         return tuple(frozenset(group[group >= 0].tolist()) for group in found)
 
+    def graph(self) -> ChannelGraph:
+        """All of it."""
+        layers = self.layers()
+        groups = self.groups(self._group_names(layers))
+        macs, params, activations = self.formulas()
+        outputs, attributes = self.output_bytes(), tuple(self.attributes())
+        return ChannelGraph(
+            groups=groups,
+            layers=layers,
+            attributes=attributes,
+            costs=CostTable(np.stack(self.rows), macs, params, activations, outputs),
+            unprunable=self.unprunable(),
+            shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items()},
+            nodes=tuple(replace(node, name=layer_name(node.name)) for node in self.costs.nodes),
+            has_cross_channel_norm=self.has_cross_channel_norm(),
+        )
+
     def has_cross_channel_norm(self) -> bool:
         """Whether removable channels are mixed without weights."""
         return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
-
-
-def build(stage: Stage, tracer: Tracer) -> ChannelGraph:
-    """Assemble the graph."""
-    return _graph(Builder(stage, tracer))
-
-
-def build_with_predictions(
-    stage: Stage, tracer: Tracer
-) -> tuple[ChannelGraph, Predictions, tuple[frozenset[int], ...]]:
-    """Assemble the graph, whose axes are those of the predictions too; predictions; and splits."""
-    builder = Builder(stage, tracer)
-    predictions = builder.predictions()
-    return _graph(builder), predictions, builder.splits()
-
-
-def _graph(builder: Builder) -> ChannelGraph:
-    layers = builder.layers()
-    names = _group_names(layers, builder)
-    macs, params, activations = builder.formulas()
-    allocations, attributes = builder.allocations(), tuple(builder.attributes())
-    return ChannelGraph(
-        groups=builder.groups(names),
-        layers=layers,
-        attributes=attributes,
-        costs=CostTable(np.stack(builder.rows), macs, params, activations, allocations),
-        unprunable=builder.unprunable(),
-        shapes={name: tuple(tensor.shape) for name, tensor in builder.stage.tensors.items()},
-        nodes=tuple(replace(node, name=layer_name(node.name)) for node in builder.costs.nodes),
-        has_cross_channel_norm=builder.has_cross_channel_norm(),
-    )
 
 
 def layer_name(weight: str) -> str:
@@ -338,32 +366,11 @@ def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
     """One entry for each weight: a layer that runs several times costs as often."""
     found: dict[str, LayerCall] = {}
     for call in calls:
-        known = found.get(call.weight)
-        found[call.weight] = (
-            call
-            if known is None
-            else replace(
-                known,
-                macs=known.macs + call.macs,
-                output_elements=known.output_elements + call.output_elements,
-            )
-        )
+        if known := found.get(call.weight):
+            elements = known.output_elements + call.output_elements
+            call = replace(known, macs=known.macs + call.macs, output_elements=elements)
+        found[call.weight] = call
     return found
-
-
-def _group_names(layers: Sequence[Layer], builder: Builder) -> list[str]:
-    """Name each group by the first layer that produces it; a suffix tells several groups of one layer apart."""
-    names, used = [], defaultdict[str, int](int)
-    group_of = np.repeat(np.arange(len(builder.widths)), builder.widths)
-    producer: dict[int, str] = {}
-    for layer in layers:
-        for group in np.unique(group_of[layer.channels[layer.channels >= 0]]).tolist():
-            producer.setdefault(group, layer.name)
-    for group in range(len(builder.widths)):
-        name = producer[group]
-        used[name] += 1
-        names.append(name if used[name] == 1 else f"{name}#{used[name]}")
-    return names
 
 
 def _attribute(module: nn.Module, name: str) -> object:
@@ -379,10 +386,9 @@ def _merge_notes(notes: Iterable[Unprunable]) -> tuple[Unprunable, ...]:
     merged: dict[tuple[str, str, str], Unprunable] = {}
     for note in notes:
         key = (note.path, note.operator, note.reason)
-        known = merged.get(key)
-        merged[key] = (
-            note
-            if known is None
-            else replace(known, channels=known.channels + note.channels, macs_share=known.macs_share + note.macs_share)
-        )
+        if known := merged.get(key):
+            note = replace(
+                known, channels=known.channels + note.channels, macs_share=known.macs_share + note.macs_share
+            )
+        merged[key] = note
     return tuple(merged.values())

@@ -6,6 +6,7 @@ size 1 along all others. The functions here act on a labelling as the operator a
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +17,29 @@ Shape: TypeAlias = Sequence[int]
 
 # A labelling larger than this is coarsened (its channels coupled) instead of grown: memory while tracing stays bounded.
 LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dimension of a parameter or buffer; its labels are `first`, `first + 1`, ..."""
+
+    tensor: str
+    dim: int
+    size: int
+    first: int
+
+    @property
+    def labels(self) -> Labels:
+        """Its labels, of shape (size,)."""
+        return np.arange(self.first, self.first + self.size)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dimension that may shrink: its labels, or only its size where it carries none."""
+
+    labels: Labels | None
+    size: int
 
 
 def support(labels: Labels) -> frozenset[int]:
@@ -33,11 +57,11 @@ def pad_rank(labels: Labels, rank: int) -> Labels:
     return labels.reshape((1,) * (rank - labels.ndim) + labels.shape)
 
 
-def laid_along(vector: Labels, dim: int, rank: int) -> Labels:
+def labels_along(vector: Labels, dim: int, rank: int) -> Labels:
     """A vector of labels as a labelling of that rank, which varies along one dimension.
 
     Example:
-        >>> laid_along(np.arange(3), 1, 4).shape
+        >>> labels_along(np.arange(3), 1, 4).shape
         (1, 3, 1, 1)
     """
     return vector.reshape([-1 if d == dim % rank else 1 for d in range(rank)])
@@ -72,7 +96,7 @@ def blocks(old: Shape, new: Shape) -> Iterator[tuple[slice, slice]]:
 
 
 def oversized(labels: Labels, old: Shape, new: Shape) -> list[int]:
-    """Dimensions to couple before a reshape, lest the labels outgrow `LIMIT`."""
+    """Dimensions to couple before a reshape, so that the labels do not outgrow `LIMIT`."""
     size, dims = labels.size, []
     for held, _ in blocks(old, new):
         block = [dim for dim in range(held.start, held.stop) if along(labels, dim)]
@@ -119,7 +143,7 @@ def squash(labels: Labels, dims: Sequence[int]) -> Labels:
 
 
 def components(parent: Labels, left: Labels, right: Labels) -> Labels:
-    """Connected components: for each label the smallest label it is tied to.
+    """Connected components: for each label the smallest label that it is tied to.
 
     Args:
         parent: The components so far, of shape (labels,); `np.arange(labels)` where nothing is tied.

@@ -1,114 +1,146 @@
-"""Tracing that trusts nothing: what the labels say is tried out by running pruned models without values."""
+"""Validating labels: the model runs at reduced widths, without values, and every shape is compared with its prediction.
 
-from collections.abc import Collection
-from dataclasses import replace
-from functools import cache
-from typing import Any
+A forward may rely on the number of channels (in a reshape, for example). The groups concerned are found by trying which
+of them have to keep their width for the forward to work.
+"""
+
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import chain
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor
 
-from ranp._garbage import uncollected
-from ranp.errors import TraceError
+from ranp.errors import first_line
 from ranp.graph import ChannelGraph, Ints
-from ranp.module_utils import all_modules
+from ranp.module_utils import tensors_in
 from ranp.surgery import resized
-from ranp.tracing._culprits import culprits
-from ranp.tracing._records import Note
-from ranp.tracing._trace import Failure, Recorded, Traced, record, understand
+from ranp.tracing._build import Build, Prediction, build
+from ranp.tracing._capture import Call, ModelCapture
+from ranp.tracing._meta_model import MetaModel, Observer
+from ranp.tracing._propagate import Note, Rule, propagate
 
 
-@uncollected()
-def trace(model: nn.Module, example_inputs: Any) -> ChannelGraph:
-    """Understand a model: its channels, what ties them together, and what they cost.
-
-    A copy of the model runs whose tensors have shapes but no values, so nothing is computed and no activation is
-    allocated: once in eval mode, whose costs are counted, and, if its forward asks for the mode, once in training mode,
-    for heads and branches that run there alone. A forward that writes channel numbers down (in a reshape, say) is found
-    by running the pruned copy too: the channels in question stay whole, and the rest can be pruned.
-
-    Args:
-        model: Any module; it is left as it was.
-        example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments).
-
-    Raises:
-        TraceError: The forward cannot be run on the example inputs.
-
-    Example:
-        >>> import torch
-        >>> graph = trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1)), torch.zeros(1, 3, 16, 16))
-        >>> [(group.name, group.width) for group in graph.groups]
-        [('0', 8)]
-        >>> graph.cost([4]).macs
-        22736
-    """
-    refuse_unready(model)
-    recorded = record(model, example_inputs)
-    return replace(_tried_out(recorded), untraced_training_mode=recorded.missed)
-
-
-def _tried_out(recorded: Recorded) -> ChannelGraph:
+def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> ChannelGraph:
+    """Propagate labels through captured passes, and return a graph that is right at all widths that were tried."""
     whole_blocks: set[int] = set()
     while True:
-        traced = understand(recorded, whole_blocks)
-        complaints = _complaints(traced)
+        tracer = propagate(capture, find_rule, whole_blocks)
+        built = build(capture.meta_model, tracer)
+        blocking = _all_blocking_groups(Trial(capture.meta_model, built))
         # A view that cannot split channels into a fixed number of blocks may split them into blocks of a fixed size.
-        doubtful = complaints.keys() | set(np.flatnonzero(traced.graph.widths == 1).tolist())
-        turned = {index for index, groups in enumerate(traced.splits) if groups & doubtful} - whole_blocks
-        if not turned:
-            return traced.freeze(_weights(traced.graph, complaints)) if complaints else traced.graph
-        whole_blocks |= turned
+        doubtful = blocking.keys() | set(np.flatnonzero(built.graph.widths == 1).tolist())
+        turned = {index for index, groups in enumerate(built.splits) if groups & doubtful} - whole_blocks
+        if turned:
+            whole_blocks |= turned
+            continue
+        if blocking:
+            reasons = _weights(built.graph, blocking)
+            for layer in tracer.passes[0].layers:
+                if layer.weight in reasons and layer.out is not None:
+                    tracer.unprunable.append((layer.out, reasons[layer.weight]))
+            built = build(capture.meta_model, tracer, predict=False)
+        return replace(built.graph, untraced_training_mode=capture.untraced_training_mode)
 
 
-def refuse_unready(model: nn.Module) -> None:
-    """Refuse what is no eager module with parameters of known shape.
-
-    Raises:
-        TraceError: It is scripted, exported, lazy or no module at all.
-    """
-    modules = all_modules(model) if isinstance(model, nn.Module) else {"": model}
-    for path, module in modules.items():
-        if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
-            raise TraceError(
-                path or "model",
-                got=type(module).__name__,
-                expected="an eager nn.Module",
-                hint="prune the module before scripting or exporting it",
-            )
-        held = (*module._parameters.values(), *module._buffers.values())
-        if any(tensor is not None and is_lazy(tensor) for tensor in held):
-            raise TraceError(
-                path or "model",
-                got=f"{type(module).__name__}, whose parameters have no shape yet",
-                expected="a model that has been initialized",
-                hint="run the model on one batch first",
-            )
-
-
-def _complaints(traced: Traced) -> dict[int, Note]:
-    """Groups that cannot be narrowed because the forward counts on their widths, each with what goes wrong."""
-    graph = traced.graph
-
-    @cache
-    def attempt(groups: frozenset[int]) -> tuple[Failure, ...]:
-        widths = _widths(graph, groups)
-        with resized(traced.stage.modules, traced.stage.tensors, graph, widths):
-            return traced.failures(widths)
-
+def _all_blocking_groups(trial: "Trial") -> dict[int, Note]:
+    """All groups whose widths the forward relies on, each with what fails otherwise."""
     found: dict[int, Note] = {}
-    groups = frozenset(range(len(graph.groups)))
-    while groups and (failures := attempt(groups)):
-        # What an operator returns where it should depend on one group alone: that group cannot be narrowed.
-        alone = {min(held): failure.note for failure in failures if len(held := failure.groups & groups) == 1}
-        found |= alone or culprits(groups, failures, attempt, traced.latest)
+    groups = frozenset(range(len(trial.built.graph.groups)))
+    while groups and (violations := trial.violations(groups)):
+        # Where the outputs of an operator should depend on one group alone, that group has to keep its width.
+        alone = {min(held): entry.note for entry in violations if len(held := entry.groups & groups) == 1}
+        found |= alone or blocking_groups(groups, violations, trial.violations, trial.latest)
         groups = groups.difference(found)
     return found
 
 
+def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Note]:
+    """Weights of the layers that produce the given groups."""
+    found = {}
+    for group, note in blocking.items():
+        start, stop = graph.offsets[group : group + 2]
+        for layer in graph.layers:
+            if ((layer.channels >= start) & (layer.channels < stop)).any():
+                found[layer.weight] = note
+    return found
+
+
+# -- trials ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Violation:
+    """An operator of the resized model whose outputs are not as predicted.
+
+    Attributes:
+        position: Number of the operator, in the order in which they run.
+        note: Its place and what fails.
+        groups: The groups that its outputs depend on; empty where the forward fails between operators.
+        ends: Whether the forward fails there, so that what comes after was not seen.
+    """
+
+    position: int
+    note: Note
+    groups: frozenset[int]
+    ends: bool
+
+
+class Trial:
+    """Runs of a model at other widths."""
+
+    def __init__(self, meta_model: MetaModel, built: Build) -> None:
+        self.meta_model, self.built = meta_model, built
+        self.violations = cache(self._violations)
+
+    def _violations(self, groups: frozenset[int]) -> tuple[Violation, ...]:
+        """Run the model with these groups resized, and compare all shapes with the predictions.
+
+        Where an operator fails or returns other shapes, the run continues with what was predicted, so that one run
+        finds many violations. It ends where the forward itself fails.
+        """
+        graph = self.built.graph
+        widths = _widths(graph, groups)
+        sizes = graph.costs.axes_at(widths)
+        before = 0
+        with resized(self.meta_model.modules, self.meta_model.tensors, graph, widths):
+            for training, predictions in enumerate(self.built.predictions):
+                comparison = _Comparison(predictions, sizes)
+                try:
+                    self.meta_model.run(comparison, training=bool(training))
+                except Exception as error:
+                    mode = " in training mode" if training else ""
+                    comparison.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})")
+                if comparison.failures:
+                    return tuple(
+                        Violation(before + position, note, self._groups(prediction), ends=prediction is None)
+                        for position, prediction, note in comparison.failures
+                    )
+                before += len(predictions)
+        return ()
+
+    def latest(self, position: int) -> list[int]:
+        """Groups in the outputs of operators up to that number, the latest first."""
+        found: dict[int, None] = {}
+        for prediction in reversed([*chain(*self.built.predictions)][: position + 1]):
+            found.update(dict.fromkeys(sorted(self._groups(prediction))))
+        return list(found)
+
+    def _groups(self, prediction: Prediction | None) -> frozenset[int]:
+        """Groups that an operator's outputs depend on."""
+        axes = {axis for shape in prediction.shapes for _, axis in shape} if prediction else ()
+        return frozenset[int]().union(*(self._groups_of_axes[axis] for axis in axes))
+
+    @cached_property
+    def _groups_of_axes(self) -> list[frozenset[int]]:
+        return [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in self.built.graph.costs.axes]
+
+
 def _widths(graph: ChannelGraph, groups: Collection[int]) -> Ints:
-    """A quarter, half or three quarters of the width of some groups, in turn, and all of that of the others."""
+    """A quarter, half or three quarters of the width of some groups, in turn, and the full width of the others."""
 
     def width(index: int, full: int) -> int:
         if index not in groups:
@@ -118,12 +150,152 @@ def _widths(graph: ChannelGraph, groups: Collection[int]) -> Ints:
     return np.array([width(index, group.width) for index, group in enumerate(graph.groups)], dtype=np.int64)
 
 
-def _weights(graph: ChannelGraph, complaints: dict[int, Note]) -> dict[str, Note]:
-    """Weights of the layers that produce the groups in question."""
-    found = {}
-    for group, complaint in complaints.items():
-        start, stop = graph.offsets[group : group + 2]
-        for layer in graph.layers:
-            if ((layer.channels >= start) & (layer.channels < stop)).any():
-                found[layer.weight] = complaint
-    return found
+class _Comparison(Observer):
+    """Compares the outputs of operators with the predictions, and replaces them where they differ."""
+
+    def __init__(self, predictions: Sequence[Prediction], sizes: Ints) -> None:
+        super().__init__()
+        self.predictions, self.sizes = predictions, sizes.tolist()
+        self.failures: list[tuple[int, Prediction | None, Note]] = []
+        self.position = 0
+        self.comparable = True
+
+    def fail(self, prediction: Prediction | None, reason: str) -> None:
+        """Note that the current operator, or the forward before it, fails."""
+        operator = "forward" if prediction is None else prediction.operator
+        self.failures.append((self.position, prediction, Note(self.path, operator, reason)))
+
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Run an operator; where it fails or returns other shapes, return what was predicted."""
+        out = self._compared(func, args, kwargs)
+        self.position += 1
+        return out
+
+    def _compared(self, func: Any, args: Any, kwargs: Any) -> Any:
+        prediction = self._prediction(func)
+        if prediction is None:
+            return super().operate(func, args, kwargs)
+        expected = prediction.at(self.sizes)
+        try:
+            out = super().operate(func, args, kwargs)
+        except Exception as error:
+            given = tensors_in((args, kwargs))
+            if not given or not _returns_new(func, len(expected)):
+                raise
+            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})")
+            return _with_shapes(func, given[0], expected)
+        shapes = [tuple(tensor.shape) for tensor in tensors_in(out)]
+        if shapes == expected:
+            return out
+        self.fail(prediction, f"returns {shapes} instead of {expected} with fewer channels")
+        return _with_shapes(func, tensors_in(out)[0], expected) if _returns_new(func, len(expected)) else out
+
+    def _prediction(self, func: Any) -> Prediction | None:
+        """The prediction for an operator.
+
+        None once torch runs other operators than before, which it may choose by size: then nothing can be compared.
+        """
+        self.comparable = self.comparable and self.position < len(self.predictions)
+        if self.comparable:
+            self.comparable = self.predictions[self.position].operator == func.overloadpacket.__name__
+        return self.predictions[self.position] if self.comparable else None
+
+
+def _returns_new(func: Any, count: int) -> bool:
+    """Whether an operator returns that many tensors, one by one or as a list, and writes into none."""
+    returns = func._schema.returns
+    return not func._schema.is_mutable and (_is_list(func) or len(returns) == count)
+
+
+def _is_list(func: Any) -> bool:
+    returns = func._schema.returns
+    return len(returns) == 1 and isinstance(returns[0].type, torch.ListType)
+
+
+def _with_shapes(func: Any, like: Tensor, shapes: Sequence[tuple[int, ...]]) -> Any:
+    """Outputs of an operator with the given shapes."""
+    made = [torch.empty(shape, dtype=like.dtype, device=like.device) for shape in shapes]
+    return made if _is_list(func) else made[0] if len(made) == 1 else tuple(made)
+
+
+# -- search ------------------------------------------------------------------------------------------------------------
+
+# Runs the model with these groups resized.
+Attempt: TypeAlias = Callable[[frozenset[int]], Sequence[Violation]]
+
+# Yields groups to leave at full width, receives whether that helps, and returns those that are needed.
+_Search: TypeAlias = Generator[list[int], bool | None, list[int]]
+
+
+def blocking_groups(
+    groups: frozenset[int], violations: Sequence[Violation], attempt: Attempt, latest: Callable[[int], list[int]]
+) -> dict[int, Note]:
+    """Groups that have to keep their width for a forward to get past violations, each with what fails otherwise.
+
+    The outputs of an operator should depend on the groups in them: these are the candidates, and operators that have
+    none in common are searched at the same time. Where that does not help, or the forward fails between operators, the
+    candidates are all groups so far, the latest first.
+
+    Args:
+        groups: The groups that were resized.
+        violations: What failed then, in order; at least one.
+        attempt: Runs the model with other groups resized.
+        latest: Maps the number of an operator to the groups so far, the latest first.
+    """
+    candidates: dict[Violation, list[int]] = {}
+    for violation in violations:
+        if (own := violation.groups & groups) and own.isdisjoint(chain(*candidates.values())):
+            candidates[violation] = sorted(own)
+    found = _searched(groups, candidates, attempt)
+    # What helped together with others has to help alone.
+    helping = {entry: kept for entry, kept in found.items() if _helps(attempt(groups.difference(kept)), entry)}
+    if not helping:
+        first = violations[0]
+        met = [group for group in latest(first.position) if group in groups] or sorted(groups)
+        helping = _searched(groups, {first: met}, attempt)
+    return {group: entry.note for entry, kept in helping.items() for group in kept}
+
+
+def _searched(
+    groups: frozenset[int], candidates: Mapping[Violation, list[int]], attempt: Attempt
+) -> dict[Violation, list[int]]:
+    """For each violation the groups that are needed to get past it; all searches share their attempts."""
+    searches = {violation: _search(found) for violation, found in candidates.items()}
+    kept: dict[Violation, list[int]] = {}
+    later: Sequence[Violation] = ()
+    while True:
+        for violation, search in [*searches.items()]:
+            try:
+                kept[violation] = search.send(_helps(later, violation) if violation in kept else None)
+            except StopIteration as end:
+                kept[violation] = end.value
+                del searches[violation]
+        if not searches:
+            return kept
+        later = attempt(groups.difference(*kept.values()))
+
+
+def _helps(later: Sequence[Violation], violation: Violation) -> bool:
+    """Whether a forward got past a violation this time."""
+    return not any(
+        other.position == violation.position or (other.ends and other.position < violation.position) for other in later
+    )
+
+
+def _search(candidates: list[int]) -> _Search:
+    """As few candidates as help, from the first on; usually one.
+
+    Where the last of them does not help alone, all up to it are needed.
+    """
+    count = 1
+    while count < len(candidates) and not (yield candidates[:count]):
+        count *= 2
+    low, high = count // 2 + 1, min(count, len(candidates))
+    while low < high:
+        middle = (low + high) // 2
+        if (yield candidates[:middle]):
+            high = middle
+        else:
+            low = middle + 1
+    last = candidates[low - 1]
+    return [last] if low > 1 and (yield [last]) else candidates[:low]

@@ -164,7 +164,7 @@ def activations_in_place_or_not() -> nn.Module:
 
 @case(image(2, 3, 6, 6), body=5)
 def channels_last() -> nn.Module:
-    # Pooling then lays its result out anew.
+    # Pooling then returns another memory layout.
     def run(net: Any, x: Tensor) -> Tensor:
         y = net.body(x.contiguous(memory_format=torch.channels_last))
         return net.head(F.adaptive_avg_pool2d(y, 1).flatten(1))

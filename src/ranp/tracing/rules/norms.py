@@ -1,9 +1,9 @@
 """Rules for norms: scale, shift and statistics follow the channels, or mix them."""
 
+from ranp.tracing._capture import Call
 from ranp.tracing._labels import along
-from ranp.tracing._records import Call
-from ranp.tracing._rules_along import mix_along
-from ranp.tracing._tracer import Tracer
+from ranp.tracing._propagate import Tracer
+from ranp.tracing.rules.along import mix_along
 
 
 def batch_norm(tracer: Tracer, call: Call) -> None:

@@ -1,34 +1,102 @@
-"""The engine: lets channel labels flow through the operators of one forward pass.
+"""Propagating channel labels through the operators of captured forward passes.
 
-It knows nothing of single operators; `_rules.py` does. Nothing is computed and no activation is allocated, so tracing a
-large volume costs no more memory than tracing a small one.
+The tracer knows no operator; the rules in `rules/` do. Nothing is computed and no activation is allocated, so tracing a
+large volume takes no more memory than tracing a small one.
 """
 
 import math
+import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from ranp.tracing._labels import Labels, along, components, laid_along, pad_rank, support
-from ranp.tracing._records import Allocated, Axis, Call, Note, Output, Pass, Recording, Source, total
-from ranp.tracing._wiring import Wiring
+from ranp.graph import Node
+from ranp.tracing._capture import Call, Capture, ModelCapture
+from ranp.tracing._graph_nodes import NodeBuilder
+from ranp.tracing._labels import Axis, Labels, Source, along, components, labels_along, pad_rank, support
+
+
+@dataclass(frozen=True)
+class Note:
+    """Why channels cannot be pruned: the operator at which that was found, and the reason."""
+
+    path: str
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Allocated:
+    """The memory that an operator allocated for one of its outputs: bytes times the sizes of some axes."""
+
+    path: str
+    operator: str
+    bytes: int
+    axes: list[Axis]
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One run of a convolution or linear layer."""
+
+    weight: str
+    bias: str | None
+    out: Labels | None
+    out_dim: int
+    blocks: int
+    width: int
+    macs: int
+    output_elements: int
+
+
+@dataclass(frozen=True)
+class OperatorCall:
+    """One operator: shapes and labels of its outputs, and its cost at full width."""
+
+    path: str
+    name: str
+    outputs: list[tuple[tuple[int, ...], tuple[Labels, ...]]]
+    macs: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What was found about one forward pass.
+
+    Attributes:
+        layers: Runs of layers.
+        macs: Multiply-adds of every operator, each a factor times the sizes of some axes.
+        activations: What operators allocated.
+        operators: All operators.
+        nodes: How results of layers reach other layers.
+    """
+
+    layers: list[LayerCall] = field(default_factory=list)
+    macs: list[tuple[int, list[Axis]]] = field(default_factory=list)
+    activations: list[Allocated] = field(default_factory=list)
+    operators: list[OperatorCall] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
 
 
 class Tracer:
-    """Writes down what every operator of recorded forward passes does to channels."""
+    """The labels of all tensors, and what the operators of captured passes do to them.
+
+    Args:
+        tensors: Parameters and buffers, under each of their names.
+        whole_blocks: Numbers of the views that split channels into blocks of a fixed size (rather than into a fixed
+            number of blocks).
+        filled: Ids of new tensors into which channels are written later.
+    """
 
     def __init__(
-        self,
-        tensors: Mapping[str, Tensor],
-        rules: "Mapping[str, Rule]",
-        fallback: "Rule",
-        whole_blocks: Container[int] = (),
-        filled: Container[int] = (),
+        self, tensors: Mapping[str, Tensor], whole_blocks: Container[int] = (), filled: Container[int] = ()
     ) -> None:
-        self.rules, self.fallback, self.whole_blocks, self.filled = rules, fallback, whole_blocks, filled
+        self.whole_blocks, self.filled = whole_blocks, filled
         self.names: dict[int, str] = {}
         self.parameters: set[str] = set()
         for name, tensor in tensors.items():
@@ -45,32 +113,32 @@ class Tracer:
         self.sources: list[Source] = []
         self.ties: list[tuple[Labels, Labels]] = []
         self.components: tuple[Labels, int] = np.zeros(0, dtype=np.int64), 0  # and of how many ties they are
-        self.freezes: list[tuple[Labels, Note]] = []
+        self.unprunable: list[tuple[Labels, Note]] = []
         self.reads: list[Labels] = []
         self.mixed: list[Labels] = []
         self.splits: list[Labels] = []
         self.attributes: dict[tuple[str, str], Labels] = {}
-        self.outermost: list[Labels] = []
+        self.output_labels: list[Labels] = []
         self.passes: list[Pass] = []
 
     # -- operators -----------------------------------------------------------------------------------------------
 
-    def follow(self, recording: Recording) -> None:
-        """Let labels flow through all operators of a pass, and write down what they cost."""
+    def follow(self, capture: Capture, find_rule: "Callable[[Call], Rule]") -> None:
+        """Propagate labels through all operators of a pass, and note their costs."""
         self.passes.append(Pass())
-        wiring = Wiring(self.is_weight)
-        for call in recording.calls:
+        nodes = NodeBuilder(self.is_weight)
+        for call in capture.calls:
             layers = len(self.seen.layers)
-            self._step(call)
-            wiring.follow(call, self.seen.layers[layers:])
-        self.seen.nodes.extend(wiring.end(recording.outputs))
+            self._step(call, find_rule(call))
+            nodes.add(call, self.seen.layers[-1].weight if len(self.seen.layers) > layers else None)
+        self.seen.nodes.extend(nodes.end(capture.outputs))
         self.path, self.operator = "", "output"
-        for tensor in recording.outputs:
+        for tensor in capture.outputs:
             for labels in self.labels(tensor):
-                self.freeze(labels, "is an output of the model")
-                self.outermost.append(labels.reshape(-1))
+                self.mark_unprunable(labels, "is an output of the model")
+                self.output_labels.append(labels.reshape(-1))
 
-    def _step(self, call: Call) -> None:
+    def _step(self, call: Call, rule: "Rule") -> None:
         self.path, self.operator = call.path, call.name
         tensors, outputs = call.tensors, call.outputs
         before = len(self.seen.macs)
@@ -78,27 +146,24 @@ class Tracer:
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
         if outputs and outputs[0].numel():
-            self._rule(call)(self, call)
-        self._note_storage(call)
+            rule(self, call)
+        allocated = self._note_storage(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
-        self.seen.outputs.append(Output(call.path, call.name, shapes, total(self.seen.macs[before:])))
+        macs = sum(factor * math.prod(axis.size for axis in axes) for factor, axes in self.seen.macs[before:])
+        self.seen.operators.append(OperatorCall(call.path, call.name, shapes, macs, allocated))
 
-    def _rule(self, call: Call) -> "Rule":
-        found = self.rules.get(call.name) or self.rules.get(call.name.rstrip("_"))
-        if found is None and torch.Tag.pointwise in call.function.tags:
-            found = self.rules["pointwise"]
-        return found or self.fallback
-
-    def _note_storage(self, call: Call) -> None:
-        """Note what an operator allocates (neither views nor in-place results), and what views are views of."""
-        returns = call.function._schema.returns
+    def _note_storage(self, call: Call) -> int:
+        """Note what an operator allocates (neither views nor in-place results) and the bases of views; in bytes."""
+        returns, total = call.function._schema.returns, 0
         for index, output in enumerate(call.outputs):
             fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name not in _HIDDEN_VIEWS
             if not fresh:
                 self.bases[id(output)] = self._base(call.tensors[0])
             elif output.numel():
-                allocated = Allocated(call.path, call.name, output.element_size(), self._axes(output))
-                self.seen.activations.append(allocated)
+                size = output.element_size()
+                self.seen.activations.append(Allocated(call.path, call.name, size, self._axes(output)))
+                total += size * output.numel()
+        return total
 
     def _axes(self, tensor: Tensor) -> list[Axis]:
         """The tensor's size as a product of axes, one for each labelling and one for all dimensions without labels."""
@@ -112,7 +177,7 @@ class Tracer:
     # -- labels --------------------------------------------------------------------------------------------------
 
     def labels(self, tensor: Tensor) -> tuple[Labels, ...]:
-        """The labellings of a tensor; those of a parameter or buffer are made when it is first met."""
+        """The labellings of a tensor; those of a parameter or buffer are made on its first use."""
         found = self.flows.get(id(tensor))
         if found is None:
             name = self.names.get(id(tensor))
@@ -125,15 +190,15 @@ class Tracer:
         self.flows[id(tensor)] = tuple(array for array in labels if array.size > 1)
 
     def is_weight(self, tensor: Tensor) -> bool:
-        """Whether a tensor depends on parameters and buffers alone."""
+        """Whether a tensor depends on nothing but parameters and buffers."""
         return id(tensor) in self.names or id(tensor) in self.origins
 
     def make(self, tensor: Tensor) -> None:
-        """Meet a new tensor, of zeros say; where channels are written into it later, it has labels from the start."""
+        """Note a new tensor, such as zeros; where channels are written into it later, it has labels from the start."""
         self.new.add(id(tensor))
         if id(tensor) in self.filled:
             wide = [dim for dim, size in enumerate(tensor.shape) if size > 1]
-            self.set(tensor, [laid_along(self.fresh(tensor.shape[dim]), dim, tensor.ndim) for dim in wide])
+            self.set(tensor, [labels_along(self.fresh(tensor.shape[dim]), dim, tensor.ndim) for dim in wide])
 
     def fill(self, target: Tensor) -> None:
         """Note that channels are written into a tensor, or into a part of one, that carries none."""
@@ -158,7 +223,7 @@ class Tracer:
             if size > 1:
                 labels = self.fresh(size)
                 self.sources.append(Source(name, dim, size, int(labels[0])))
-                found.append(laid_along(labels, dim, tensor.ndim))
+                found.append(labels_along(labels, dim, tensor.ndim))
         return tuple(found)
 
     def source(self, labels: Labels | None) -> Source | None:
@@ -171,13 +236,18 @@ class Tracer:
         return source if source.first <= first < source.first + source.size else None
 
     def note(self, reason: str) -> Note:
-        """A note on the operator at hand."""
+        """A note on the current operator."""
         return Note(self.path, self.operator, reason)
 
-    def freeze(self, labels: Labels | None, reason: str) -> None:
-        """Keep these channels whole."""
+    def mark_unprunable(self, labels: Labels | None, reason: str) -> None:
+        """Mark channels as unprunable."""
         if labels is not None:
-            self.freezes.append((labels.reshape(-1), self.note(reason)))
+            self.unprunable.append((labels.reshape(-1), self.note(reason)))
+
+    def freeze(self, labels: Labels | None, reason: str) -> None:
+        """The name of `mark_unprunable` in version 0.1."""
+        warnings.warn("Tracer.freeze is now called mark_unprunable", DeprecationWarning, stacklevel=2)
+        self.mark_unprunable(labels, reason)
 
     def tie(self, a: Labels, b: Labels) -> None:
         """Couple channels pairwise (after broadcasting)."""
@@ -212,16 +282,16 @@ class Tracer:
         return vectors[0] if vectors else None
 
     def meet(self, a: Labels | None, b: Labels | None) -> None:
-        """Tie two vectors of labels; where only one side carries channels, they stay whole."""
+        """Tie two vectors of labels; where only one side carries channels, they are unprunable."""
         if a is not None and b is not None:
             self.tie(a, b)
         else:
-            self.freeze(a if b is None else b, "meets a dimension that carries no channels")
+            self.mark_unprunable(a if b is None else b, "meets a dimension that carries no channels")
 
     def merge(self, operands: Sequence[Tensor], shapes: Sequence[Sequence[int]], rank: int) -> list[Labels]:
         """Tie the operands of an elementwise operator and return the labels of its result.
 
-        An operand that is wider than 1 where another carries channels, and carries none itself, freezes them.
+        An operand that is wider than 1 where another carries channels, and carries none itself, makes them unprunable.
         """
         padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
         owned = [
@@ -244,22 +314,22 @@ class Tracer:
         for b in partners if tie else []:
             self.tie(a, b)
         if not partners:
-            self.freeze(a, "meets a tensor that is wider than 1 and carries no channels")
+            self.mark_unprunable(a, "meets a tensor that is wider than 1 and carries no channels")
 
     def split(self, labels: Labels) -> int:
-        """Number a view that splits channels, so that it can be told how."""
+        """Number a view that splits channels, so that `whole_blocks` can refer to it."""
         self.splits.append(labels.reshape(-1))
         return len(self.splits) - 1
 
-    # -- records -------------------------------------------------------------------------------------------------
+    # -- findings ------------------------------------------------------------------------------------------------
 
     @property
     def seen(self) -> Pass:
-        """What the pass at hand has told so far."""
+        """What has been found about the current pass so far."""
         return self.passes[-1]
 
     def attribute(self, name: str, labels: Labels | None) -> None:
-        """Say that a number kept by the module at hand counts these channels."""
+        """Note that a number stored by the current module counts these channels."""
         if labels is not None:
             self.attributes[self.path, name] = labels.reshape(-1)
 
@@ -274,7 +344,8 @@ class Tracer:
         return known
 
 
-Rule = Callable[[Tracer, Call], None]
+# Reads the labels of an operator's arguments, ties them or marks them as unprunable, and labels its outputs.
+Rule: TypeAlias = Callable[[Tracer, Call], None]
 
 # Operators whose schema does not say that they return views.
 _HIDDEN_VIEWS = {"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes"}
@@ -292,3 +363,21 @@ def _keep_finest(result: list[Labels], labels: Labels) -> list[Labels]:
                 return [*result[:index], labels, *result[index + 1 :]]
             return result
     return [*result, labels]
+
+
+def propagate(capture: ModelCapture, find_rule: Callable[[Call], Rule], whole_blocks: Collection[int] = ()) -> Tracer:
+    """Propagate channel labels through all operators of the captured passes.
+
+    Args:
+        capture: The passes.
+        find_rule: Returns the rule for an operator.
+        whole_blocks: See `Tracer`.
+    """
+    filled: set[int] = set()
+    while True:
+        tracer = Tracer(capture.meta_model.tensors, whole_blocks, filled)
+        for found in capture.passes:
+            tracer.follow(found, find_rule)
+        if tracer.to_fill <= filled:
+            return tracer
+        filled |= tracer.to_fill

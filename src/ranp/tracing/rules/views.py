@@ -1,14 +1,18 @@
-"""Rules for operators that only move elements: labels move with them."""
+"""Rules for operators that only move elements: labels move with them.
+
+Where channels move to positions and back, or are regrouped, whole blocks are coupled.
+"""
 
 import math
 
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, Shape, along, blocks, laid_along, oversized, pad_rank
+from ranp.tracing._capture import Call
+from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank
 from ranp.tracing._labels import reshape as reshape_labels
-from ranp.tracing._records import Call
-from ranp.tracing._tracer import Tracer
+from ranp.tracing._propagate import Tracer
+from ranp.tracing.rules.along import POSITIONS, mark_along
 
 
 def reshape(tracer: Tracer, call: Call) -> None:
@@ -20,7 +24,7 @@ def reshape(tracer: Tracer, call: Call) -> None:
         dims = oversized(found, old, new)
         labels = tracer.couple(found, dims)
         if dims and labels.size == 1:
-            tracer.freeze(found, "is reshaped into a dimension that mixes channels with positions")
+            tracer.mark_unprunable(found, "is reshaped into a dimension that mixes channels with positions")
         moved.append(_couple_split(tracer, reshape_labels(labels, old, new), old, new))
     tracer.set(out, moved)
 
@@ -29,9 +33,9 @@ def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Lab
     """Couple channels whose dimension a view splits, since the view has to work with fewer of them.
 
     Either the number of blocks is fixed (a channel shuffle), so that all blocks keep the same positions, or the size of
-    a block is (a pixel shuffle), so that whole blocks go. The numbers do not tell; two dimensions are taken for the
-    former, more for the latter, and `Tracer.whole_blocks` overrules the former. Positions within a block carry no
-    channels from here on: what they become may be pooled.
+    a block is (a pixel shuffle), so that whole blocks are removed. The shapes do not tell which; two dimensions are
+    treated as the former, more as the latter, and `Tracer.whole_blocks` overrides the former. Positions within a
+    block carry no channels from here on, because they may be pooled later.
     """
     for _, wanted in blocks(old, new):
         dims = [dim for dim in range(wanted.start, wanted.stop) if along(labels, dim)]
@@ -87,7 +91,7 @@ def cut(tracer: Tracer, call: Call) -> None:
     found = []
     for labels in tracer.labels(source):
         if along(labels, dim) and (size == 1 or parts[0][2] != 1):
-            tracer.freeze(labels, "is taken apart channel by channel")
+            tracer.mark_unprunable(labels, "is taken apart channel by channel")
         elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
             _couple_parts(tracer, labels, dim, size)
         found.append(labels)
@@ -108,13 +112,13 @@ def glu(tracer: Tracer, call: Call) -> None:
 
 
 def as_strided(tracer: Tracer, call: Call) -> None:
-    """Another order in memory. Where that changes the shape too, channels stay whole."""
+    """Another order in memory. Where that changes the shape too, channels are unprunable."""
     source, out = call.tensors[0], call.outputs[0]
     if out.shape == source.shape:
         tracer.set(out, tracer.labels(source))
         return
     for labels in tracer.labels(source):
-        tracer.freeze(labels, "is laid out by numbers")
+        tracer.mark_unprunable(labels, "is laid out by numbers")
 
 
 def _bounds(call: Call, source: Tensor, dim: int) -> list[tuple[int, int, int]]:
@@ -158,9 +162,9 @@ def concatenate(tracer: Tracer, call: Call) -> None:
         for vector, tensor in zip(vectors, operands, strict=True):
             if vector is None:
                 vector = tracer.fresh(tensor.shape[dim])
-                tracer.freeze(vector, "carries no channels")
+                tracer.mark_unprunable(vector, "carries no channels")
             parts.append(vector)
-        merged.append(laid_along(np.concatenate(parts), dim, out.ndim))
+        merged.append(labels_along(np.concatenate(parts), dim, out.ndim))
     tracer.set(out, merged)
 
 
@@ -194,20 +198,55 @@ def _pad_channels(tracer: Tracer, labels: Labels, dim: int, before: int, after: 
         if amount > 0:
             shape = [amount if d == dim else size for d, size in enumerate(labels.shape)]
             added = tracer.fresh(math.prod(shape)).reshape(shape)
-            tracer.freeze(added, "is padding")
+            tracer.mark_unprunable(added, "is padding")
             parts.insert(place, added)
     return np.concatenate(parts, axis=dim)
 
 
 def reorder(tracer: Tracer, call: Call) -> None:
-    """Flips and rolls; along channels they would have to know the width, so those stay whole."""
+    """Flips and rolls; along channels they depend on the width, so those are unprunable."""
     source, out = call.tensors[0], call.outputs[0]
     dims = call.args[1] if call.name == "flip" else call.arg(2, "dims", ())
     touched = {dim % source.ndim for dim in dims} or set(range(source.ndim))
     kept = []
     for labels in tracer.labels(source):
         if any(along(labels, dim) for dim in touched):
-            tracer.freeze(labels, "reorders channels")
+            tracer.mark_unprunable(labels, "reorders channels")
         else:
             kept.append(labels)
     tracer.set(out, kept)
+
+
+def space_to_depth(tracer: Tracer, call: Call) -> None:
+    """Every channel becomes several, one for each position it takes in (pixel unshuffle, image to columns)."""
+    out = call.outputs[0]
+    channels = _channels(tracer, call.tensors[0], 3)
+    dim = out.ndim - (2 if call.name == "im2col" else 3)
+    if channels is not None:
+        tracer.set(out, [labels_along(np.repeat(channels, out.shape[dim] // channels.size), dim, out.ndim)])
+
+
+def depth_to_space(tracer: Tracer, call: Call) -> None:
+    """Several channels become one, and go together (pixel shuffle, columns to image)."""
+    out = call.outputs[0]
+    channels = _channels(tracer, call.tensors[0], 2 if call.name == "col2im" else 3)
+    if channels is not None:
+        blocks = tracer.couple(channels.reshape(out.shape[-3], -1), [1])
+        tracer.set(out, [labels_along(blocks, -3, out.ndim)])
+
+
+def channel_shuffle(tracer: Tracer, call: Call) -> None:
+    """Channels of several blocks in turn: to keep the blocks equally wide, their same positions are coupled."""
+    source, out = call.tensors[0], call.outputs[0]
+    channels = _channels(tracer, source, source.ndim - 1)
+    if channels is not None:
+        blocks = channels.reshape(call.args[1], -1)
+        tracer.couple(blocks, [0])
+        tracer.set(out, [labels_along(blocks.T, 1, out.ndim)])
+
+
+def _channels(tracer: Tracer, tensor: Tensor, from_end: int) -> Labels | None:
+    """The labels along one dimension; those along later ones are unprunable."""
+    dim = tensor.ndim - from_end
+    mark_along(tracer, tracer.labels(tensor), set(range(dim + 1, tensor.ndim)), POSITIONS)
+    return tracer.vector(tensor, dim)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from torch import Tensor
 
-from ranp.tracing._labels import Labels, along, laid_along
-from ranp.tracing._records import Axis, Call, LayerCall
-from ranp.tracing._tracer import Tracer
+from ranp.tracing._capture import Call
+from ranp.tracing._labels import Axis, Labels, along, labels_along
+from ranp.tracing._propagate import LayerCall, Tracer
 
 
 def convolution(tracer: Tracer, call: Call) -> None:
@@ -20,7 +20,7 @@ def convolution(tracer: Tracer, call: Call) -> None:
     out = call.outputs[0]
     for labels in tracer.labels(source):
         if not along(labels, 1):
-            tracer.freeze(labels, "is a dimension that a convolution mixes")
+            tracer.mark_unprunable(labels, "is a dimension that a convolution mixes")
     channels = tracer.vector(source, 1)
     first, second = tracer.vector(weight, 0), tracer.vector(weight, 1)
     if groups == 1:
@@ -34,7 +34,7 @@ def convolution(tracer: Tracer, call: Call) -> None:
     if bias is not None and made is not None:
         tracer.meet(made, tracer.vector(bias, 0))
     if made is not None:
-        tracer.set(out, [laid_along(made, 1, out.ndim)])
+        tracer.set(out, [labels_along(made, 1, out.ndim)])
     tracer.attribute("in_channels", channels)
     tracer.attribute("out_channels", made)
 
@@ -57,14 +57,14 @@ def _grouped(
     ins = weight.shape[0] // groups if transposed else weight.shape[1]
     outs = weight.shape[1] if transposed else weight.shape[0] // groups
     if first is None:
-        tracer.freeze(channels, "meets a weight that carries no channels")
+        tracer.mark_unprunable(channels, "meets a weight that carries no channels")
         return None
     rows = first.reshape(groups, -1)
     inputs = None if channels is None else channels.reshape(groups, ins)
     if groups >= min(ins, outs):
         block = tracer.couple(rows, [1]).reshape(-1)
         tracer.meet(block, None if inputs is None else tracer.couple(inputs, [1]).reshape(-1))
-        tracer.freeze(second, "is a block of a grouped convolution")
+        tracer.mark_unprunable(second, "is a block of a grouped convolution")
         tracer.attribute("groups", block)
         return np.repeat(block, outs) if transposed else first
     position = tracer.couple(rows, [0]).reshape(-1)
@@ -88,24 +88,24 @@ def multiply(tracer: Tracer, call: Call) -> None:
     weight = next((side for side in (b, a) if tracer.is_weight(side)), None)
     if weight is None:
         for labels in (*tracer.labels(a), *tracer.labels(b)):
-            tracer.freeze(labels, "is multiplied with other activations (attention)")
+            tracer.mark_unprunable(labels, "is multiplied with other activations (attention)")
         return
     tracer.meet(left, right)
     _read(tracer, right if weight is b else left)
     for labels in tracer.labels(b):
         if b.ndim == 3 and along(labels, 0):
-            tracer.freeze(labels, "is a batch of matrices")
+            tracer.mark_unprunable(labels, "is a batch of matrices")
     if made is None and weight is b:
         made = _fixed(tracer, b.shape[outer])
     if bias is not None and bias.numel() > 1:
         tracer.meet(made, tracer.vector(bias, -1))
-    columns = [] if made is None else [laid_along(made, -1, out.ndim)]
+    columns = [] if made is None else [labels_along(made, -1, out.ndim)]
     tracer.set(out, [*rows, *columns])
     if weight is b:
         tracer.attribute("in_features", left)
         tracer.attribute("out_features", made)
         if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
-            tracer.attribute("input_size", left)  # of a recurrent layer, whose states stay whole
+            tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
         macs = a.numel() * b.shape[outer]
@@ -131,11 +131,11 @@ def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: 
 
 
 def _fixed(tracer: Tracer, width: int) -> Labels | None:
-    """Labels for the outputs of a layer whose weight carries none; they stay whole."""
+    """Labels for the outputs of a layer whose weight carries none; they are unprunable."""
     if width == 1:
         return None
     made = tracer.fresh(width)
-    tracer.freeze(made, "has a weight that an operator without a rule computed")
+    tracer.mark_unprunable(made, "has a weight that an operator without a rule computed")
     return made
 
 

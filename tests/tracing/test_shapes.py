@@ -1,4 +1,4 @@
-"""Shapes that are known at once are those that torch works out."""
+"""Shapes found by shortcuts are those that torch computes."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ranp.tracing._direct import _DIRECT, _broadcast, _direct, result
+from ranp.tracing._shapes import _SHORTCUTS, _broadcast, _shortcut, run_operator
 
 ATEN = torch.ops.aten
 
@@ -84,8 +84,8 @@ CASES = [
 
 @pytest.mark.parametrize(("func", "args"), CASES, ids=str)
 def test_same_as_torch(func, args) -> None:
-    assert _direct(func) is not None
-    expected, found = func(*args), result(func, args, {})
+    assert _shortcut(func) is not None
+    expected, found = func(*args), run_operator(func, args, {})
     several = isinstance(expected, tuple)
     for theirs, ours in zip(expected if several else [expected], found if several else [found], strict=True):
         assert (ours.shape, ours.dtype, ours.device, ours.stride()) == (
@@ -100,7 +100,7 @@ def test_batch_norm_in_eval_mode_keeps_no_statistics_as_on_a_cpu() -> None:
     def run(device: str) -> list[torch.Size]:
         source, four = torch.ones(2, 4, 5, device=device), torch.ones(4, device=device)
         args = (source, four, four, four, four, False, 0.1, 1e-5)
-        return [made.shape for made in result(ATEN.native_batch_norm.default, args, {})]
+        return [made.shape for made in run_operator(ATEN.native_batch_norm.default, args, {})]
 
     assert run("meta") == [
         tensor.shape
@@ -129,7 +129,7 @@ MISFITS = [
 @pytest.mark.parametrize(("func", "args"), MISFITS, ids=str)
 def test_what_does_not_fit_is_an_error(func, args) -> None:
     with pytest.raises((RuntimeError, ValueError, IndexError)):
-        result(func, args, {})
+        run_operator(func, args, {})
 
 
 def _shape_or_none(broadcast: Callable[..., Sequence[int]], *shapes: list[int]) -> tuple[int, ...] | None:
@@ -148,5 +148,7 @@ def test_broadcast_as_torch_does(left: list[int], right: list[int]) -> None:
 
 
 def test_every_entry_is_tried() -> None:
-    alike = {name for name, how in _DIRECT.items() if how.__name__ in ("_alike", "_upsample", "_pair", "_compared")}
-    assert _DIRECT.keys() - alike <= {func for func, _ in CASES}
+    alike = {
+        name for name, how in _SHORTCUTS.items() if how.__name__ in ("_like_input", "_upsample", "_pair", "_compared")
+    }
+    assert _SHORTCUTS.keys() - alike <= {func for func, _ in CASES}

@@ -1,4 +1,4 @@
-"""The search for groups that a forward counts on, on made-up forwards that tell at once what they count on."""
+"""The search for groups whose width a forward relies on, with made-up forwards for which the answer is known."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -6,40 +6,40 @@ from itertools import chain
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranp.tracing import Failure, Note, culprits
+from ranp.tracing._validate import Note, Violation, blocking_groups
 
 GROUPS = frozenset(range(12))
 
 
 class Forward:
-    """Operators, each with the groups in what it returns and those that have to be whole for it to work."""
+    """Operators, each with the groups in its outputs and those that need their full width for it to work."""
 
     def __init__(self, *operators: tuple[set[int], set[int]], ends: bool = False) -> None:
         self.operators, self.ends, self.attempts = operators, ends, 0
 
-    def attempt(self, groups: frozenset[int]) -> Sequence[Failure]:
-        """What goes wrong where these groups are narrowed; where a failure ends the forward, no more than one."""
+    def attempt(self, groups: frozenset[int]) -> Sequence[Violation]:
+        """What fails when these groups are resized; only the first where a failure ends the forward."""
         self.attempts += 1
         found = [
-            Failure(position, Note("", str(position), ""), frozenset(() if self.ends else own), self.ends)
+            Violation(position, Note("", str(position), ""), frozenset(() if self.ends else own), self.ends)
             for position, (own, needed) in enumerate(self.operators)
             if needed & groups
         ]
         return found[:1] if self.ends else found
 
     def latest(self, position: int) -> list[int]:
-        """Groups of operators up to that one, those met last first."""
+        """Groups of operators up to that one, the latest first."""
         own = [sorted(own) for own, _ in self.operators[: position + 1]]
         return list(dict.fromkeys(chain(*reversed(own))))
 
     def found(self) -> dict[int, Note]:
-        return culprits(GROUPS, self.attempt(GROUPS), self.attempt, self.latest)
+        return blocking_groups(GROUPS, self.attempt(GROUPS), self.attempt, self.latest)
 
     def all_found(self) -> set[int]:
-        """What is found until nothing goes wrong any more."""
+        """What is found until nothing fails any more."""
         groups = GROUPS
-        while groups and (failures := self.attempt(groups)):
-            groups = groups.difference(culprits(groups, failures, self.attempt, self.latest))
+        while groups and (violations := self.attempt(groups)):
+            groups = groups.difference(blocking_groups(groups, violations, self.attempt, self.latest))
         return {*GROUPS - groups}
 
 
@@ -48,7 +48,7 @@ def test_one_of_several_groups() -> None:
     assert {*Forward(({0, 1, 2, 3}, {2}), ends=True).found()} == {2}
 
 
-def test_where_one_does_not_do_it_is_all_up_to_the_last() -> None:
+def test_where_one_is_not_enough_it_is_all_up_to_the_last() -> None:
     assert {*Forward(({0, 1, 2, 3}, {0, 2})).found()} == {0, 1, 2}
 
 
@@ -60,13 +60,13 @@ def test_operators_that_share_no_groups_share_attempts() -> None:
     assert three.attempts == one.attempts + 2  # each is confirmed alone
 
 
-def test_what_operators_share_is_sought_for_the_first() -> None:
+def test_what_operators_share_is_searched_for_the_first() -> None:
     found = Forward(({0, 1}, {1}), ({1, 2}, {1})).found()
     assert {group: note.operator for group, note in found.items()} == {1: "0"}
 
 
-def test_a_cause_elsewhere_is_no_fault_of_an_operators_own_groups() -> None:
-    # The second counts on a group of the first, which beside it is left whole anyway.
+def test_a_cause_elsewhere_does_not_block_an_operators_own_groups() -> None:
+    # The second relies on a group of the first, which keeps its full width anyway.
     found = Forward(({0, 1}, {0}), ({2, 3}, {0})).found()
     assert {group: note.operator for group, note in found.items()} == {0: "0"}
     assert {*Forward(({4, 5}, set()), ({2, 3}, {5})).found()} == {5}
@@ -76,7 +76,7 @@ OPERATORS = st.lists(st.tuples(st.sets(st.integers(0, 11), min_size=2), st.sets(
 
 
 @given(OPERATORS, st.booleans())
-def test_it_ends_with_all_that_is_counted_on(operators: list[tuple[set[int], set[int]]], ends: bool) -> None:
+def test_the_search_finds_all_groups_that_are_relied_on(operators: list[tuple[set[int], set[int]]], ends: bool) -> None:
     known = [
         (own, needed & set(chain(*(own for own, _ in operators[: n + 1])))) for n, (own, needed) in enumerate(operators)
     ]
@@ -84,6 +84,6 @@ def test_it_ends_with_all_that_is_counted_on(operators: list[tuple[set[int], set
 
 
 @given(st.sets(st.integers(0, 11), min_size=1), st.booleans())
-def test_no_more_is_found_than_the_one_or_all_up_to_the_last(needed: set[int], ends: bool) -> None:
+def test_no_more_is_found_than_one_group_or_all_up_to_the_last(needed: set[int], ends: bool) -> None:
     expected = needed if len(needed) == 1 else {*range(max(needed) + 1)}
     assert Forward(({*GROUPS}, needed), ends=ends).all_found() == expected

@@ -1,16 +1,20 @@
-"""Shapes that are known at once.
+"""Shortcuts to the shapes of outputs.
 
-Tensors without values learn most shapes by working through an operator's decomposition, one small operator after the
-other. Skipping that work for convolutions, norms and activations makes tracing a typical network several times faster.
+torch computes most shapes of tensors without values by decomposing an operator into many small ones. Skipping that for
+convolutions, norms, activations and other frequent operators makes tracing a typical network several times faster.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+
+from ranp.module_utils import tensors_in
 
 _ATEN = torch.ops.aten
 
@@ -46,7 +50,7 @@ def _convolution(
 
 
 def _each(sizes: list[int]) -> Iterable[int]:
-    """One number for each dimension; a single one stands for all."""
+    """One number per dimension; a single one applies to all."""
     return sizes if len(sizes) > 1 else repeat(sizes[0])
 
 
@@ -83,12 +87,12 @@ def _require(parameter: Tensor | None, shape: tuple[int, ...], what: str, channe
 
 
 def _empty(source: Tensor, shape: Sequence[int]) -> Tensor:
-    """A contiguous tensor of the same type on the same device; faster than `new_empty`, which is decomposed too."""
+    """A contiguous tensor of the same dtype and device; faster than `new_empty`, which is decomposed too."""
     return torch.empty(shape, dtype=source.dtype, device=source.device)
 
 
 def _like(source: Tensor) -> Tensor:
-    """Another tensor of its shape and layout; `empty_like`, which is decomposed too, takes twelve times as long."""
+    """A new tensor of the same shape and layout; `empty_like`, which is decomposed too, takes twelve times as long."""
     if source.is_contiguous():
         return _empty(source, source.shape)
     if _ATEN.is_non_overlapping_and_dense.default(source):
@@ -97,7 +101,7 @@ def _like(source: Tensor) -> Tensor:
 
 
 def _broadcast(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
-    """The shape of both together; torch's own takes thirty times as long."""
+    """The common shape of two tensors; `torch.broadcast_shapes` takes thirty times as long."""
     longer, shorter = (left, right) if len(left) > len(right) else (right, left)
     sizes = list(longer)
     for place, size in enumerate(shorter, len(longer) - len(shorter)):
@@ -108,16 +112,16 @@ def _broadcast(left: Sequence[int], right: Sequence[int]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _alike(source: Tensor, *_: Any, **__: Any) -> Any:
+def _like_input(source: Tensor, *_: Any, **__: Any) -> Any:
     return _like(source) if source.is_floating_point() else NotImplemented
 
 
 def _softmax(source: Tensor, dim: int, dtype: Any = None) -> Any:
-    return NotImplemented if dtype else _alike(source)
+    return NotImplemented if dtype else _like_input(source)
 
 
 def _written(target: Tensor, *others: Any, **_: Any) -> Any:
-    """What an elementwise operator writes into: whatever it reads has to fit."""
+    """The target of an in-place elementwise operator, whose other inputs have to fit."""
     shapes = [other.shape for other in others if isinstance(other, Tensor) and other.shape != target.shape]
     return NotImplemented if any(_broadcast(target.shape, shape) != target.shape for shape in shapes) else target
 
@@ -185,7 +189,7 @@ def _norm(source: Tensor, order: Any = 2, dims: list[int] | None = None, keepdim
 
 
 def _clamped(source: Tensor, *bounds: Any) -> Any:
-    return NotImplemented if any(isinstance(bound, Tensor) for bound in bounds) else _alike(source)
+    return NotImplemented if any(isinstance(bound, Tensor) for bound in bounds) else _like_input(source)
 
 
 def _compared(source: Tensor, _: Any) -> Tensor:
@@ -207,13 +211,13 @@ _ACTIVATIONS = (
     *("sigmoid", "tanh", "hardsigmoid", "hardtanh"),
 )
 
-_DIRECT: dict[Any, Callable[..., Any]] = {
+_SHORTCUTS: dict[Any, Callable[..., Any]] = {
     _ATEN.convolution.default: _convolution,
     _ATEN.native_batch_norm.default: _batch_norm,
     _ATEN.native_group_norm.default: _group_norm,
     _ATEN.native_layer_norm.default: _layer_norm,
     _ATEN.cat.default: _cat,
-    **{getattr(_ATEN, name).default: _alike for name in _ACTIVATIONS},
+    **{getattr(_ATEN, name).default: _like_input for name in _ACTIVATIONS},
     **{getattr(_ATEN, name).Tensor: _pair for name in ["add", "sub", "mul", "div"]},
     **{
         getattr(_ATEN, f"{name}{space}d").default: _upsample
@@ -242,20 +246,39 @@ _DIRECT: dict[Any, Callable[..., Any]] = {
 
 
 @cache
-def _direct(func: Any) -> Callable[..., Any] | None:
+def _shortcut(func: Any) -> Callable[..., Any] | None:
     name = func.overloadpacket.__name__
     if name.endswith("_") and (name[:-1] in _ACTIVATIONS or torch.Tag.pointwise in func.tags):
         return _written
-    return _DIRECT.get(func)
+    return _SHORTCUTS.get(func)
 
 
-def result(func: Any, args: Any, kwargs: Any) -> Any:
-    """What an operator returns, at least in shape."""
-    direct = _direct(func)
-    if direct is None:
-        return func(*args, **kwargs)
+def run_operator(func: Any, args: Any, kwargs: Any) -> Any:
+    """Run an operator on tensors without values."""
+    shortcut = _shortcut(func)
+    if shortcut is None:
+        return _run(func, args, kwargs)
     devices = {value.device for value in args if isinstance(value, Tensor) and value.ndim}
     if len(devices) > 1:
         raise RuntimeError(f"expected all tensors on the same device, got {' and '.join(sorted(map(str, devices)))}")
-    found = direct(*args, **kwargs)
-    return func(*args, **kwargs) if found is NotImplemented else found
+    found = shortcut(*args, **kwargs)
+    return _run(func, args, kwargs) if found is NotImplemented else found
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    first = args[0] if args else None
+    if isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if isinstance(first, FakeTensor) and not func._schema.is_mutable and not _DEPENDS_ON_DATA.intersection(func.tags):
+        _raise_misfits(first.fake_mode, func, args, kwargs)
+    return func(*args, **kwargs)
+
+
+_DEPENDS_ON_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+def _raise_misfits(mode: FakeTensorMode, func: Any, args: Any, kwargs: Any) -> None:
+    """Raise the error of inputs that do not fit; fake mode would also log it, with a traceback."""
+    if all(isinstance(tensor, FakeTensor) for tensor in tensors_in((args, kwargs))):
+        with in_kernel_invocation_manager(mode), suppress(NotImplementedError):
+            func(*args, **kwargs)

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from ranp.tracing._capture import Call
 from ranp.tracing._labels import Labels, support
-from ranp.tracing._records import Call
-from ranp.tracing._tracer import Tracer
+from ranp.tracing._propagate import Tracer
 
 POSITIONS = "mixes positions that carry channels"
 
 
-def freeze_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str) -> list[Labels]:
-    """Freeze the labels that vary along some dimensions; the others are returned.
+def mark_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: str) -> list[Labels]:
+    """Mark labels that vary along some dimensions as unprunable, and return the others.
 
-    So are those that are coupled along these dimensions anyway, which then carry none.
+    Those that are coupled along these dimensions anyway are returned too, and then vary along them no more.
     """
     kept = []
     for labels in found:
@@ -25,7 +25,7 @@ def freeze_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reason
         elif tracer.coupled(labels, dims):
             kept.append(labels[tuple(slice(0, 1) if dim in dims else slice(None) for dim in range(labels.ndim))])
         else:
-            tracer.freeze(labels, reason)
+            tracer.mark_unprunable(labels, reason)
     return kept
 
 
@@ -43,7 +43,7 @@ def mix_along(tracer: Tracer, found: Sequence[Labels], dims: set[int]) -> list[L
 def pool(tracer: Tracer, call: Call) -> None:
     """Pooling, interpolation and spatial padding: only the last dimensions change, and they carry no channels."""
     source = call.tensors[0]
-    kept = freeze_along(tracer, tracer.labels(source), _spatial(call, source), POSITIONS)
+    kept = mark_along(tracer, tracer.labels(source), _spatial(call, source), POSITIONS)
     for out in call.outputs:
         if out.ndim == source.ndim:
             tracer.set(out, kept)
@@ -53,15 +53,15 @@ def unpool(tracer: Tracer, call: Call) -> None:
     """Maxima put back to where they were: values and places are of the same channels."""
     source, places = call.tensors[:2]
     merged = tracer.merge([source, places], [source.shape, places.shape], source.ndim)
-    tracer.set(call.outputs[0], freeze_along(tracer, merged, _spatial(call, source), POSITIONS))
+    tracer.set(call.outputs[0], mark_along(tracer, merged, _spatial(call, source), POSITIONS))
 
 
 def sample(tracer: Tracer, call: Call) -> None:
-    """Values at the points of a grid, whose coordinates are numbers that stay."""
+    """Values at the points of a grid, whose coordinates are unprunable."""
     source, grid = call.tensors[:2]
     for labels in tracer.labels(grid):
-        tracer.freeze(labels, "is a coordinate")
-    tracer.set(call.outputs[0], freeze_along(tracer, tracer.labels(source), set(range(2, source.ndim)), POSITIONS))
+        tracer.mark_unprunable(labels, "is a coordinate")
+    tracer.set(call.outputs[0], mark_along(tracer, tracer.labels(source), set(range(2, source.ndim)), POSITIONS))
 
 
 def _spatial(call: Call, tensor: Tensor) -> set[int]:
@@ -71,7 +71,7 @@ def _spatial(call: Call, tensor: Tensor) -> set[int]:
 
 
 def reduce(tracer: Tracer, call: Call) -> None:
-    """Mean, sum, maximum, ... over dimensions; activations' channels stay whole, those of weights are mixed.
+    """Mean, sum, maximum, ... over dimensions; channels of activations are unprunable, those of weights are mixed.
 
     Channels that are coupled anyway (the branches of a split attention, say) can be reduced over.
     """
@@ -79,7 +79,7 @@ def reduce(tracer: Tracer, call: Call) -> None:
     if tracer.is_weight(source):
         kept = mix_along(tracer, tracer.labels(source), dims)
     else:
-        kept = freeze_along(tracer, tracer.labels(source), dims, "reduces over channels")
+        kept = mark_along(tracer, tracer.labels(source), dims, "reduces over channels")
     for out in call.outputs:
         if out.ndim == source.ndim:
             tracer.set(out, kept)
@@ -90,20 +90,20 @@ def reduce(tracer: Tracer, call: Call) -> None:
 def softmax(tracer: Tracer, call: Call) -> None:
     """Operators that mix along one dimension and keep the shape: the same channels come out."""
     source = call.tensors[0]
-    freeze_along(tracer, tracer.labels(source), _dims(call), "mixes channels")
+    mark_along(tracer, tracer.labels(source), _dims(call), "mixes channels")
     for out in call.outputs:
         tracer.set(out, tracer.labels(source))
 
 
 def arrange(tracer: Tracer, call: Call) -> None:
     """Sorting and transforms along some dimensions, which may change size."""
-    kept = freeze_along(tracer, tracer.labels(call.tensors[0]), _dims(call), "mixes channels")
+    kept = mark_along(tracer, tracer.labels(call.tensors[0]), _dims(call), "mixes channels")
     for out in call.outputs:
         tracer.set(out, kept)
 
 
 def pick(tracer: Tracer, call: Call) -> None:
-    """Entries at given places along one dimension; along channels the places are numbers, so those stay."""
+    """Entries at given places along one dimension; along channels the places are numbers, so those are unprunable."""
     source, out = call.tensors[0], call.outputs[0]
     if call.name == "index_select":
         dims = {call.args[1] % source.ndim}
@@ -111,13 +111,13 @@ def pick(tracer: Tracer, call: Call) -> None:
         dims = {dim for dim, places in enumerate(call.args[1]) if places is not None}
     if len(dims) > 1 or out.ndim != source.ndim:
         dims = set(range(source.ndim))
-    tracer.set(out, freeze_along(tracer, tracer.labels(source), dims, "is picked from by number"))
+    tracer.set(out, mark_along(tracer, tracer.labels(source), dims, "is picked from by number"))
 
 
 def windows(tracer: Tracer, call: Call) -> None:
     """Windows along a dimension, whose positions become a new last dimension (`Tensor.unfold`)."""
     source = call.tensors[0]
-    kept = freeze_along(tracer, tracer.labels(source), {call.args[1] % source.ndim}, POSITIONS)
+    kept = mark_along(tracer, tracer.labels(source), {call.args[1] % source.ndim}, POSITIONS)
     tracer.set(call.outputs[0], [labels[..., np.newaxis] for labels in kept])
 
 

@@ -1,0 +1,286 @@
+"""Recording what a model does to its tensors: every operator of a forward pass, in eval and in training mode."""
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from itertools import count, groupby
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from ranp.errors import RanpError, TraceError, first_line
+from ranp.module_utils import all_tensors, tensors_in
+from ranp.tracing._meta_model import Forward, MetaModel, Observer
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator, as it ran.
+
+    Attributes:
+        function: The operator.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        out: What it returned.
+        forward: The innermost forward in which it ran.
+    """
+
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    out: Any
+    forward: Forward
+
+    @property
+    def path(self) -> str:
+        """Path of the module in whose forward it ran."""
+        return self.forward.path
+
+    @cached_property
+    def name(self) -> str:
+        """The operator's name, without namespace and overload, such as `sort`."""
+        return str(self.function.overloadpacket.__name__)
+
+    @property
+    def qualified_name(self) -> str:
+        """The operator's name with its namespace, such as `aten::sort`."""
+        return f"{self.function.namespace}::{self.name}"
+
+    @cached_property
+    def tensors(self) -> list[Tensor]:
+        """All tensor arguments, including those within lists."""
+        return tensors_in((self.args, self.kwargs))
+
+    @cached_property
+    def outputs(self) -> list[Tensor]:
+        """All tensors that it returned."""
+        return tensors_in(self.out)
+
+    def arg(self, index: int, name: str, default: Any = None) -> Any:
+        """An argument, given by position or by keyword."""
+        return self.args[index] if index < len(self.args) else self.kwargs.get(name, default)
+
+
+class _CallLog(Observer):
+    """Records every operator. The calls keep their tensors alive, so that ids identify tensors."""
+
+    def __init__(self, root: Forward) -> None:
+        super().__init__()
+        self.root = root
+        self.calls: list[Call] = []
+
+    def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        out = super().operate(func, args, kwargs)
+        self.calls.append(Call(func, args, kwargs, out, self.running[-1] if self.running else self.root))
+        return out
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One forward pass as it was recorded.
+
+    Attributes:
+        inputs: Input tensors.
+        calls: All operators in the order in which they ran.
+        outputs: Output tensors.
+        reading_mode: Forwards that read `training` of a module, where that was watched; None stands for a read outside
+            of any forward.
+    """
+
+    inputs: list[Tensor]
+    calls: list[Call]
+    outputs: list[Tensor]
+    reading_mode: Set[Forward | None] = frozenset()
+
+    @classmethod
+    def record(
+        cls,
+        meta_model: MetaModel,
+        *,
+        training: bool = False,
+        watch_mode: bool = False,
+        forwards: Iterable[Forward] | None = None,
+    ) -> "Capture":
+        """Run a model, or some of its modules one after the other on the inputs that they had, and record it."""
+        root = Forward("", meta_model.model, ())
+        log, inputs, run = _CallLog(root), meta_model.inputs, None
+        if forwards is not None:
+            again = list(forwards)
+            inputs, run = [f.inputs for f in again], _run_each(again)
+        try:
+            outputs = meta_model.run(log, training=training, watch_mode=watch_mode, forward=run)
+        except RanpError:
+            raise
+        except Exception as error:
+            raise _explained(error, log.path) from error
+        tensors = tensors_in(outputs)
+        if not tensors:
+            raise TraceError(
+                "output of the model",
+                got=type(outputs).__name__,
+                expected="tensors, or lists, tuples, dicts or dataclasses of them",
+            )
+        return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode)
+
+    def equivalent_to(self, other: "Capture") -> bool:
+        """Whether another pass does the same to channels.
+
+        That is when it runs the same operators on the same tensors, apart from modules that pass their input on,
+        element by element or scaled by one number per sample: activations, stochastic depth.
+        """
+        return self._steps() == other._steps()
+
+    def _steps(self) -> list[Any]:
+        """Which operator ran where on which tensors: equal for equivalent passes.
+
+        Tensors are numbered in the order in which they occur first, where their shapes are listed too.
+        """
+        following, numbers = count(), dict[int, int]()
+        steps: list[Any] = []
+
+        def number(tensor: Tensor) -> int:
+            if id(tensor) not in numbers:
+                numbers[id(tensor)] = next(following)
+                steps.append(tensor.shape)
+            return numbers[id(tensor)]
+
+        steps.append([*map(number, self.inputs)])
+        for _, run in groupby(self.calls, key=lambda call: id(call.forward)):
+            calls = list(run)
+            source = _passed_on(calls)
+            for call in calls:
+                if source is None:
+                    names = [call.path, call.qualified_name]
+                    steps += [*names, [*map(number, call.tensors)], [*map(number, call.outputs)]]
+                else:
+                    numbers |= dict.fromkeys(map(id, call.outputs), number(source))
+        steps.append([*map(number, self.outputs)])
+        return steps
+
+
+def _run_each(forwards: list[Forward]) -> Callable[[], list[Tensor]]:
+    def run() -> list[Tensor]:
+        outputs = [forward.module(*forward.inputs) for forward in forwards]
+        if not all(isinstance(output, Tensor) for output in outputs):
+            raise TypeError("what a module returns besides one tensor may depend on the mode")
+        return outputs
+
+    return run
+
+
+def _passed_on(run: list[Call]) -> Tensor | None:
+    """The tensor that a module passes on element by element, or None where it does more than that."""
+    if not run[0].forward.bare:
+        return None
+    source, found = None, set[int]()
+    for call in run:
+        wide = [] if call.name.startswith("new_") else [tensor for tensor in call.tensors if _is_wide(tensor)]
+        if not wide and not any(map(_is_wide, call.outputs)):
+            continue  # One number per sample, computed from nothing but such numbers.
+        if not wide or torch.Tag.pointwise not in call.function.tags:
+            return None
+        source = wide[0] if source is None else source
+        if any(tensor is not source and id(tensor) not in found for tensor in wide):
+            return None
+        if any(tensor.numel() > 1 and tensor.ndim != source.ndim for tensor in call.tensors):
+            return None  # Broadcast along another dimension than that of the samples.
+        if any(output.shape != source.shape for output in call.outputs):
+            return None
+        found |= {id(output) for output in call.outputs}
+    return source
+
+
+def _is_wide(tensor: Tensor) -> bool:
+    return any(size > 1 for size in tensor.shape[1:])
+
+
+@dataclass(frozen=True)
+class ModelCapture:
+    """All that was recorded of a model.
+
+    Attributes:
+        meta_model: The copy without values that was run.
+        passes: One in eval mode and, where that is not equivalent, one in training mode.
+        untraced_training_mode: Why training mode could not be run; empty if it could.
+    """
+
+    meta_model: MetaModel
+    passes: tuple[Capture, ...]
+    untraced_training_mode: str = ""
+
+
+def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
+    """Run a model without values, in eval mode and, unless its forward never reads the mode, in training mode.
+
+    Heads for deep supervision, auxiliary classifiers and the like may run in training mode only. Where training mode
+    cannot be run (because layers are dropped at random, for example), eval mode has to suffice.
+
+    Args:
+        model: Any module; a copy of it without values is run.
+        example_inputs: A tensor, a tuple (positional arguments) or a dict (keyword arguments).
+
+    Raises:
+        TraceError: The forward cannot be run on the example inputs.
+    """
+    untraced = ""
+    on_meta, fake = MetaModel.on_meta, MetaModel.with_fake_tensors
+    for make, both in ((on_meta, True), (fake, True), (fake, False)):
+        if make == on_meta and len(_devices(model, example_inputs)) > 1:
+            continue  # Only fake tensors show whether that works.
+        try:
+            meta_model = make(model, example_inputs)
+            passes = [Capture.record(meta_model, watch_mode=both)]
+            if both and not mode_invariant(meta_model, passes[0].reading_mode):
+                passes.append(Capture.record(meta_model, training=True))
+        except TraceError as error:
+            failure, untraced = error, str(error)
+            continue
+        if len(passes) > 1 and passes[0].equivalent_to(passes[1]):
+            passes.pop()
+        return ModelCapture(meta_model, tuple(passes), "" if both else untraced)
+    raise failure
+
+
+def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> bool:
+    """Whether all forwards that read the mode do the same to channels in both, judged by running each by itself.
+
+    That can be judged only of modules that consist of their forward, such as stochastic depth.
+    """
+    forwards = [forward for forward in reading_mode if forward and _stands_alone(forward)]
+    if len(forwards) < len(reading_mode):
+        return False
+    if not forwards:
+        return True
+    try:
+        passes = [Capture.record(meta_model, training=training, forwards=forwards) for training in (False, True)]
+    except RanpError:
+        return False
+    return passes[0].equivalent_to(passes[1])
+
+
+def _stands_alone(forward: Forward) -> bool:
+    # Keyword inputs are not recorded: the signature must not leave room for any.
+    return forward.bare and len(signature(forward.module.forward).parameters) == len(forward.inputs)
+
+
+def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
+    return {tensor.device for tensor in (*all_tensors(model).values(), *tensors_in(example_inputs))}
+
+
+def _explained(error: Exception, path: str) -> TraceError:
+    """An error of the model's forward, with advice for the user."""
+    where = f"forward of {path or 'the model'}"
+    if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
+        return TraceError(
+            where,
+            "uses a value or shape that depends on the data (such as .item() or nonzero)",
+            hint="move data-dependent control flow out of forward",
+        )
+    return TraceError(
+        where,
+        f"fails on the example inputs with {type(error).__name__}: {first_line(error)}",
+        hint="check the shape, dtype and device of example_inputs",
+    )

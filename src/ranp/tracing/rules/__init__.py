@@ -1,0 +1,94 @@
+"""The table of rules: what each operator does to channel labels, with one module per family of operators.
+
+A rule is a function of the tracer and a call. It reads the labels of the operator's arguments, ties them or marks them
+as unprunable, and labels the outputs. An operator without a rule is elementwise if torch says so (its `pointwise` tag);
+otherwise the channels that it touches are unprunable.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+
+from ranp.tracing._capture import Call
+from ranp.tracing._propagate import Rule
+from ranp.tracing.rules import along, elementwise, layers, norms, views
+
+# Names of operators of torch's namespace `aten`.
+_ATEN: dict[Rule, str] = {
+    elementwise.prelu: "_prelu_kernel",
+    elementwise.pointwise: ("copy where masked_fill lerp addcmul addcdiv hardswish mish gelu threshold fill zero"),
+    elementwise.unrelated: (
+        "new_empty new_zeros new_ones new_full zeros ones full empty arange scalar_tensor rand randn"
+    ),
+    elementwise.same: (
+        "clone contiguous detach alias _to_copy to lift_fresh dropout native_dropout empty_like zeros_like "
+        "ones_like full_like rand_like randn_like new_empty_strided bernoulli rrelu_with_noise"
+    ),
+    along.pool: (
+        "max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
+        "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d "
+        "adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d upsample_nearest1d upsample_nearest2d "
+        "upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
+        "upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d "
+        "_upsample_bilinear2d_aa _upsample_bicubic2d_aa reflection_pad1d reflection_pad2d reflection_pad3d "
+        "replication_pad1d replication_pad2d replication_pad3d"
+    ),
+    along.reduce: (
+        "mean sum amax amin max min argmax argmin median nanmedian mode kthvalue any all prod var var_mean "
+        "std std_mean linalg_vector_norm norm logsumexp"
+    ),
+    along.softmax: "_softmax _log_softmax _safe_softmax cumsum cumprod",
+    along.unpool: "max_unpool2d max_unpool3d",
+    along.sample: "grid_sampler_2d grid_sampler_3d cudnn_grid_sampler",
+    along.arrange: "sort argsort topk _fft_r2c _fft_c2c _fft_c2r",
+    along.pick: "index index_select",
+    along.windows: "unfold",
+    norms.batch_norm: (
+        "native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit "
+        "_native_batch_norm_legit_no_training _batch_norm_with_update _batch_norm_no_update"
+    ),
+    norms.group_norm: "native_group_norm",
+    norms.layer_norm: "native_layer_norm _fused_rms_norm",
+    norms.weight_norm: "_weight_norm_interface",
+    elementwise.embedding: "embedding",
+    views.space_to_depth: "pixel_unshuffle im2col",
+    views.depth_to_space: "pixel_shuffle col2im",
+    views.channel_shuffle: "channel_shuffle native_channel_shuffle",
+    views.reshape: "view _unsafe_view reshape _reshape_alias unsqueeze squeeze",
+    views.permute: "permute transpose t",
+    views.expand: "expand",
+    views.repeat: "repeat",
+    views.glu: "glu",
+    views.as_strided: "as_strided",
+    views.cut: "slice select split split_with_sizes unbind",
+    views.concatenate: "cat",
+    views.stack: "stack",
+    views.pad: "constant_pad_nd",
+    views.reorder: "flip roll rot90",
+    layers.convolution: "convolution",
+    layers.multiply: "mm addmm bmm baddbmm linear",
+}
+
+# By namespace and name. An in-place variant (`aten::relu_`) has the rule of its operator unless it has one of its own.
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {f"aten::{name}": rule for rule, names in _ATEN.items() for name in names.split()}
+)
+
+
+def rule_finder(rules: Mapping[str, Rule] | None = None) -> Callable[[Call], Rule]:
+    """A function that returns the rule for an operator.
+
+    Args:
+        rules: Rules by namespace and name, which take precedence over `RULES`.
+    """
+    table = {**RULES, **(rules or {})}
+
+    def find(call: Call) -> Rule:
+        name = call.qualified_name
+        found = table.get(name) or table.get(name.removesuffix("_"))
+        if found is None and torch.Tag.pointwise in call.function.tags:
+            return elementwise.pointwise
+        return found or elementwise.unknown
+
+    return find
