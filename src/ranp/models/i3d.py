@@ -51,7 +51,7 @@ class I3D(nn.Module):
         self.head = nn.Conv3d(width, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of a clip `(N, in_channels, T, H, W)`, averaged over what is left of time."""
+        """Logits `(N, num_classes)` of a clip `(N, in_channels, T, H, W)`, averaged over the remaining time."""
         x = self.conv3(self.conv2(self.pool1(self.conv1(x))))
         pools = {"3b": self.pool2, "4b": self.pool3, "5b": self.pool4}
         for name in _MIXED:
@@ -88,7 +88,7 @@ class _SamePool(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """Four branches side by side, concatenated."""
+    """Four parallel branches, concatenated."""
 
     def __init__(self, in_channels: int, b0: int, b1a: int, b1b: int, b2a: int, b2b: int, b3: int) -> None:
         super().__init__()

@@ -47,7 +47,7 @@ class MobileNetV2(nn.Module):
 
 
 class _Unit(nn.Module):
-    """Convolution without bias, batch norm and, unless it is told otherwise, ReLU6."""
+    """Convolution without bias, batch norm and, unless `activate` is False, ReLU6."""
 
     def __init__(
         self,
