@@ -31,10 +31,14 @@ class RunSummary:
         curve: One row per validation: step, seconds, loss, rate and metrics.
         evaluation: Result of the latest evaluation: `step` and `metrics`; None if there was none.
 
+    Raises:
+        ArtifactError: A field that the report shows is missing or wrong.
+
     Example:
-        >>> run = RunSummary("small", {"training": {"steps": 20}}, {}, None, ({"step": 10, "seconds": 2, "dice": 0.5},))
+        >>> recipe = {"data": {}, "pruning": {}, "training": {"steps": 20}}
+        >>> run = RunSummary("small", recipe, None, None, ({"step": 10, "seconds": 2, "dice": 0.5},))
         >>> run.metrics, run.state
-        (['dice'], 'in training: the latest validation was at step 10 of 20')
+        (['dice'], 'started, but not pruned yet')
     """
 
     name: str
@@ -43,6 +47,14 @@ class RunSummary:
     result: dict[str, Any] | None
     curve: tuple[dict[str, float | None], ...]
     evaluation: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        schema = json.loads(files("ranp.explorer").joinpath("assets", "run.schema.json").read_text(encoding="utf-8"))
+        for part in ("recipe", "pruning", "result", "evaluation"):
+            content = getattr(self, part)
+            if content is not None and (problem := schema_mismatch({part: content}, schema, "report")):
+                file = "run.json" if part == "recipe" else f"{part}.json"
+                raise ArtifactError(f"{self.name}/{file}", problem, hint="restore the file that ranp train wrote")
 
     @property
     def metrics(self) -> list[str]:
@@ -115,8 +127,6 @@ def read_content(
     Raises:
         ArtifactError: There is no pruned network, or a file is damaged.
     """
-    for summary in (*([] if run is None else [run]), *runs):
-        check_summary(summary)
     if run is None and not (folder / "artifact.json").is_file():
         problem = "the folder has neither artifact.json nor run.json" if folder.is_dir() else "no such folder"
         raise ArtifactError(str(folder), problem, expected="a pruned network (ranp.save) or a run (ranp train)")
@@ -130,17 +140,3 @@ def read_content(
             hint = "remove it, or restore the files that belong together"
             raise ArtifactError(str(path), "belongs to another plan than the one in this folder", hint=hint)
     return Content(folder.resolve().name, plan, survey, run, tuple(runs), comparison)
-
-
-def check_summary(run: RunSummary) -> None:
-    """Refuse a run with damaged files.
-
-    Raises:
-        ArtifactError: A field that the report shows is missing or wrong.
-    """
-    schema = json.loads(files("ranp.explorer").joinpath("assets", "run.schema.json").read_text(encoding="utf-8"))
-    for part in ("recipe", "pruning", "result", "evaluation"):
-        content = getattr(run, part)
-        if content is not None and (problem := schema_mismatch({part: content}, schema, "report")):
-            file = "run.json" if part == "recipe" else f"{part}.json"
-            raise ArtifactError(f"{run.name}/{file}", problem, hint="restore the file that ranp train wrote")
