@@ -117,7 +117,7 @@ def show_pruning(console: Console, plan: "Plan", report: "Report", error: str = 
     """
     console.print(*report.tables(), sep="\n")
     for entry in report.unprunable:
-        where = f"{entry.operator} in {entry.path or 'the model'}"
+        where = f"{entry.operator} in {entry.path}" if entry.path else entry.operator
         say(
             console,
             f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}",

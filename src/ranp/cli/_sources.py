@@ -18,7 +18,7 @@ from ranp.experiments.data import ResumableSampler, derive_seed, resumable_loade
 from ranp.experiments.losses import LOSSES, objective
 from ranp.import_by_name import call, find, users_code
 from ranp.progress import Progress
-from ranp.tracing import record
+from ranp.tracing import output_shapes
 
 Loss = Callable[[Any, Any], Any]
 
@@ -103,8 +103,8 @@ def noise(model: nn.Module, inputs: tuple[Tensor, ...], loss: str, count: int | 
     Raises:
         InputError: The model has several outputs, or the targets of the loss are unknown.
     """
-    outputs = record(model, inputs).passes[0].outputs
-    shape, generator = tuple(outputs[0].shape), torch.Generator().manual_seed(seed)
+    outputs = output_shapes(model, inputs)
+    shape, generator = outputs[0], torch.Generator().manual_seed(seed)
     own = "give your own batches, as in --data nets.py:batches"
     if loss not in LOSSES:
         problem = f"the targets of --loss {loss} are unknown; known are those of {', '.join(LOSSES)}"
