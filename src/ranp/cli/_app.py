@@ -15,9 +15,7 @@ from ranp.cli._reproduce import Reproduce
 from ranp.errors import RanpError
 
 UNEXPECTED = "this is a bug in ranp: please report it with the output of ranp --debug"
-EXIT_CODES = (
-    "Exit codes: 0 success; 1 refused or failed (the error says why); 2 invalid command line; 130 interrupted."
-)
+EXIT_CODES = "Exit codes: 0 success; 1 refused or failed (the error says why); 2 invalid command line; 130 interrupted."
 
 
 class Commands(TyperGroup):

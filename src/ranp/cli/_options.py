@@ -54,11 +54,9 @@ def complete_losses(incomplete: str) -> list[str]:
 
 def complete_limits(incomplete: str) -> list[str]:
     """The resources that a budget can limit."""
-    from dataclasses import fields
+    from ranp.costs import RESOURCES
 
-    from ranp.budget import Budget
-
-    return [f"{name}=" for name in _starting((entry.name for entry in fields(Budget)), incomplete)]
+    return [f"{name}=" for name in _starting((resource.limit for resource in RESOURCES), incomplete)]
 
 
 def complete_recipes(incomplete: str) -> list[str]:

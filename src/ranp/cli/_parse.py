@@ -3,12 +3,12 @@
 import ast
 import json
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
 
 from ranp.budget import Budget
+from ranp.costs import RESOURCES
 from ranp.errors import InputError, nearest
 from ranp.import_by_name import built_in
 
@@ -60,7 +60,7 @@ def parse_budget(texts: Sequence[str]) -> Budget:
         Budget(macs=0.05, params=0.1, activations=None, sparsity=None)
     """
     limits: dict[str, float] = {}
-    known = [entry.name for entry in fields(Budget)]
+    known = [resource.limit for resource in RESOURCES]
     for text in texts:
         name, _, value = text.partition("=")
         if name not in known:

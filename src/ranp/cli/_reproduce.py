@@ -86,9 +86,7 @@ Out = Annotated[Path, typer.Option(help="Folder of all runs and results; finishe
 Small = Annotated[
     bool, typer.Option("--small", help="Use small recipes, and generated data in OUT if no data are given.")
 ]
-Seeds = Annotated[
-    int | None, typer.Option(min=1, help="Number of seeds.", show_default="the study's; 1 with --small")
-]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="the study's; 1 with --small")]
 Only = Annotated[list[str] | None, typer.Option(help="Run only this variant; can be repeated.")]
 StudyChanges = Annotated[
     list[str] | None,

@@ -1,8 +1,8 @@
 """The HTML report of a pruned network, and the survey: the data that it draws."""
 
 from ranp.explorer._content import NOT_METRICS, RunSummary
-from ranp.explorer._survey import survey, with_forward_seconds
 from ranp.explorer._report import write_report
+from ranp.explorer._survey import survey, with_forward_seconds
 from ranp.explorer._survey_file import read_survey, write_survey
 
 __all__ = [

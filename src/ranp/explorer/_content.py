@@ -7,10 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ranp.costs import Cost
 from ranp.errors import ArtifactError
 from ranp.explorer._survey_file import FILE_NAME, read_survey
 from ranp.files import schema_mismatch
-from ranp.graph import Cost
 from ranp.plan import Plan
 from ranp.storage import load_plan
 from ranp.tables import Table

@@ -6,16 +6,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 
 from ranp.budget import Budget
+from ranp.costs import RESOURCES, Cost
 
 TIMES = "\u00d7"
-RESOURCES = {
-    "macs": "Multiply-adds",
-    "params": "Parameters",
-    "activation_bytes": "Activation memory",
-    "neurons": "Neurons",
-}
-LIMITED = {"macs": "macs", "params": "params", "activations": "activation_bytes"}
-"""The resource that each limit of a budget is about; `sparsity` counts removed neurons instead."""
 
 # -- HTML --------------------------------------------------------------------------------------------------------
 
@@ -64,7 +57,9 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, i
 
 def tile(label: str, big: str, small: str, *, bar: float | None = None, attributes: str = "") -> str:
     """A number in large type with its name, a bar (in percent) and a line of explanation; `big` is HTML."""
-    drawn = "" if bar is None else f'<span class="bar" aria-hidden="true"><span style="width:{bar:.2f}%"></span></span> '
+    drawn = (
+        "" if bar is None else f'<span class="bar" aria-hidden="true"><span style="width:{bar:.2f}%"></span></span> '
+    )
     return (
         f'<li class="tile"{attributes}><span class="name">{escape(label)}</span> <span class="big">{big}</span> '
         f'{drawn}<span class="small">{escape(small)}</span></li>'
@@ -158,9 +153,27 @@ def budget_text(budget: Budget) -> str:
         >>> budget_text(Budget(macs=0.05, sparsity=0.5))
         'at most 5.0% of the multiply-adds; at least 50% of the neurons removed'
     """
-    return "; ".join(
-        f"at least {share(value, 1)} of the neurons removed"
-        if name == "sparsity"
-        else f"at most {share(value, 1)} of the {RESOURCES[LIMITED[name]].lower()}"
-        for name, value in budget.given()
+    limits = dict(budget.given())
+    texts = [_limit_text(limits[each.limit], each.label, each.removes) for each in RESOURCES if each.limit in limits]
+    return "; ".join([*texts, *(_limit_text(value, name, False) for name, value in budget.custom.items())])
+
+
+def _limit_text(value: float, label: str, removes: bool) -> str:
+    return (
+        f"at least {share(value, 1)} of the {label} removed" if removes else f"at most {share(value, 1)} of the {label}"
     )
+
+
+def result_text(budget: Budget, cost: Cost, full: Cost) -> str:
+    """What is kept or removed of the resources that a budget limits.
+
+    Example:
+        >>> result_text(Budget(macs=0.05, sparsity=0.5), Cost(4, 9, 9, 2), Cost(100, 10, 10, 8))
+        '4.0% of the multiply-adds; 75% of the neurons removed'
+    """
+    limits, texts = dict(budget.given()), []
+    for each in RESOURCES:
+        if each.limit in limits:
+            value = share(each.fraction(each.of(cost), each.of(full)), 1)
+            texts.append(f"{value} of the {each.label}{' removed' if each.removes else ''}")
+    return "; ".join(texts)

@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 from ranp._version import __version__
+from ranp.costs import RESOURCES
 from ranp.errors import ArtifactError
 from ranp.explorer._content import Content, RunSummary, read_content
 from ranp.explorer._sections import headline, sections
@@ -59,6 +60,7 @@ def write_report(
 def render(content: Content) -> str:
     """The whole page."""
     shown = sections(content)
+    labels = {resource.name: resource.label for resource in RESOURCES}
     runs = [{"name": run.name, "curve": list(run.curve)} for run in content.runs]
     return Template(_asset("page.html")).substitute(
         title=escape(content.name),
@@ -67,7 +69,7 @@ def render(content: Content) -> str:
         links="\n".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in shown),
         sections="\n".join(section.html() for section in shown),
         version=escape(__version__),
-        data=script_json({"survey": content.survey, "runs": runs}),
+        data=script_json({"survey": content.survey, "runs": runs, "resources": labels}),
         plotly=_plotly(),
         script="\n".join(_asset(name) for name in _SCRIPTS),
     )

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ranp.costs import RESOURCES
 from ranp.explorer._content import Content, RunSummary
 from ranp.explorer._html import (
-    LIMITED,
-    RESOURCES,
     TIMES,
     Section,
     amount,
@@ -17,6 +16,7 @@ from ranp.explorer._html import (
     folded,
     metric,
     paragraph,
+    result_text,
     share,
     table,
     tile,
@@ -24,6 +24,7 @@ from ranp.explorer._html import (
 )
 from ranp.plan import Plan
 
+_LABELS = {resource.name: resource.label.capitalize() for resource in RESOURCES}
 _VERIFICATION = {
     "exact": "exact: the pruned network equals the masked one in float64",
     "structural": "structural: shapes, finite values, gradients",
@@ -79,7 +80,7 @@ def _summary(content: Content) -> str:
     shown = "".join(paragraph(text, "notice") for text in notices)
     if content.plan is None:
         return shown + facts(_recipe_facts(content.runs[0]))
-    tiles = "".join([*(_cost_tile(content, name, label) for name, label in RESOURCES.items()), *_run_tiles(content)])
+    tiles = "".join([*(_cost_tile(content, name, label) for name, label in _LABELS.items()), *_run_tiles(content)])
     return f'{shown}<ul class="tiles">{tiles}</ul>{facts(_plan_facts(content, content.plan))}'
 
 
@@ -116,16 +117,13 @@ def _run_tiles(content: Content) -> list[str]:
 
 def _plan_facts(content: Content, plan: Plan) -> list[tuple[str, str]]:
     survey, (cost, full) = content.survey, content.costs
-    kept = [
-        f"{share(full.neurons - cost.neurons, full.neurons)} of the neurons removed"
-        if name == "sparsity"
-        else f"{share(getattr(cost, LIMITED[name]), getattr(full, LIMITED[name]))} of the "
-        f"{RESOURCES[LIMITED[name]].lower()}"
-        for name, _ in plan.budget.given()
-    ]
     criterion = plan.criterion + (f", importance by {plan.importance}" if plan.importance else "")
     criterion += f", resource weight {plan.resource_weight:g}" if plan.resource_weight else ""
-    found = [("Budget", budget_text(plan.budget)), ("Result", "; ".join(kept)), ("Criterion", criterion)]
+    found = [
+        ("Budget", budget_text(plan.budget)),
+        ("Result", result_text(plan.budget, cost, full)),
+        ("Criterion", criterion),
+    ]
     if survey is not None:
         if survey["batches"]:
             stable = f", rank correlation {survey['stability'][-1][1]:.3f}" if survey["stability"] else ""
@@ -154,7 +152,7 @@ def _recipe_facts(run: RunSummary) -> list[tuple[str, str]]:
 
 def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
     last = len(survey["steps"]) - 1
-    cards = "".join(tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in RESOURCES.items())
+    cards = "".join(tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in _LABELS.items())
     if any("forward_seconds" in step for step in survey["steps"]):
         cards += tile("Forward pass, measured", "", "", attributes=' id="at-seconds"')
     only = "" if last else paragraph("There are no scores for this plan, so there are no plans for other budgets.")
@@ -184,9 +182,7 @@ def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
 
 def _widths(plan: Plan, *, slider: bool = False) -> str:
     head = ["Layer", "Full", "Chosen plan", *(["At the slider"] if slider else [])]
-    rows = [
-        [name, str(full), *[str(plan.widths[name])] * (len(head) - 2)] for name, full in plan.full_widths.items()
-    ]
+    rows = [[name, str(full), *[str(plan.widths[name])] * (len(head) - 2)] for name, full in plan.full_widths.items()]
     return table("Neurons by layer", head, rows, id="widths-table")
 
 
@@ -195,11 +191,11 @@ def _steps(survey: Mapping[str, Any]) -> str:
     rows = [
         [
             share(step["cost"]["macs"], full["macs"]) + (" (chosen)" if number == survey["chosen"] else ""),
-            *(amount(name, step["cost"][name]) for name in RESOURCES),
+            *(amount(name, step["cost"][name]) for name in _LABELS),
         ]
         for number, step in enumerate(survey["steps"])
     ]
-    return table("Costs of all plans", ["Share of the multiply-adds", *RESOURCES.values()], rows)
+    return table("Costs of all plans", ["Share of the multiply-adds", *_LABELS.values()], rows)
 
 
 def _network() -> str:

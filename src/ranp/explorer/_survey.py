@@ -80,7 +80,7 @@ def survey(
         "groups": [_group(group, order[group.name]) for group in graph.groups],
         "layers": [_layer(graph, layer) for layer in graph.layers],
         "settings": [asdict(entry) for entry in graph.attributes],
-        "allocations": [{**asdict(entry), "axes": list(entry.axes)} for entry in graph.costs.allocations],
+        "allocations": [{**asdict(entry), "axes": list(entry.axes)} for entry in graph.costs.outputs],
         "nodes": [
             {"kind": node.kind, "name": node.name, "shape": list(node.shape), "sources": list(node.sources)}
             for node in graph.nodes

@@ -1,12 +1,5 @@
 // Numbers with their units, formatted as in the static parts of the page (_html.py).
 
-const RESOURCES = {
-  macs: "multiply-adds",
-  params: "parameters",
-  activation_bytes: "activation memory",
-  neurons: "neurons",
-};
-
 function scaled(value, base, units) {
   if (value < base) return `${value.toFixed(0)} ${units[0]}`;
   let power = 0;

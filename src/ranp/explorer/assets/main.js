@@ -1,4 +1,5 @@
 const content = JSON.parse(document.getElementById("data").textContent);
+const RESOURCES = content.resources;
 
 /** The theme follows the system until the reader selects one. */
 function startTheme() {
