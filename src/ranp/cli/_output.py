@@ -30,9 +30,9 @@ _OLD_NAMES = {
 }
 
 
-def print_json(command: str, results: Mapping[str, Any]) -> None:
+def print_json(command: str, results: Mapping[str, Any], *, version: int = VERSION) -> None:
     """Print the results of a command as one JSON object, which starts with its format and version."""
-    kind = {"format": f"ranp-{command}", "version": VERSION}
+    kind = {"format": f"ranp-{command}", "version": version}
     print(json.dumps(kind | _with_old_names(results) | kind, indent=1, allow_nan=False))
 
 

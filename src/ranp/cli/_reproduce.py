@@ -65,7 +65,7 @@ def resources(
     """Compute the resource table of the source paper, and compare it with the published values."""
     from dataclasses import asdict
 
-    from ranp.experiments.reproduce import NETWORKS, NOTE, run_resources, tables
+    from ranp.experiments.reproduce import NETWORKS, NOTE, resource_tables, run_resources
 
     names = [name for option in networks or NETWORKS for name in option.split(",")]
     with working() as progress:
@@ -73,7 +73,7 @@ def resources(
     if as_json:
         print_json("resources", {"seed": seed, "batches": batches, "rows": [asdict(row) for row in rows]})
     else:
-        stdout().print(*tables(rows), NOTE, sep="\n")
+        stdout().print(*(table.rich() for table in resource_tables(rows)), NOTE, sep="\n")
 
 
 # -- studies -----------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _show(request: Any, results: Any, page: Path, *, as_json: bool) -> None:
 
     studies.write_page(request, results, page)
     if as_json:
-        print_json("study", results)
+        print_json("study", results, version=results["version"])
         return
     console = stdout()
     for table in studies.study_tables(request, results):
