@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from ranp.explorer._write import write_page
 from torch import nn
 
 import ranp
 from helpers.report_pages import model
 from ranp.explorer import survey, write_survey
+from ranp.explorer._write import write_page
 from ranp.storage import load_plan
 
 Pruned = tuple[Path, ranp.PruneResult]

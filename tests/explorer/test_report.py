@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ranp.explorer._write import page_of, write_page
 from typer.testing import CliRunner
 
 import ranp
@@ -18,6 +17,7 @@ from ranp.cli import app
 from ranp.errors import ArtifactError, RanpError
 from ranp.explorer import write_survey
 from ranp.explorer._content import read_content, read_run
+from ranp.explorer._write import page_of, write_page
 from ranp.files import write_json
 
 Pruned = tuple[Path, ranp.PruneResult]

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ranp.explorer._steps import COUNT
 
 import ranp
 from helpers.networks import CASES
 from helpers.oracles import random_scores
 from ranp.explorer import read_survey, survey, write_survey
+from ranp.explorer._steps import COUNT
 from ranp.graph import ChannelGraph, Cost
 from ranp.models import UNet3D
 from ranp.plan import Plan

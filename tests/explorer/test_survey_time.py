@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from ranp.explorer._time import POINTS
 from torch import Tensor, nn
 
 import ranp
 from helpers.oracles import random_scores
 from ranp.explorer import survey, timed
+from ranp.explorer._time import POINTS
 
 
 class Slow(nn.Module):

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from ranp.cli._demo import demo
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import ranp
 from ranp.cli import app
+from ranp.cli._demo import demo
 from ranp.experiments.data.mni152 import TISSUES
 from ranp.experiments.demo import QUICK
 from ranp.experiments.demo._pipeline import prepare, prune

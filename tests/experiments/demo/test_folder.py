@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from ranp.cli._demo import first_free
 
+from ranp.cli._demo import first_free
 from ranp.errors import ArtifactError
 from ranp.files import new_folder, refuse_existing
 
