@@ -245,7 +245,7 @@ def _notes(survey: Mapping[str, Any]) -> str:
     warnings = "".join(f"<li>{escape(text)}</li>" for text in survey["warnings"])
     rows = [
         [
-            f"{entry['operator']} in {entry['path'] or 'the model'}",
+            f"{entry['operator']} in {entry['path']}" if entry["path"] else entry["operator"],
             entry["reason"],
             str(entry["channels"]),
             share(entry["macs_share"], 1),

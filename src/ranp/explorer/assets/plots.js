@@ -26,12 +26,14 @@ function axis(more = {}) {
 
 /** A categorical axis; it shows as many names as there is room for. */
 function named(id, names) {
-  const every = Math.ceil((names.length * 18) / Math.max(document.getElementById(id).clientWidth - 60, 120));
+  const room = Math.max(document.getElementById(id).clientWidth - 60, 120);
+  const every = Math.ceil((names.length * 18) / room);
+  const longest = Math.max(...names.map((name) => shortened(name).length));
   const places = [...names.keys()].filter((place) => place % every === 0);
   return axis({
     tickvals: places,
     ticktext: places.map((place) => plain(shortened(names[place]))),
-    tickangle: names.length > 8 ? -50 : 0,
+    tickangle: names.length * longest * 7 > room ? -50 : 0,
     range: [-0.6, names.length - 0.4],
   });
 }
