@@ -72,9 +72,9 @@ def test_the_slider_follows_the_keyboard_and_the_costs_follow_the_slider(pruned:
         plan = ranp.allocate(result.graph, result.scores, ranp.Budget(**given))
         assert costs(page) == {name: getattr(plan.cost, name) for name in RESOURCES}
         assert widths_in_table(page) == plan.widths
-        assert page.eval_on_selector_all(
-            "#network-plot .count", "all => all.map(each => +each.textContent)"
-        ) == list(plan.widths.values())
+        assert page.eval_on_selector_all("#network-plot .count", "all => all.map(each => +each.textContent)") == list(
+            plan.widths.values()
+        )
         assert "the chosen plan" not in page.inner_text("#where")
         assert page.get_attribute("#step", "aria-valuetext") in page.inner_text("#where")
     page.locator("#announcement", has_text="100% of the multiply-adds: ").wait_for(state="attached")
@@ -91,9 +91,7 @@ def test_plots_show_the_plan_at_the_slider(pruned: Pruned, open_page: Open) -> N
     plan = ranp.allocate(result.graph, result.scores, ranp.Budget(**narrowest["budget"]))
     drawn = page.evaluate("document.getElementById('widths-plot').data[1].y")
     assert drawn == pytest.approx([100 * plan.widths[name] / full for name, full in plan.full_widths.items()])
-    memory = page.evaluate(
-        "document.getElementById('memory-plot').data.map(trace => trace.y.reduce((a, b) => a + b))"
-    )
+    memory = page.evaluate("document.getElementById('memory-plot').data.map(trace => trace.y.reduce((a, b) => a + b))")
     expected = [plan.full_cost.activation_bytes, plan.cost.activation_bytes, result.plan.cost.activation_bytes]
     assert memory == pytest.approx([value / 2**20 for value in expected])
     boxes = page.evaluate("document.getElementById('importance-plot').data.map(trace => [trace.name, trace.median])")
@@ -164,7 +162,9 @@ def brightness(color: str) -> float:
 
 
 @pytest.mark.parametrize("chosen", ["narrowest", "pruned", "full"])
-def test_on_a_phone_nothing_is_wider_than_the_screen(chosen: str, pruned: Pruned, open_page: Open, tmp_path: Path) -> None:
+def test_on_a_phone_nothing_is_too_wide(
+    chosen: str, pruned: Pruned, open_page: Open, tmp_path: Path
+) -> None:
     folder, result = pruned
     if chosen != "pruned":
         budget = ranp.Budget(macs=1.0 if chosen == "full" else result.survey()["steps"][0]["budget"]["macs"])

@@ -56,8 +56,8 @@ def parse_budget(texts: Sequence[str]) -> Budget:
     """A budget; limits are fractions or percentages.
 
     Example:
-        >>> parse_budget(["macs=5%", "params=0.1"])
-        Budget(macs=0.05, params=0.1, activations=None, sparsity=None)
+        >>> dict(parse_budget(["macs=5%", "params=0.1"]).given())
+        {'macs': 0.05, 'params': 0.1}
     """
     limits: dict[str, float] = {}
     known = [resource.limit for resource in RESOURCES]
