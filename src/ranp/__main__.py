@@ -1,4 +1,4 @@
-"""`python -m ranp`, for where the script is not on the path."""
+"""`python -m ranp`: the command line, for environments where the script `ranp` is not on the path."""
 
 from ranp.cli import main
 

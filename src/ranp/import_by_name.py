@@ -1,4 +1,4 @@
-"""What users name in words: a network, a function of their own, a device."""
+"""Objects that users give by name: a network, a function of their own, a device."""
 
 import importlib
 import importlib.util
@@ -32,17 +32,17 @@ def build_network(
     where: str = "model",
     remedy: str = "give arguments as --set in_channels=1",
 ) -> nn.Module:
-    """Build the network of that name with freshly drawn weights.
+    """Build a network with randomly initialized weights.
 
     Args:
         name: A built-in network, `package.module:factory` or `path/to/file.py:factory`.
-        arguments: What to call it with.
-        seed: Of the weights; the global random state stays as it is.
-        where: Who names it, for messages.
-        remedy: How to give other arguments, for messages.
+        arguments: Keyword arguments of the factory.
+        seed: Seed of the weights; the global random state does not change.
+        where: Where the name was given, for error messages.
+        remedy: How to give other arguments, for error messages.
 
     Raises:
-        InputError: An unknown name, a factory that fails or wants other arguments, or one that returns no module.
+        InputError: The name is unknown, the factory fails or takes other arguments, or it does not return a module.
 
     Example:
         >>> build_network("unet3d", {"out_channels": 3}, seed=0).head
@@ -51,10 +51,10 @@ def build_network(
     place = f"{where} {name}"
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        make = find(name, place) if ":" in name else built_in(name, where).build
-        model = call(make, arguments or {}, place, remedy)
+        factory = find(name, place) if ":" in name else built_in(name, where).build
+        model = call(factory, arguments or {}, place, remedy)
     if not isinstance(model, nn.Module):
-        raise InputError(place, got=type(model).__name__, expected="a torch.nn.Module")
+        raise InputError(place, f"returned an object of type {type(model).__name__}, not a torch.nn.Module")
     return model
 
 
@@ -62,71 +62,71 @@ def built_in(name: str, where: str) -> BuiltIn:
     """The built-in network of that name.
 
     Raises:
-        InputError: There is none; the nearest is suggested.
+        InputError: There is none; the error suggests the nearest name.
     """
     if name not in BUILT_IN:
         hint = f"{nearest(name, BUILT_IN)}; for your own network give package.module:factory or file.py:factory"
-        raise InputError(where, got=repr(name), expected="a network", hint=hint)
+        raise InputError(where, f"no built-in network is named {name!r}", hint=hint)
     return BUILT_IN[name]
 
 
 def find(name: str, where: str) -> Any:
-    """What `package.module:name` or `path/to/file.py:name` stands for.
+    """Import the object that `package.module:name` or `path/to/file.py:name` refers to.
 
-    The working directory, or the file's folder, is searched first from then on, as Python does for a script of its own.
+    From then on, the working directory or the folder of the file comes first in `sys.path`, as for a Python script.
 
     Args:
-        name: The two parts with a colon between them.
-        where: Who names it, for messages.
+        name: Module or file, a colon, and the name of the object.
+        where: Where the name was given, for error messages.
 
     Raises:
-        InputError: There is no such thing, or importing it fails.
+        InputError: There is no such object, or the import fails.
 
     Example:
         >>> find("fractions:Fraction", "number")(3, 4)
         Fraction(3, 4)
     """
     path, _, attribute = name.rpartition(":")
-    with users_code(where, "a module that can be imported", "name it as package.module:name or path/to/file.py:name"):
+    with users_code(where, "cannot be imported", "names have the form package.module:name or path/to/file.py:name"):
         module = _from_file(Path(path), where) if path.endswith(".py") else _from_package(path)
     try:
         return reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
         known = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
         hint = nearest(attribute, known) if known else ""
-        raise InputError(where, got=f"nothing named {attribute!r}", expected=f"a name in {path}", hint=hint) from error
+        raise InputError(where, f"{path} has nothing named {attribute!r}", hint=hint) from error
 
 
 def call(function: Callable[..., Any], arguments: Mapping[str, Any], where: str, remedy: str = "") -> Any:
-    """Call a function of the user's with keyword arguments.
+    """Call a function of the user with keyword arguments.
 
     Args:
-        function: The function, or class.
+        function: The function or class.
         arguments: Keyword arguments.
-        where: Who names it, for messages.
-        remedy: How to give other arguments, for messages.
+        where: Where the function was given, for error messages.
+        remedy: How to give other arguments, for error messages.
 
     Raises:
-        InputError: It takes other arguments, or fails: then its own error is told, with file and line.
+        InputError: The function takes other arguments, or fails; then the message has its error, with file and line.
 
     Example:
         >>> call(lambda width: width + 1, {"widht": 3}, "model f", "give arguments as --set width=1")
         Traceback (most recent call last):
-        ranp.errors.InputError: model f: got arguments widht=3 (missing a required argument: 'width'); expected \
-arguments (width); give arguments as --set width=1
+        ranp.errors.InputError: model f: cannot be called with widht=3 (missing a required argument: 'width'); \
+expected arguments (width); give arguments as --set width=1
     """
     if not callable(function):
-        raise InputError(where, got=type(function).__name__, expected="a function or class")
-    with users_code(where, "no error"):
+        raise InputError(where, f"is an object of type {type(function).__name__}, not a function or class")
+    with users_code(where, "failed"):
         signature = _signature(function)
         if signature is not None:
             try:
                 signature.bind(**arguments)
             except TypeError as error:
-                given = ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "none"
+                given = ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "no arguments"
                 wanted = textwrap.shorten(str(signature.replace(return_annotation=signature.empty)), 300)
-                got = f"arguments {given} ({error})" if arguments else f"no arguments ({error})"
-                raise InputError(where, got=got, expected=f"arguments {wanted}", hint=remedy) from error
+                problem = f"cannot be called with {given} ({error})"
+                raise InputError(where, problem, expected=f"arguments {wanted}", hint=remedy) from error
         return function(**arguments)
 
 
@@ -134,7 +134,7 @@ def find_device(name: str) -> torch.device:
     """The device of that name.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such device.
 
     Example:
         >>> find_device("cpu")
@@ -144,45 +144,49 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            "--device", got=repr(name), expected="'cpu', or 'cuda' where torch finds a CUDA device"
-        ) from error
+        hint = "use cpu, or cuda if torch finds a CUDA device"
+        raise InputError("--device", f"there is no device {name!r}", hint=hint) from error
     return device
 
 
 @contextmanager
-def users_code(where: str, expected: str, hint: str = "") -> Iterator[None]:
-    """Turn whatever code of the user's raises into one error, which names the user's own with file and line.
+def users_code(where: str, problem: str, hint: str = "") -> Iterator[None]:
+    """Turn every exception of the user's code into an `InputError` with its message, file and line.
+
+    Args:
+        where: Where the code was given.
+        problem: What went wrong, such as "cannot be imported".
+        hint: What to do about it.
 
     Raises:
-        InputError: The code inside has raised something that is no RanpError, or has ended the program.
+        InputError: The code inside raised an exception other than a RanpError, or tried to end the program.
     """
     try:
         yield
     except RanpError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(where, got=_told(error), expected=expected, hint=hint) from error
+        raise InputError(where, f"{problem}: {_describe(error)}", hint=hint) from error
 
 
-def _told(error: BaseException) -> str:
-    """An error in a line, with the last place that it came through, in the user's own code if it did."""
+def _describe(error: BaseException) -> str:
+    """Type, message and place of an error in one line: the last place in the user's code, or in a package."""
     text = textwrap.shorten(f"{type(error).__name__}: {error}".strip(": "), 300)
-    files = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    installed = [place for place in files if _PACKAGES & {*Path(place[0]).parts}]
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    installed = [place for place in places if _PACKAGES & {*Path(place[0]).parts}]
     ours = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), "<frozen")
-    own = [place for place in files if place not in installed and not place[0].startswith(ours)]
+    own = [place for place in places if place not in installed and not place[0].startswith(ours)]
     if not own and not installed:
         return text
     file, line = (own or installed)[-1]
-    here = Path(file).is_relative_to(Path.cwd())
-    return f"{text} ({os.path.relpath(file) if here else file}, line {line})"
+    is_here = Path(file).is_relative_to(Path.cwd())
+    return f"{text} ({os.path.relpath(file) if is_here else file}, line {line})"
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
-    except (TypeError, ValueError):  # Some functions written in C tell nothing of themselves.
+    except (TypeError, ValueError):  # Some functions written in C have no signature.
         return None
 
 
@@ -192,11 +196,11 @@ def _from_package(path: str) -> ModuleType:
 
 
 def _from_file(path: Path, where: str) -> ModuleType:
-    """Run a file as a module; a file that is named twice runs once."""
+    """Import a file as a module; a file that is imported twice runs once."""
     path = path.resolve()
     if not path.is_file():
-        raise InputError(where, got=f"no file {path.name} in {path.parent}", expected="a file of Python")
-    # Whatever already has the file's name, such as a module of Python's own, must stay what it is.
+        raise InputError(where, f"there is no file {path.name} in {path.parent}")
+    # A module that already has the name of the file, such as one of the standard library, must not be replaced.
     for name in (path.stem, f"_{path.stem}_file"):
         known = sys.modules.get(name)
         if known is None:

@@ -68,7 +68,7 @@ def batches():
 
 def interrupted():
     yield from list(batches())[:1]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background hands on none
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes may inherit none
     os.kill(os.getpid(), signal.SIGINT)
 
 

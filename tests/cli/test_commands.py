@@ -1,4 +1,4 @@
-"""What the commands on a network do and print: the same as the library, in tables and in JSON."""
+"""The commands on a network give the same results as the library, as tables and as JSON."""
 
 import json
 import re
@@ -21,14 +21,15 @@ from ranp.storage import load_plan
 
 Ranp = Callable[..., Result]
 
+OLD_NAMES = {"unprunable": "frozen", "resource_weight": "lam"}
 SHAPE = "--input 1,1,8,8"
 NETWORK = f"nets.py:build {SHAPE} --set width=12"
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 
 
 @pytest.fixture
-def figures(ranp: Ranp) -> Callable[[str], dict[str, Any]]:
-    """Runs a command line with --json, whose stdout must be one JSON object with the fields that are documented."""
+def results(ranp: Ranp) -> Callable[[str], dict[str, Any]]:
+    """Runs a command line with --json; stdout must be one JSON object with the documented fields, old names last."""
 
     def run(line: str) -> dict[str, Any]:
         done = ranp(*shlex.split(line), "--json")
@@ -36,7 +37,10 @@ def figures(ranp: Ranp) -> Callable[[str], dict[str, Any]]:
         found: dict[str, Any] = json.loads(done.stdout)
         command = line.split()[0]
         (row,) = re.findall(rf"^\| `{command}` \| (.*) \|$", PAGE.read_text(), flags=re.MULTILINE)
-        assert list(found) == ["format", "version", *re.findall(r"`(\w+)`", row)]
+        names = re.findall(r"`(\w+)`", row)
+        old = [OLD_NAMES[name] for name in names if name in OLD_NAMES]
+        assert list(found) == ["format", "version", *names, *old]
+        assert all(found[old] == found[new] for new, old in OLD_NAMES.items() if new in found)
         assert (found["format"], found["version"]) == (f"ranp-{command}", 1)
         return found
 
@@ -56,8 +60,8 @@ def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
     return list(find("nets.py:batches", "test")())
 
 
-def test_check(figures: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
-    found = figures(f"check {NETWORK} --budget macs=50%")
+def test_check(results: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
+    found = results(f"check {NETWORK} --budget macs=50%")
     graph = library.trace(network(), torch.zeros(1, 1, 8, 8))
     assert found["full_cost"] == vars(graph.cost())
     assert found["cost"]["macs"] <= found["full_cost"]["macs"] / 2
@@ -65,16 +69,16 @@ def test_check(figures: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
     assert found["full_widths"] == {"0": 12, "3": 3}
     assert [entry["operator"] for entry in found["unprunable"]] == ["output"]
     shown = ranp(*shlex.split(f"check {NETWORK} --budget macs=50%")).stdout
-    assert "whole: 3 channels" in shown
+    assert "unprunable: 3 channels" in shown
     assert "Verification: exact." in shown
 
 
-def test_check_without_a_budget_takes_a_quarter_of_the_macs(figures: Callable[[str], dict[str, Any]]) -> None:
-    assert figures(f"check {NETWORK}")["budget"] == {"macs": 0.25}
+def test_check_without_a_budget_takes_a_quarter_of_the_macs(results: Callable[[str], dict[str, Any]]) -> None:
+    assert results(f"check {NETWORK}")["budget"] == {"macs": 0.25}
 
 
-def test_profile(figures: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
-    found = figures(f"profile {NETWORK}")
+def test_profile(results: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
+    found = results(f"profile {NETWORK}")
     assert found["total"] == vars(library.trace(network(), torch.zeros(1, 1, 8, 8)).cost())
     assert found["input"] == [[1, 1, 8, 8]]
     shown = ranp(*shlex.split(f"profile {NETWORK}")).stdout
@@ -90,10 +94,10 @@ def test_profile(figures: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
 @pytest.mark.parametrize("criterion", ["ranp-m", "snip", "random"])
 def test_prune_does_what_the_library_does(
-    criterion: str, importance: Any, figures: Callable[[str], dict[str, Any]], out: Path, user: Path
+    criterion: str, importance: Any, results: Callable[[str], dict[str, Any]], out: Path, user: Path
 ) -> None:
     how = f"--budget macs=55% --criterion {criterion} --importance {importance} --seed 3 --loss nets.py:loss"
-    found = figures(f"prune {NETWORK} {how} --data nets.py:batches --out {out}")
+    found = results(f"prune {NETWORK} {how} --data nets.py:batches --out {out}")
     expected = library.prune(
         network(seed=3),
         torch.zeros(1, 1, 8, 8),
@@ -115,9 +119,9 @@ def test_prune_does_what_the_library_does(
     assert {path.name for path in out.iterdir()} == {"plan.json", "weights.safetensors", "artifact.json", "survey.json"}
 
 
-def test_prune_passes_all_options_on(figures: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:
-    how = "--min-width 3 --round-to 2 --resource_weight 7 --weights orthogonal --batches 2 --until 0.1"
-    found = figures(f"prune {NETWORK} {how} --budget macs=70% --budget params=80% --data nets.py:batches --out {out}")
+def test_prune_passes_all_options_on(results: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:
+    how = "--min-width 3 --round-to 2 --resource-weight 7 --weights orthogonal --batches 2 --stop-at-correlation 0.1"
+    found = results(f"prune {NETWORK} {how} --budget macs=70% --budget params=80% --data nets.py:batches --out {out}")
     plan = load_plan(out)
     assert (plan.min_width, plan.round_to, plan.resource_weight) == (3, 2, 7.0)
     assert plan.budget == library.Budget(macs=0.7, params=0.8)
@@ -128,16 +132,16 @@ def test_prune_passes_all_options_on(figures: Callable[[str], dict[str, Any]], o
 
 
 def test_without_an_input_costs_are_those_of_the_first_batch(
-    figures: Callable[[str], dict[str, Any]], out: Path
+    results: Callable[[str], dict[str, Any]], out: Path
 ) -> None:
-    found = figures(f"prune nets.py:build --data nets.py:batches --budget macs=60% --out {out}")
+    found = results(f"prune nets.py:build --data nets.py:batches --budget macs=60% --out {out}")
     assert found["input"] == [[2, 1, 8, 8]]
     assert found["batches"] == 3
 
 
 @pytest.mark.parametrize("name", ["good.npz", "good.safetensors", "good.pt"])
-def test_data_in_a_file(name: str, figures: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:
-    found = figures(f"prune {NETWORK} --data {name} --batch 2 --budget macs=60% --out {out}")
+def test_data_in_a_file(name: str, results: Callable[[str], dict[str, Any]], out: Path, user: Path) -> None:
+    found = results(f"prune {NETWORK} --data {name} --batch 2 --budget macs=60% --out {out}")
     assert found["batches"] == 3
     with np.load("good.npz") as arrays:
         inputs, targets = torch.from_numpy(arrays["inputs"]).float(), torch.from_numpy(arrays["targets"]).long()
@@ -148,11 +152,11 @@ def test_data_in_a_file(name: str, figures: Callable[[str], dict[str, Any]], out
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "dice-cross-entropy", "mse", "nets.py:Loss", "torch.nn:L1Loss"])
-def test_losses_by_name(loss: str, figures: Callable[[str], dict[str, Any]], out: Path) -> None:
+def test_losses_by_name(loss: str, results: Callable[[str], dict[str, Any]], out: Path) -> None:
     source = "noise" if ":" not in loss else "nets.py:batches" if "nets" in loss else "volumes.npz"
     x = np.zeros((2, 1, 8, 8), np.float32)
     np.savez("volumes.npz", inputs=x, targets=np.ones((2, 3, 8, 8)))
-    found = figures(f"prune {NETWORK} --data {source} --loss {loss} --budget macs=60% --out {out}")
+    found = results(f"prune {NETWORK} --data {source} --loss {loss} --budget macs=60% --out {out}")
     Path("volumes.npz").unlink()
     assert (found["data"], found["loss"]) == (source, loss)
     assert any("noise" in warning for warning in found["warnings"]) == (source == "noise")
@@ -168,35 +172,35 @@ def test_noise_is_the_same_for_the_same_seed(ranp: Ranp, tmp_path: Path) -> None
     assert plans[0] == plans[1] != plans[2]
 
 
-def test_data_of_a_recipe(figures: Callable[[str], dict[str, Any]], ranp: Ranp, tmp_path: Path, out: Path) -> None:
+def test_data_of_a_recipe(results: Callable[[str], dict[str, Any]], ranp: Ranp, tmp_path: Path, out: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(CONTENT))
     ranp("data", "generate", recipe, "--out", tmp_path / "data", "--count", "6")
     network = "unet3d --set width=4 --set levels=2 --set out_channels=3"
-    found = figures(f"prune {network} --data {recipe} --folder {tmp_path / 'data'} --budget macs=50% --out {out}")
+    found = results(f"prune {network} --data {recipe} --folder {tmp_path / 'data'} --budget macs=50% --out {out}")
     assert found["input"] == [[2, 1, 8, 8, 8]]
     assert found["batches"] == 2
     assert found["loss"] == "dice-cross-entropy"
 
 
-def test_apply_repeats_what_prune_did(figures: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+def test_apply_repeats_what_prune_did(results: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
-    pruned = figures(f"prune {NETWORK} --data nets.py:batches --budget macs=60% --seed 5 --out {first}")
-    again = figures(f"apply {first} {NETWORK} --seed 5 --out {second}")
+    pruned = results(f"prune {NETWORK} --data nets.py:batches --budget macs=60% --seed 5 --out {first}")
+    again = results(f"apply {first} {NETWORK} --seed 5 --out {second}")
     for name in ("plan.json", "weights.safetensors", "artifact.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     same = ("model", "input", "budget", "criterion", "verified")
     same += ("full_cost", "cost", "full_widths", "widths", "unprunable")
     assert {name: pruned[name] for name in same} == {name: again[name] for name in same}
-    anew = figures(f"apply {first / 'plan.json'} {NETWORK} --weights glorot --seed 5 --out {third}")
-    assert (anew["weights"], anew["widths"]) == ("glorot", again["widths"])
+    other = results(f"apply {first / 'plan.json'} {NETWORK} --weights glorot --seed 5 --out {third}")
+    assert (other["weights"], other["widths"]) == ("glorot", again["widths"])
     assert (third / "weights.safetensors").read_bytes() != (first / "weights.safetensors").read_bytes()
 
 
-def test_a_plan_applies_to_other_classes(figures: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+def test_a_plan_applies_to_other_classes(results: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    before = figures(f"prune {NETWORK} --data nets.py:batches --budget macs=60% --out {first}")
-    found = figures(f"apply {first} {NETWORK} --set classes=7 --out {second}")
+    before = results(f"prune {NETWORK} --data nets.py:batches --budget macs=60% --out {first}")
+    found = results(f"apply {first} {NETWORK} --set classes=7 --out {second}")
     width = before["widths"]["0"]
     assert found["widths"] == {"0": width, "3": 7}
     assert found["full_widths"] == {"0": 12, "3": 7}
@@ -207,7 +211,7 @@ def test_a_plan_applies_to_other_classes(figures: Callable[[str], dict[str, Any]
     )
 
 
-def test_what_a_users_code_prints_is_no_result(ranp: Ranp) -> None:
+def test_output_of_user_code_is_not_in_the_results(ranp: Ranp) -> None:
     found = ranp(*shlex.split("check nets.py:build --input 1,1,8,8 --json"))
     json.loads(found.stdout)
     assert "nets is imported" not in found.stdout

@@ -1,4 +1,4 @@
-"""The page in a real browser: by keyboard, in both themes, on a phone, and with hostile names."""
+"""The report in a real browser: by keyboard, in both themes, on a phone, and with hostile names."""
 
 import json
 import shutil
@@ -12,8 +12,7 @@ from torch import nn
 
 import ranp
 from helpers.report_pages import model
-from ranp.explorer import survey, write_survey
-from ranp.explorer._write import write_page
+from ranp.explorer import survey, write_report, write_survey
 from ranp.storage import load_plan
 
 Pruned = tuple[Path, ranp.PruneResult]
@@ -23,17 +22,17 @@ RESOURCES = ("macs", "params", "activation_bytes", "neurons")
 
 @pytest.fixture
 def open_page(chromium: Any, tmp_path: Path) -> Iterator[Open]:
-    """Opens the report on a folder; afterwards it must not have complained, or asked the network for anything."""
-    contexts, complaints = [], []
+    """Opens the report of a folder; in the end it must not have logged an error or sent a network request."""
+    contexts, problems = [], []
 
-    def open_(folder: Path, *, beside: tuple[Path, ...] = (), **how: Any) -> Any:
-        path = write_page(folder, tmp_path / "report.html", beside=beside)
-        contexts.append(chromium.new_context(**how))
+    def open_(folder: Path, **settings: Any) -> Any:
+        path = write_report(folder, tmp_path / "report.html")
+        contexts.append(chromium.new_context(**settings))
         page = contexts[-1].new_page()
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: complaints.append(request.url) if not _local(request.url) else None)
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: problems.append(request.url) if not _local(request.url) else None)
+        page.on("dialog", lambda dialog: problems.append(dialog.message))
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready]")
         return page
@@ -41,14 +40,14 @@ def open_page(chromium: Any, tmp_path: Path) -> Iterator[Open]:
     yield open_
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert problems == []
 
 
 def _local(url: str) -> bool:
     return url.startswith(("file:", "blob:", "data:"))
 
 
-def figures(page: Any) -> dict[str, int]:
+def costs(page: Any) -> dict[str, int]:
     return {name: int(page.get_attribute(f"#at-{name}", "data-value")) for name in RESOURCES}
 
 
@@ -59,11 +58,11 @@ def widths_in_table(page: Any) -> dict[str, int]:
     return {name: int(text) for name, text in rows}
 
 
-def test_the_slider_follows_the_keyboard_and_the_figures_follow_the_slider(pruned: Pruned, open_page: Open) -> None:
+def test_the_slider_follows_the_keyboard_and_the_costs_follow_the_slider(pruned: Pruned, open_page: Open) -> None:
     folder, result = pruned
     steps, chosen = result.survey()["steps"], result.survey()["chosen"]
     page = open_page(folder)
-    assert figures(page) == {name: getattr(result.plan.cost, name) for name in RESOURCES}
+    assert costs(page) == {name: getattr(result.plan.cost, name) for name in RESOURCES}
     assert widths_in_table(page) == result.plan.widths
     assert "the chosen plan" in page.inner_text("#where")
     page.focus("#step")
@@ -71,33 +70,31 @@ def test_the_slider_follows_the_keyboard_and_the_figures_follow_the_slider(prune
         page.keyboard.press(key)
         given = {name: value for name, value in steps[step]["budget"].items() if value is not None}
         plan = ranp.allocate(result.graph, result.scores, ranp.Budget(**given))
-        assert figures(page) == {name: getattr(plan.cost, name) for name in RESOURCES}
+        assert costs(page) == {name: getattr(plan.cost, name) for name in RESOURCES}
         assert widths_in_table(page) == plan.widths
-        assert page.eval_on_selector_all(
-            "#network-picture .count", "all => all.map(each => +each.textContent)"
-        ) == list(plan.widths.values())
+        assert page.eval_on_selector_all("#network-plot .count", "all => all.map(each => +each.textContent)") == list(
+            plan.widths.values()
+        )
         assert "the chosen plan" not in page.inner_text("#where")
         assert page.get_attribute("#step", "aria-valuetext") in page.inner_text("#where")
-    page.locator("#told", has_text="100% of the multiply-adds: ").wait_for(state="attached")
+    page.locator("#announcement", has_text="100% of the multiply-adds: ").wait_for(state="attached")
     page.click("#back")
-    assert figures(page) == {name: getattr(result.plan.cost, name) for name in RESOURCES}
+    assert costs(page) == {name: getattr(result.plan.cost, name) for name in RESOURCES}
 
 
-def test_pictures_show_the_plan_at_the_slider(pruned: Pruned, open_page: Open) -> None:
+def test_plots_show_the_plan_at_the_slider(pruned: Pruned, open_page: Open) -> None:
     folder, result = pruned
     page = open_page(folder)
     page.focus("#step")
     page.keyboard.press("Home")
     narrowest = result.survey()["steps"][0]
     plan = ranp.allocate(result.graph, result.scores, ranp.Budget(**narrowest["budget"]))
-    drawn = page.evaluate("document.getElementById('widths-picture').data[1].y")
+    drawn = page.evaluate("document.getElementById('widths-plot').data[1].y")
     assert drawn == pytest.approx([100 * plan.widths[name] / full for name, full in plan.full_widths.items()])
-    memory = page.evaluate(
-        "document.getElementById('memory-picture').data.map(trace => trace.y.reduce((a, b) => a + b))"
-    )
+    memory = page.evaluate("document.getElementById('memory-plot').data.map(trace => trace.y.reduce((a, b) => a + b))")
     expected = [plan.full_cost.activation_bytes, plan.cost.activation_bytes, result.plan.cost.activation_bytes]
     assert memory == pytest.approx([value / 2**20 for value in expected])
-    boxes = page.evaluate("document.getElementById('importance-picture').data.map(trace => [trace.name, trace.median])")
+    boxes = page.evaluate("document.getElementById('importance-plot').data.map(trace => [trace.name, trace.median])")
     stages = result.survey()["stages"]
     assert [name for name, _ in boxes] == [stage["name"] for stage in stages]
     for (_, medians), stage in zip(boxes, stages, strict=True):
@@ -123,7 +120,7 @@ def test_the_plan_at_the_slider_can_be_downloaded_and_applied(pruned: Pruned, op
         assert (plan == result.plan) == (key is None)
         assert load_plan(folder) == result.plan
         small = ranp.apply(model(), plan)
-        assert sum(parameter.numel() for parameter in small.parameters()) == figures(page)["params"]
+        assert sum(parameter.numel() for parameter in small.parameters()) == costs(page)["params"]
         assert small(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
 
 
@@ -136,10 +133,10 @@ def test_measured_time_follows_the_slider(pruned: Pruned, open_page: Open, tmp_p
     page = open_page(folder)
     page.focus("#step")
     for key, big, small in (
-        ("Home", "1.0 ms", "10% of the full network's"),
-        ("ArrowRight", "1.0 to 3.0 ms", "measured at the two nearest"),
-        ("ArrowRight", "3.0 ms", "30% of the full network's"),
-        ("ArrowRight", "3.0 to 10.0 ms", "measured at the two nearest"),
+        ("Home", "1.0 ms", "10% of the full network's time"),
+        ("ArrowRight", "1.0 to 3.0 ms", "measured at the nearest two steps"),
+        ("ArrowRight", "3.0 ms", "30% of the full network's time"),
+        ("ArrowRight", "3.0 to 10.0 ms", "measured at the nearest two steps"),
     ):
         page.keyboard.press(key)
         assert page.inner_text("#at-seconds .big") == big
@@ -147,7 +144,7 @@ def test_measured_time_follows_the_slider(pruned: Pruned, open_page: Open, tmp_p
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_both_themes_and_the_way_between_them(theme: str, pruned: Pruned, open_page: Open) -> None:
+def test_both_themes_and_switching_between_them(theme: str, pruned: Pruned, open_page: Open) -> None:
     page = open_page(pruned[0], color_scheme=theme)
     other = {"light": "dark", "dark": "light"}[theme]
     for shown in (theme, other):
@@ -155,19 +152,19 @@ def test_both_themes_and_the_way_between_them(theme: str, pruned: Pruned, open_p
             page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color")
         )
         assert (brightness(background) > brightness(text)) == (shown == "light")
-        ticks = page.evaluate("getComputedStyle(document.querySelector('#widths-picture .xtick text')).fill")
+        ticks = page.evaluate("getComputedStyle(document.querySelector('#widths-plot .xtick text')).fill")
         assert (brightness(ticks) < 128) == (shown == "light")
         page.click("#theme")
 
 
-def brightness(colour: str) -> float:
-    return sum(float(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")) / 3
+def brightness(color: str) -> float:
+    return sum(float(part) for part in color.removeprefix("rgb(").removesuffix(")").split(",")) / 3
 
 
-@pytest.mark.parametrize("chosen", ["narrowest", "decided", "full"])
-def test_on_a_phone_nothing_sticks_out(chosen: str, pruned: Pruned, open_page: Open, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chosen", ["narrowest", "pruned", "full"])
+def test_on_a_phone_nothing_is_too_wide(chosen: str, pruned: Pruned, open_page: Open, tmp_path: Path) -> None:
     folder, result = pruned
-    if chosen != "decided":
+    if chosen != "pruned":
         budget = ranp.Budget(macs=1.0 if chosen == "full" else result.survey()["steps"][0]["budget"]["macs"])
         plan = ranp.allocate(result.graph, result.scores, budget)
         folder = ranp.save(ranp.apply(model(), plan), plan, tmp_path / "net")
@@ -176,12 +173,12 @@ def test_on_a_phone_nothing_sticks_out(chosen: str, pruned: Pruned, open_page: O
     for details in page.query_selector_all("summary"):
         details.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    sizes = page.eval_on_selector_all(".picture", "all => all.map(each => each.getBoundingClientRect().right)")
+    sizes = page.eval_on_selector_all(".plot-area", "all => all.map(each => each.getBoundingClientRect().right)")
     assert len(sizes) >= 4
     assert max(sizes) <= 390
 
 
-def test_what_a_screen_reader_finds(pruned: Pruned, open_page: Open) -> None:
+def test_structure_for_screen_readers(pruned: Pruned, open_page: Open) -> None:
     page = open_page(pruned[0])
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.eval_on_selector_all("main, header, nav, footer", "all => all.length") == 4
@@ -213,7 +210,7 @@ HOSTILE = [
 ]
 
 
-def test_names_from_a_model_are_text_and_nothing_else(open_page: Open, tmp_path: Path) -> None:
+def test_names_from_a_model_are_plain_text(open_page: Open, tmp_path: Path) -> None:
     full = nn.Sequential()
     for number, name in enumerate(HOSTILE):
         full.add_module(name, nn.Conv2d(1 if number == 0 else 4, 4, 1))
@@ -227,12 +224,12 @@ def test_names_from_a_model_are_text_and_nothing_else(open_page: Open, tmp_path:
     assert page.title() == "<b>bold & brash · ranp"
     assert page.inner_text("h1") == "<b>bold & brash"
     assert list(widths_in_table(page)) == HOSTILE
-    shown = page.inner_text("#glance")
+    shown = page.inner_text("#summary")
     assert all(name in shown for name in HOSTILE)
     assert page.eval_on_selector_all("img, b, h1 *, td *, th *", "all => all.length") == 0
-    ticks = page.eval_on_selector_all("#widths-picture .xtick text", "all => all.map(each => each.textContent)")
-    assert ticks[-2:] == HOSTILE[-2:], "Plotly takes some tags in texts for formatting"
-    page.hover("#widths-picture")
+    ticks = page.eval_on_selector_all("#widths-plot .xtick text", "all => all.map(each => each.textContent)")
+    assert ticks[-2:] == HOSTILE[-2:], "Plotly interprets some tags as formatting"
+    page.hover("#widths-plot")
     with page.expect_download() as download:
         page.click("#download")
     assert ranp.Plan.from_json(Path(download.value.path()).read_text()) == plan

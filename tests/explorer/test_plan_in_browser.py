@@ -1,4 +1,4 @@
-"""The plan that a page spells out equals, as JSON, the one that allocation makes for the same budget."""
+"""The plan that the report writes in the browser equals, as JSON, the one that allocation makes for the budget."""
 
 import json
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""`ranp report` on folders of all kinds: whole, half done, damaged, and none at all."""
+"""Reports of pruned networks and of runs: finished, unfinished, damaged, and folders that are neither."""
 
 import json
 import re
@@ -15,12 +15,11 @@ import ranp
 from helpers.report_pages import model
 from ranp.cli import app
 from ranp.errors import ArtifactError, RanpError
-from ranp.explorer import write_survey
-from ranp.explorer._content import read_content, read_run
-from ranp.explorer._write import page_of, write_page
+from ranp.explorer import RunSummary, write_report, write_survey
 from ranp.files import write_json
 
 Pruned = tuple[Path, ranp.PruneResult]
+GOLDEN = Path(__file__).parents[1] / "golden" / "0.1"
 CURVE = "step,seconds,loss,rate,dice,dice/A\n5,1.5,0.9,0.01,0.25,\n10,3.0,0.7,0.005,0.5,0.4\n"
 
 
@@ -41,14 +40,14 @@ def make_run(out: Path, pruned: Pruned, **changes: Any) -> Path:
     shutil.copytree(folder, out / "plan")
     (out / "plan" / "survey.json").rename(out / "survey.json")
     recipe = {"data": {"name": "decathlon"}, "pruning": {"method": "ranp-f", "budget": {"macs": 0.1, "params": 0.5}}}
-    write_json(out / "run.json", {"format": "ranp-run", "version": 1, "recipe": {**recipe, "training": {"steps": 12}}})
+    write_json(out / "run.json", {"format": "ranp-run", "version": 2, "recipe": {**recipe, "training": {"steps": 12}}})
     costs = {"cost": vars(result.plan.cost), "full_cost": vars(result.plan.full_cost)}
     pruning = {"format": "ranp-pruning", "version": 1, "method": "ranp-f", "seconds": 0.5, **costs}
     write_json(out / "pruning.json", pruning)
     (out / "curve.csv").write_text(CURVE)
     best = {"step": 10, "seconds": 3.0, "loss": 0.7, "rate": 0.005, "dice": 0.5, "dice/A": 0.4}
     result_file = {
-        **{"format": "ranp-run", "version": 1, "method": "ranp-f", "seed": 0, "primary_metric": "dice", "best": best},
+        **{"format": "ranp-run", "version": 2, "method": "ranp-f", "seed": 0, "primary_metric": "dice", "best": best},
         **{
             "steps": 12,
             "seconds": 3.5,
@@ -64,8 +63,16 @@ def make_run(out: Path, pruned: Pruned, **changes: Any) -> Path:
     return out
 
 
-def test_a_page_needs_nothing_but_itself(folder: Path) -> None:
-    assert write_page(folder) == folder / "report.html"
+def report(folder: Path, *beside: Path) -> str:
+    """The report that the command writes."""
+    options = [word for path in beside for word in ("--beside", str(path))]
+    done = CliRunner().invoke(app, ["report", str(folder), *options])
+    assert done.exit_code == 0, done.stderr
+    return (folder / "report.html").read_text()
+
+
+def test_a_report_is_self_contained(folder: Path) -> None:
+    assert write_report(folder) == folder / "report.html"
     text = (folder / "report.html").read_text()
     assert len(text) < 5_000_000
     apart = re.sub(r'<script type="(application/json|text/plain)".*?</script>', "", text, flags=re.DOTALL)
@@ -73,8 +80,8 @@ def test_a_page_needs_nothing_but_itself(folder: Path) -> None:
     assert ranp.load(folder, model()) is not None
 
 
-def test_the_figures_are_those_of_the_plan(folder: Path, pruned: Pruned) -> None:
-    text = page_of(read_content(folder))
+def test_the_costs_are_those_of_the_plan(folder: Path, pruned: Pruned) -> None:
+    text = write_report(folder).read_text()
     tiles = dict(re.findall(r'data-resource="(\w+)" data-value="(\d+)"', text))
     assert {name: int(value) for name, value in tiles.items()} == vars(pruned[1].plan.cost)
     assert "at most 10% of the multiply-adds; at most 50% of the parameters" in text
@@ -82,9 +89,9 @@ def test_the_figures_are_those_of_the_plan(folder: Path, pruned: Pruned) -> None
     assert f"{share:.1f}% of the multiply-adds" in text
 
 
-def test_without_a_survey_there_is_a_smaller_page(folder: Path) -> None:
+def test_without_a_survey_the_report_is_shorter(folder: Path) -> None:
     (folder / "survey.json").unlink()
-    text = page_of(read_content(folder))
+    text = write_report(folder).read_text()
     assert 'id="widths"' in text
     assert 'id="explorer"' not in text
 
@@ -93,63 +100,64 @@ def test_a_survey_of_another_plan_is_refused(folder: Path, pruned: Pruned) -> No
     other = pruned[1].survey()
     other["chosen"] = 0
     write_survey(folder, other)
-    with pytest.raises(ArtifactError, match=r"survey\.json: got the survey of another plan"):
-        write_page(folder)
+    with pytest.raises(ArtifactError, match=r"survey\.json: belongs to another plan"):
+        write_report(folder)
     assert not (folder / "report.html").exists()
 
 
 def test_a_finished_run_shows_its_training(run: Path) -> None:
-    content = read_content(run)
-    assert [found.state for found in content.runs] == [""]
-    assert content.runs[0].figures == ["dice", "dice/A"]
-    assert [row["dice/A"] for row in content.runs[0].curve] == [None, 0.4]
-    text = page_of(content)
+    text = report(run)
+    assert '<option value="dice">dice</option><option value="dice/A">dice/A</option><option value="loss">' in text
+    assert re.search(r'"dice": 0.25, "dice/A": null}.*"dice": 0.5, "dice/A": 0.4}', text)
     assert "0.500" in text
     assert "200.0" in text, "milliseconds of a step"
     assert "not finished" not in text
 
 
-def test_the_full_network_beside_it(run: Path, pruned: Pruned, tmp_path: Path) -> None:
+def test_comparison_with_the_full_network(run: Path, pruned: Pruned, tmp_path: Path) -> None:
     cost = vars(pruned[1].plan.full_cost)
     full = make_run(tmp_path / "full", pruned, cost=cost, method="none", step_seconds=1.0)
-    text = page_of(read_content(run, [full]))
+    text = report(run, full)
     assert "200.0 ms of 1,000.0 ms" in text
     assert "5.0\u00d7<small> less" in text
     assert "full network 0.500" in text
 
 
-def test_a_run_beside_it_that_is_half_done(run: Path, pruned: Pruned, tmp_path: Path) -> None:
+def test_comparison_with_an_unfinished_run(run: Path, pruned: Pruned, tmp_path: Path) -> None:
     full = make_run(tmp_path / "full", pruned)
     (full / "result.json").unlink()
-    text = page_of(read_content(run, [full]))
-    assert "full is in training: the last validation was at step 10 of 12." in text
+    text = report(run, full)
+    assert "full is in training: the latest validation was at step 10 of 12." in text
     assert "This run is not finished" not in text
 
 
-def test_runs_of_one_name_are_told_apart(run: Path, pruned: Pruned, tmp_path: Path) -> None:
+def test_runs_with_the_same_name_are_numbered(run: Path, pruned: Pruned, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     others = [make_run(tmp_path / "other" / "run", pruned), run]
-    assert [found.name for found in read_content(run, others).runs] == ["run", "run (2)", "run (3)"]
+    text = report(run, *others)
+    names = ["run", "run (2)", "run (3)"]
+    assert re.findall(r'"name": "([^"]*)", "curve"', text) == names
+    assert "".join(f'<th scope="col">{name}</th>' for name in names) in text, "in the comparison, too"
 
 
-HALF_DONE: dict[str, tuple[list[str], str]] = {
-    "in training": (["result.json"], "in training: the last validation was at step 10 of 12"),
+UNFINISHED: dict[str, tuple[list[str], str]] = {
+    "in training": (["result.json"], "in training: the latest validation was at step 10 of 12"),
     "before the first validation": (["result.json", "curve.csv"], "has not reached its first validation"),
-    "before the plan was kept": (["result.json", "curve.csv", "plan"], "has not reached its first validation"),
+    "without the plan": (["result.json", "curve.csv", "plan"], "has not reached its first validation"),
     "before pruning": (["result.json", "curve.csv", "plan", "pruning.json", "survey.json"], "but not pruned yet"),
 }
 
 
-@pytest.mark.parametrize("name", HALF_DONE)
-def test_a_run_that_is_half_done_says_so(name: str, run: Path) -> None:
-    missing, said = HALF_DONE[name]
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_an_unfinished_run_says_so(name: str, run: Path) -> None:
+    missing, said = UNFINISHED[name]
     for path in (run / file for file in missing):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    text = write_page(run).read_text()
+    text = report(run)
     assert said in text
     assert "--resume" in text
-    assert ("Asked" in text) == ("plan" not in missing)
+    assert ("<dt>Result</dt>" in text) == ("plan" not in missing)
     assert ('id="training"' in text) == ("curve.csv" not in missing)
     assert {path: path.read_bytes() for path in before} == before
 
@@ -159,22 +167,22 @@ def changed(path: Path, **fields: Any) -> None:
 
 
 def evaluated(run: Path, **fields: Any) -> None:
-    """What `ranp evaluate` leaves."""
-    found = {"step": 1200, "primary_metric": "dice", "figures": {"dice": 0.8125, "dice/A": None}, "seconds": 1.5}
-    write_json(run / "evaluation.json", {"format": "ranp-evaluation", "version": 1, **found, **fields})
+    """Writes the file of `ranp evaluate`."""
+    found = {"step": 1200, "primary_metric": "dice", "metrics": {"dice": 0.8125, "dice/A": None}, "seconds": 1.5}
+    write_json(run / "evaluation.json", {"format": "ranp-evaluation", "version": 2, **found, **fields})
 
 
 def test_an_evaluation_is_shown(run: Path) -> None:
-    assert "Evaluations" not in write_page(run).read_text()
+    assert "Results of ranp evaluate" not in report(run)
     evaluated(run)
-    text = re.sub(r"<[^>]+>", " ", write_page(run).read_text().partition("Evaluations")[2])
+    text = re.sub(r"<[^>]+>", " ", report(run).partition("Results of ranp evaluate")[2])
     assert re.search(r"weights of step\s+1,200\s+dice\s+0\.812\s+dice/A\s+-", text)
 
 
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     "run.json": lambda run: (run / "run.json").write_text("{"),
-    "run.json ": lambda run: (run / "run.json").write_text('{"format": "ranp-run", "version": 1}'),
-    "result.json": lambda run: (run / "result.json").write_text('{"format": "ranp-run", "version": 1}'),
+    "run.json ": lambda run: (run / "run.json").write_text('{"format": "ranp-run", "version": 2}'),
+    "result.json": lambda run: (run / "result.json").write_text('{"format": "ranp-run", "version": 2}'),
     "result.json ": lambda run: changed(run / "result.json", best=[0.5]),
     "result.json  ": lambda run: changed(run / "result.json", seconds=0),
     "result.json   ": lambda run: changed(run / "result.json", cost={"macs": "many"}),
@@ -187,44 +195,46 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "curve.csv": lambda run: (run / "curve.csv").write_text("step,seconds,dice\n1,2,x\n"),
     "curve.csv ": lambda run: (run / "curve.csv").write_bytes(b"\xff\x00"),
     "curve.csv  ": lambda run: (run / "curve.csv").write_text("step,seconds,dice\n1,,0.5\n"),
-    "evaluation.json": lambda run: evaluated(run, figures={"dice": "good"}),
+    "evaluation.json": lambda run: evaluated(run, metrics={"dice": "good"}),
     "evaluation.json ": lambda run: (run / "evaluation.json").write_text("{}"),
     "curve.csv   ": lambda run: (run / "curve.csv").write_text("step,dice\n1,0.5,3,4\n"),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_what_is_damaged_is_named(name: str, run: Path) -> None:
+def test_errors_name_the_damaged_file(name: str, run: Path) -> None:
     DAMAGE[name](run)
     found = CliRunner().invoke(app, ["report", str(run)])
     assert found.exit_code == 1
-    assert found.stderr.startswith(f"error: {run}")
-    assert f"{name.strip()}: got" in found.stderr
+    assert found.stderr.startswith("error: ")
+    assert f"{name.strip()}: " in found.stderr
+    assert run.name in found.stderr or name == "plan.json"
+    assert "bug in ranp" not in found.stderr
     assert not (run / "report.html").exists()
 
 
-def test_other_folders_are_refused(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"got a folder without artifact\.json or run\.json"):
-        write_page(tmp_path)
-    with pytest.raises(ArtifactError, match="got no folder"):
-        write_page(tmp_path / "nowhere")
-    with pytest.raises(ArtifactError, match=r"run\.json: got no file"):
-        write_page(run, beside=[tmp_path])
-    with pytest.raises(ArtifactError, match="a place that can be written"):
-        write_page(run, tmp_path / "nowhere" / "report.html")
+def test_other_folders_are_refused(tmp_path: Path, folder: Path, run: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"has neither artifact\.json nor run\.json"):
+        write_report(tmp_path)
+    with pytest.raises(ArtifactError, match="no such folder"):
+        write_report(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        write_report(folder, tmp_path / "nowhere" / "report.html")
+    refused = CliRunner().invoke(app, ["report", str(run), "--beside", str(tmp_path)])
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert f"{tmp_path}/run.json: " in refused.stderr
 
 
-def test_an_earlier_page_stays_if_a_new_one_cannot_be_made(run: Path) -> None:
-    path = write_page(run)
+def test_an_earlier_report_is_kept_if_writing_a_new_one_fails(folder: Path) -> None:
+    path = write_report(folder)
     before = path.read_bytes()
-    (run / "curve.csv").write_text("step")
-    (run / "survey.json").write_text("{}")
+    (folder / "survey.json").write_text("{}")
     with pytest.raises(ArtifactError):
-        write_page(run)
+        write_report(folder)
     assert path.read_bytes() == before
 
 
-def test_the_command_writes_where_it_is_told(folder: Path, tmp_path: Path) -> None:
+def test_the_command_writes_to_out(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     found = CliRunner().invoke(app, ["report", str(folder), "--out", str(out)])
     assert (found.exit_code, found.stdout.replace("\n", "")) == (0, str(out))
@@ -233,11 +243,11 @@ def test_the_command_writes_where_it_is_told(folder: Path, tmp_path: Path) -> No
     assert "Example: ranp report" in CliRunner().invoke(app, ["report", "--help"]).stdout
 
 
-def test_without_plotly_it_is_told_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly_the_error_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(RanpError, match=r"pip install 'ranp\[report\]'"):
-        write_page(folder)
+        write_report(folder)
 
 
 def test_names_are_escaped(run: Path) -> None:
@@ -249,9 +259,32 @@ def test_names_are_escaped(run: Path) -> None:
         path = run / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     moved = run.rename(run.with_name("<i>'run' & $more"))
-    text = page_of(read_content(moved))
-    assert read_run(moved).figures == ["dice", '<b>"A']
+    text = report(moved)
+    assert '<option value="dice">dice</option><option value="&lt;b&gt;&quot;A">' in text
     assert "<script>alert" not in text
     assert "<b>" not in text
     assert "<i>" not in text
     assert "&lt;i&gt;&#x27;run&#x27; &amp; $more" in text
+
+
+@pytest.mark.parametrize("name", ["pruned", "run", "stopped"])
+def test_folders_of_version_0_1(name: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(GOLDEN / name, tmp_path / name))
+    text = report(folder, folder if name != "pruned" else GOLDEN / "run")
+    assert 'id="explorer"' in text
+    assert 'id="training"' in text
+    assert ("Results of ranp evaluate" in text) == (name != "stopped")
+    assert ("This run is not finished" in text) == (name == "stopped")
+
+
+def test_summaries_are_plain_data(folder: Path) -> None:
+    """Without the folder of a run."""
+    recipe = {"data": {}, "pruning": {}, "training": {"steps": 20}}
+    curve = ({"step": 5.0, "seconds": 1.0, "loss": 0.5, "rate": 0.1, "iou": 0.25},)
+    run = RunSummary("made up", recipe, None, None, curve)
+    assert run.metrics == ["iou"]
+    text = write_report(folder, runs=[run]).read_text()
+    assert "made up is started, but not pruned yet." in text
+    assert '<option value="iou">' in text
+    with pytest.raises(ArtifactError, match=r"made up/result\.json: \$\.result is wrong"):
+        RunSummary("made up", recipe, None, {"best": {}}, curve)

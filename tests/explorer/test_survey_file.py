@@ -1,4 +1,4 @@
-"""Surveys that are missing, damaged, hostile or of another kind."""
+"""Surveys of the earlier version, and files that are missing, damaged, hostile or of another kind."""
 
 import copy
 import json
@@ -24,10 +24,10 @@ def found() -> dict[str, Any]:
     return survey(graph, ranp.allocate(graph, scores, ranp.Budget(macs=0.6)), scores)
 
 
-NO_SCORES = {"mean": 1, "quartiles": [1] * 5}
+GOLDEN = Path(__file__).parents[1] / "golden" / "0.1"
 DAMAGE = {
     "another format": lambda data: data.update(format="ranp-plan"),
-    "a later version": lambda data: data.update(version=2),
+    "a newer version": lambda data: data.update(version=3),
     "no steps": lambda data: data.update(steps=[]),
     "a field too many": lambda data: data.update(extra=1),
     "a field too few": lambda data: data.pop("axes"),
@@ -48,20 +48,41 @@ DAMAGE = {
     "a tensor that is not there": lambda data: data["groups"][0]["members"][0].update(tensor="x"),
     "layers of another model": lambda data: data["plan"]["full_widths"].update(x=1),
 }
+MESSAGES = {
+    "another format": "is not a ranp-survey file",
+    "a newer version": "newer version of ranp",
+    **dict.fromkeys(
+        [
+            "a width too many",
+            "wider than the group",
+            "a step that is not there",
+            "a group that is not there",
+            "an axis that is not there",
+            "an axis that no setting has",
+            "a cycle",
+            "a node of no layer",
+            "scores of no layer",
+            "an order that is too short",
+            "a tensor that is not there",
+            "layers of another model",
+        ],
+        "the parts of this survey do not belong together",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damage_is_found(name: str, found: dict[str, Any], tmp_path: Path) -> None:
     data = copy.deepcopy(found)
     DAMAGE[name](data)
-    with pytest.raises(ArtifactError, match=r"survey\.json: got .*; expected a survey as ranp writes it"):
+    with pytest.raises(ArtifactError, match=rf"survey\.json: .*{MESSAGES.get(name, 'does not match the format')}"):
         read_survey(write_survey(tmp_path, data))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format": "ranp-survey", "version": 1}', "[" * 100_000])
 def test_other_texts_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "survey.json").write_text(text)
-    with pytest.raises(ArtifactError, match="survey as ranp writes it"):
+    with pytest.raises(ArtifactError, match=r"survey\.json: (is not|does not match|nests)"):
         read_survey(tmp_path / "survey.json")
 
 
@@ -74,16 +95,29 @@ def test_numbers_that_json_does_not_know_are_refused(found: dict[str, Any], tmp_
 
 
 def test_no_file_and_no_folder(found: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="FileNotFoundError"):
+    with pytest.raises(ArtifactError, match="there is no such file"):
         read_survey(tmp_path / "survey.json")
-    with pytest.raises(ArtifactError, match="a place that can be written"):
+    with pytest.raises(ArtifactError, match="cannot be written"):
         write_survey(tmp_path / "nowhere", found)
 
 
-def test_without_jsonschema_it_is_told_what_to_install(
+def test_without_jsonschema_the_error_says_what_to_install(
     found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_survey(tmp_path, found)
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     with pytest.raises(RanpError, match=r"pip install 'ranp\[report\]'"):
         read_survey(path)
+
+
+@pytest.mark.parametrize("name", ["pruned", "run"])
+def test_version_1_is_read_as_version_2(name: str) -> None:
+    path = GOLDEN / name / "survey.json"
+    old, new = json.loads(path.read_text()), read_survey(path)
+    assert (old["version"], new["version"], new["plan"]["version"]) == (1, 2, 2)
+    assert new["unprunable"] == old.pop("frozen")
+    assert new["plan"]["has_cross_channel_norm"] == old["plan"].pop("mixes")
+    assert new["plan"]["resource_weight"] == old["plan"].pop("lam")
+    assert {**new["plan"], **old["plan"], "version": 2} == new["plan"]
+    del old["plan"]
+    assert {**new, **old, "version": 2} == new

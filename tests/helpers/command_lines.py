@@ -18,8 +18,9 @@ def parse(line: str) -> None:
     context = None
     while rest:
         context = command.make_context(rest[0], rest[1:] if context else rest, parent=context)
-        rest = [*context._protected_args, *context.args] if hasattr(command, "commands") else []
+        rest = [*context._protected_args, *context.args] if hasattr(command, "list_commands") else []
         if rest:
-            assert rest[0] in command.commands, f"no command {rest[0]!r}"
-            command = command.commands[rest[0]]
-    assert not hasattr(command, "commands")
+            inner = command.get_command(context, rest[0])
+            assert inner is not None, f"no command {rest[0]!r}"
+            command = inner
+    assert not hasattr(command, "list_commands")

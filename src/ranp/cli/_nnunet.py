@@ -1,4 +1,4 @@
-"""`ranp nnunet`: two ways to have nnU-Net find the trainer; what they need is imported when they run."""
+"""`ranp nnunet`: two ways to make the trainer available to nnU-Net."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ MODULE = TRAINERS / "nnUNetTrainerRanp.py"
 
 
 def install() -> None:
-    """Copy a file of a few lines into nnU-Net's folder of trainers, once; delete it to undo that."""
+    """Copy a small file into nnU-Net's folder of trainers. To undo this, delete the file, whose path is printed."""
     package = "nnunetv2.training.nnUNetTrainer"
     try:
         found = find_spec(package)
@@ -19,20 +19,17 @@ def install() -> None:
         found = None
     if found is None or not found.submodule_search_locations:
         raise RanpError(
-            "nnunet install",
-            got="no package nnunetv2",
-            expected="nnU-Net v2 in this environment",
-            hint="run: pip install 'ranp[nnunet]'",
+            "nnunet install", "nnU-Net v2 is not installed in this environment", hint="run: pip install 'ranp[nnunet]'"
         )
     target = Path(found.submodule_search_locations[0]) / MODULE.name
     try:
         write_bytes(target, MODULE.read_bytes())
     except OSError as error:
         hint = 'instead, set nnUNet_extTrainer="$(ranp nnunet path)" wherever nnU-Net trains or predicts'
-        raise RanpError("nnunet install", got=str(error), expected=f"to write {target}", hint=hint) from error
+        raise RanpError("nnunet install", f"cannot write {target}: {error}", hint=hint) from error
     print(target)
 
 
 def path() -> None:
-    """Print the folder to name in nnUNet_extTrainer, which nnU-Net 2.8 and newer read, instead of installing a file."""
+    """Print the folder to set as nnUNet_extTrainer (nnU-Net 2.8 and newer), an alternative to installing a file."""
     print(TRAINERS)

@@ -1,39 +1,116 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the completion of their values."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
+from typer.core import TyperCommand
 
-from ranp.cli import _words as words
+from ranp.errors import nearest
+from ranp.models import BUILT_IN
 
 OWN = "package.module:factory or path/to/file.py:factory"
 
-Model = Annotated[str, typer.Argument(help=f"{', '.join(words.NETWORKS)}; or {OWN}.", autocompletion=words.networks)]
+
+class CommandWithLists(TyperCommand):
+    """A command whose help lists names that are looked up only when the help is shown."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help, with lists of names in place of the placeholders."""
+        for param in self.params:
+            if "{criteria}" in (text := getattr(param, "help", None) or ""):
+                param.help = text.replace("{criteria}", ", ".join(complete_criteria("")))
+        super().format_help(ctx, formatter)
+
+
+def known_criterion(name: str) -> str:
+    """Refuse a criterion that does not exist."""
+    if name not in (known := complete_criteria("")):
+        raise typer.BadParameter(f"{name!r} is not a criterion; {nearest(name, known)}")
+    return name
+
+
+def complete_criteria(incomplete: str) -> list[str]:
+    """Names of the criteria."""
+    from ranp.criteria import CRITERIA
+
+    return _starting(sorted(CRITERIA), incomplete)
+
+
+def complete_networks(incomplete: str) -> list[str]:
+    """Built-in networks, and Python files that may contain one."""
+    return _starting(BUILT_IN, incomplete) + [
+        path if path.endswith("/") else f"{path}:" for path in _files(incomplete, ".py")
+    ]
+
+
+def complete_losses(incomplete: str) -> list[str]:
+    """Names of losses."""
+    from ranp.experiments.losses import LOSSES
+
+    return _starting(LOSSES, incomplete)
+
+
+def complete_limits(incomplete: str) -> list[str]:
+    """The resources that a budget can limit."""
+    from ranp.costs import RESOURCES
+
+    return [f"{name}=" for name in _starting((resource.limit for resource in RESOURCES), incomplete)]
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """Recipe files, and folders that may contain one."""
+    return _files(incomplete, ".yaml") + [str(path) for path in Path().glob("recipes/*.yaml") if not incomplete]
+
+
+def _starting(words: Iterable[str], start: str) -> list[str]:
+    return [word for word in words if word.startswith(start)]
+
+
+def _files(incomplete: str, suffix: str) -> list[str]:
+    """Files whose path starts like this, and folders that may contain one."""
+    head, slash, tail = incomplete.rpartition("/")
+    folder = Path(head + slash or ".")
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    matching = [path for path in found if path.name.startswith(tail) and (tail or not path.name.startswith("."))]
+    return [f"{head}{slash}{path.name}/" for path in matching if path.is_dir()] + [
+        f"{head}{slash}{path.name}" for path in matching if path.suffix == suffix
+    ]
+
+
+WeightsName: TypeAlias = Literal["keep", "glorot", "orthogonal"]
+ImportanceName: TypeAlias = Literal["parameter", "neuron"]
+
+Model = Annotated[
+    str, typer.Argument(help=f"{', '.join(sorted(BUILT_IN))}; or {OWN}.", autocompletion=complete_networks)
+]
 Arguments = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Argument that the network is built with, such as width=16; repeat for several."),
+    typer.Option("--set", help="Argument of the network, such as width=16; can be repeated."),
 ]
 Shapes = Annotated[
     list[str] | None,
-    typer.Option("--input", help="Shape of an input, such as 1,1,64,64,64; repeat for several."),
+    typer.Option("--input", help="Shape of an input, such as 1,1,64,64,64; once per input."),
 ]
 _LIMITS = typer.Option(
     "--budget",
-    help="Such as macs=5%, params=0.1, activations=50% (to keep) or sparsity=80% (to remove); repeat for several.",
-    autocompletion=words.limits,
+    help="Such as macs=5%, params=0.1, activations=50% (to keep) or sparsity=80% (to remove); can be repeated.",
+    autocompletion=complete_limits,
 )
 Limits = Annotated[list[str], _LIMITS]
 OptionalLimits = Annotated[list[str] | None, _LIMITS]
-Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Weights = Annotated[words.Weights, typer.Option(help="Keep the network's weights that survive, or draw them anew.")]
+Weights = Annotated[
+    WeightsName, typer.Option(help="Keep the weights of the remaining channels, or initialize them again.")
+]
 NewFolder = Annotated[Path, typer.Option("--out", help="A new folder.")]
 DataFolder = Annotated[Path, typer.Option("--data", help="Folder of the data set.")]
 RecipeFile = Annotated[
-    Path, typer.Argument(help="A recipe: a YAML file, such as those in recipes/.", autocompletion=words.recipes)
+    Path, typer.Argument(help="A recipe: a YAML file, such as those in recipes/.", autocompletion=complete_recipes)
 ]
 Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a field, such as training.steps=10; repeat for several.")
+    list[str] | None, typer.Option("--set", help="Change a field, such as training.steps=10; can be repeated.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else, to stdout.")]

@@ -1,27 +1,27 @@
-"""From texts on the command line to values."""
+"""Values of options: shapes, budgets, arguments of networks."""
 
 import ast
 import json
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
 
 from ranp.budget import Budget
+from ranp.costs import RESOURCES
 from ranp.errors import InputError, nearest
 from ranp.import_by_name import built_in
 
 
 def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor, ...]:
-    """Zeros of the shapes that were given, or of a built-in network's usual shape.
+    """Zeros of the given shapes, or of the usual shape of a built-in network.
 
     Args:
-        model: How the network is named.
+        model: Name of the network.
         texts: Shapes.
 
     Raises:
-        InputError: A text that is no shape, or none for a network that is not built in.
+        InputError: A text is not a shape, or there is none for a network that is not built in.
 
     Example:
         >>> [tuple(zeros.shape) for zeros in parse_inputs("nets.py:build", ["2,3,9,9"])]
@@ -31,11 +31,11 @@ def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor,
     if ":" not in model:
         shapes = shapes or [built_in(model, "model").shape]
     if not shapes:
-        raise InputError("--input", got="nothing", expected="the shape of every input", hint="--input 1,1,64,64,64")
+        raise InputError("--input", "the shape of every input is needed", hint="for example --input 1,1,64,64,64")
     try:
         return tuple(torch.zeros(shape) for shape in shapes)
     except (RuntimeError, OverflowError, TypeError) as error:
-        raise InputError("--input", got=str(shapes), expected="sizes that memory can hold") from error
+        raise InputError("--input", f"tensors of shape {shapes} are too large for the memory") from error
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -47,36 +47,36 @@ def parse_shape(text: str) -> tuple[int, ...]:
     """
     sizes = text.split(",")
     if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise InputError("--input", got=repr(text), expected="positive sizes with commas", hint="--input 1,1,64,64,64")
+        hint = "give positive sizes separated by commas, such as --input 1,1,64,64,64"
+        raise InputError("--input", f"{text!r} is not a shape", hint=hint)
     return tuple(int(size) for size in sizes)
 
 
 def parse_budget(texts: Sequence[str]) -> Budget:
-    """A budget, in fractions or percent.
+    """A budget; limits are fractions or percentages.
 
     Example:
-        >>> parse_budget(["macs=5%", "params=0.1"])
-        Budget(macs=0.05, params=0.1, activations=None, sparsity=None)
+        >>> dict(parse_budget(["macs=5%", "params=0.1"]).given())
+        {'macs': 0.05, 'params': 0.1}
     """
     limits: dict[str, float] = {}
-    known = [entry.name for entry in fields(Budget)]
+    known = [resource.limit for resource in RESOURCES]
     for text in texts:
         name, _, value = text.partition("=")
         if name not in known:
-            raise InputError("--budget", got=repr(text), expected="name=fraction", hint=nearest(name, known))
+            raise InputError("--budget", f"{text!r} does not limit a known resource", hint=nearest(name, known))
         if name in limits:
-            raise InputError("--budget", got=f"{name} twice", expected="every limit once")
+            raise InputError("--budget", f"{name} is given twice")
         try:
             limits[name] = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
         except ValueError as error:
-            raise InputError(
-                "--budget", got=repr(text), expected="a number", hint=f"{name}=0.05 or {name}=5%"
-            ) from error
+            hint = f"for example {name}=0.05 or {name}=5%"
+            raise InputError("--budget", f"the limit in {text!r} is not a number", hint=hint) from error
     return Budget(**limits)
 
 
 def parse_arguments(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Arguments of a network: values as JSON or Python writes them, else texts.
+    """Arguments of a network; values that are neither JSON nor Python literals are strings.
 
     Example:
         >>> parse_arguments(["width=16", "widths=[8, 16]", "bias=false", "norm=None", "act=relu"])
@@ -86,9 +86,9 @@ def parse_arguments(texts: Sequence[str] | None) -> dict[str, Any]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise InputError("--set", got=repr(text), expected="a name and a value", hint="--set width=16")
+            raise InputError("--set", f"{text!r} is not of the form name=value", hint="for example --set width=16")
         if name in found:
-            raise InputError("--set", got=f"{name} twice", expected="every argument once")
+            raise InputError("--set", f"{name} is given twice")
         found[name] = _value(value)
     return found
 

@@ -1,36 +1,181 @@
-"""`ranp reproduce resources`."""
+"""`ranp reproduce`: the published resource table, and one command for every study."""
 
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from ranp.cli import _words as words
 from ranp.cli._options import AsJson, Seed
-from ranp.cli._output import print_json, stdout, working
+from ranp.cli._output import print_json, say, stdout, warn, working
+from ranp.errors import InputError
+from ranp.files import is_rank_zero
+
+if TYPE_CHECKING:
+    from ranp.experiments.studies import Study
+
+
+class Reproduce(TyperGroup):
+    """The commands of `ranp reproduce`, built from the list of studies when they are listed or one of them is run."""
+
+    _built: Any = None
+
+    def _group(self) -> Any:
+        if self._built is None:
+            from ranp.experiments.studies import STUDIES
+
+            group = typer.Typer(add_completion=False)
+            group.callback()(lambda: None)  # A group even if there were one command only.
+            group.command(epilog="Example: ranp reproduce resources --networks shapenet")(resources)
+            for name, study in STUDIES.items():
+                epilog = f"Example: ranp reproduce {name} --small --out {name}"
+                group.command(name, epilog=epilog)(command_of(study))
+            self._built = typer.main.get_command(group)
+        return self._built
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands."""
+        return list(self._group().commands)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name."""
+        return self._group().commands.get(cmd_name)
+
+
+def _complete_published(incomplete: str) -> list[str]:
+    from ranp.experiments.reproduce import NETWORKS
+
+    return [name for name in NETWORKS if name.startswith(incomplete)]
 
 
 def resources(
     networks: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Of {', '.join(words.PUBLISHED)}; with commas or repeated.",
+            help="Networks of the table, such as shapenet; separated by commas, or repeat the option.",
             show_default="all",
-            autocompletion=words.published,
+            autocompletion=_complete_published,
         ),
     ] = None,
     seed: Seed = 0,
-    batches: Annotated[int, typer.Option(min=1, help="Synthetic mini-batches to score with.")] = 4,
+    batches: Annotated[int, typer.Option(min=1, help="Number of synthetic mini-batches to score on.")] = 4,
     as_json: AsJson = False,
 ) -> None:
-    """The source paper's resource table, computed anew, beside the published figures."""
+    """Compute the resource table of the source paper, and compare it with the published values."""
     from dataclasses import asdict
 
-    from ranp.experiments.reproduce import NETWORKS, NOTE, run_resources, tables
+    from ranp.experiments.reproduce import NETWORKS, NOTE, resource_tables, run_resources
 
     names = [name for option in networks or NETWORKS for name in option.split(",")]
-    with working() as tell:
-        rows = run_resources(names, seed=seed, batches=batches, progress=tell)
+    with working() as progress:
+        rows = run_resources(names, seed=seed, batches=batches, progress=progress)
     if as_json:
         print_json("resources", {"seed": seed, "batches": batches, "rows": [asdict(row) for row in rows]})
     else:
-        stdout().print(*tables(rows), NOTE, sep="\n")
+        stdout().print(*(table.rich() for table in resource_tables(rows)), NOTE, sep="\n")
+
+
+# -- studies -----------------------------------------------------------------------------------------------------
+
+Data = Annotated[
+    list[str] | None,
+    typer.Option(help="Folder of the data set; for a study with several tasks TASK=FOLDER, once per task."),
+]
+Out = Annotated[Path, typer.Option(help="Folder of all runs and results; finished runs in it are not repeated.")]
+Small = Annotated[
+    bool, typer.Option("--small", help="Use small recipes, and generated data in OUT if no data are given.")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="the study's; 1 with --small")]
+Only = Annotated[list[str] | None, typer.Option(help="Run only this variant; can be repeated.")]
+StudyChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a field of all recipes, such as training.steps=10; can be repeated."),
+]
+StudyRecipe = Annotated[Path | None, typer.Option("--recipe", help="Use this recipe instead of the study's.")]
+Collect = Annotated[bool, typer.Option("--collect", help="Run nothing; only show the results of finished runs.")]
+Measure = Annotated[
+    bool, typer.Option("--measure", help="Measure the training steps of all variants; the machine must be idle.")
+]
+Known = Annotated[
+    list[Path] | None,
+    typer.Option("--results", help="results.json of another folder; its runs are not repeated. Can be repeated."),
+]
+Page = Annotated[Path | None, typer.Option(help="Where to write the page.", show_default="OUT/results.md")]
+
+
+def command_of(study: "Study") -> Callable[..., None]:
+    """The command that runs a study."""
+
+    def reproduce(
+        out: Out,
+        data: Data = None,
+        small: Small = False,
+        seeds: Seeds = None,
+        only: Only = None,
+        changes: StudyChanges = None,
+        recipe: StudyRecipe = None,
+        collect: Collect = False,
+        measure: Measure = False,
+        known: Known = None,
+        page: Page = None,
+        as_json: AsJson = False,
+        figures: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
+    ) -> None:
+        from ranp.experiments import studies
+
+        if figures:
+            warn("warning: --figures is deprecated; use --results")
+        request = studies.StudyRequest(
+            study=study,
+            out=out,
+            data=_data_folders(study, out, data or [], generated=small or (collect and not measure)),
+            small=small,
+            seeds=seeds or (1 if small else study.seeds),
+            only=tuple(only or ()),
+            changes=tuple(changes or ()),
+            recipe=recipe,
+        )
+        if small and not data and not collect:
+            studies.generate_data(request)
+        results = studies.read_results(study.name, [out / studies.RESULTS_FILE, *(known or []), *(figures or [])])
+        with working(bars=is_rank_zero()) as progress:
+            if collect:
+                studies.collect(request, results)
+            else:
+                studies.run_study(request, results, progress=progress)
+            if measure and study.trains:
+                studies.measure_study(request, results, progress=progress)
+            if measure and study.batches:
+                studies.measure_batches(request, results, progress=progress)
+        if is_rank_zero():
+            _show(request, results, page or out / "results.md", as_json=as_json)
+
+    reproduce.__doc__ = study.question
+    return reproduce
+
+
+def _data_folders(study: "Study", out: Path, given: list[str], *, generated: bool) -> dict[str, Path]:
+    """The folder of the data set of each task."""
+    if not given and generated:
+        return {task: out / "data" / task for task in study.tasks}
+    if list(study.tasks) == [""] and given:
+        return {"": Path(given[-1])}
+    folders = {name: Path(path) for name, _, path in (text.partition("=") for text in given)}
+    if folders.keys() != study.tasks.keys():
+        wanted = " ".join(f"--data {task}=FOLDER" if task else "--data FOLDER" for task in study.tasks)
+        raise InputError("--data", got=" ".join(given) or "nothing", expected=wanted, hint="or try it with --small")
+    return folders
+
+
+def _show(request: Any, results: Any, page: Path, *, as_json: bool) -> None:
+    from ranp.experiments import studies
+
+    studies.write_page(request, results, page)
+    if as_json:
+        print_json("study", results, version=results["version"])
+        return
+    console = stdout()
+    for table in studies.study_tables(request, results):
+        console.print(table.rich())
+    say(console, f"The page is {page}; all results are in {request.out}.")

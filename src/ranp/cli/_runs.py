@@ -1,108 +1,180 @@
-"""`ranp train`, `ranp evaluate`, `ranp compare` and `ranp data`."""
+"""The commands on recipes and runs: `ranp train`, `evaluate`, `compare`, `report`, `data` and `demo`."""
 
+import os
+from collections.abc import Sequence
+from itertools import count as counting
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ranp.cli._options import AsJson, Changes, DataFolder, NewFolder, RecipeFile, Seed
+from ranp.cli._options import AsJson, Changes, DataFolder, Device, NewFolder, RecipeFile, Seed
 from ranp.cli._output import print_json, stdout, working
 from ranp.files import is_rank_zero
+
+if TYPE_CHECKING:
+    from ranp.explorer import RunSummary
 
 
 def train(
     recipe: RecipeFile,
     data: DataFolder,
-    out: Annotated[Path, typer.Option(help="Folder of the run: a new one, unless it is resumed.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the folder's run, if there is one.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the recipe's.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run; a new one, except with --resume.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in this folder, if there is one.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Replaces the seed of the recipe.")] = None,
     changes: Changes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prune once, then train, as a recipe says."""
-    need_recipes()
+    """Prune a network once, then train it, as a recipe describes."""
     from ranp.experiments.recipes import read_recipe
-    from ranp.experiments.runs._compare import table_of
-    from ranp.experiments.runs._train import run_recipe
+    from ranp.experiments.runs import run_recipe, runs_table
 
     chosen = read_recipe(recipe, changes or (), seed)
-    with working(bars=is_rank_zero()) as tell:
-        result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, tell=tell)}
+    with working(bars=is_rank_zero()) as progress:
+        result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, progress=progress)}
     if not is_rank_zero():
         return
     if as_json:
         print_json("train", result)
     else:
-        stdout().print(table_of([result]))
+        stdout().print(runs_table([result]).rich())
 
 
 def evaluate(
     out: Annotated[Path, typer.Argument(help="Folder of a run.")], data: DataFolder, as_json: AsJson = False
 ) -> None:
-    """Judge the best weights of a run by the data set's metric; figures go to evaluation.json in its folder."""
-    need_recipes()
-    from ranp.experiments.runs._evaluate import evaluate_run
+    """Evaluate the best weights of a run with the metrics of the data set, and write evaluation.json to its folder."""
+    from ranp.experiments.runs import evaluate_run
 
-    with working(bars=is_rank_zero()) as tell:
-        found = evaluate_run(out, data, tell=tell)
+    with working(bars=is_rank_zero()) as progress:
+        found = evaluate_run(out, data, progress=progress)
     if as_json:
         print_json("evaluate", {"run": str(out), **found})
         return
-    for name, value in found["figures"].items():
+    for name, value in found["metrics"].items():
         print(f"{name}: {'-' if value is None else format(value, '.4f')}")
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")], as_json: AsJson = False
 ) -> None:
-    """Put finished runs side by side: metrics, costs, time."""
-    from ranp.experiments.runs._compare import read_runs, table_of
+    """Compare finished runs: metrics, costs, time."""
+    from ranp.experiments.runs import read_runs, runs_table
 
     found = read_runs(runs)
     if as_json:
         print_json("compare", {"runs": found})
     else:
-        stdout().print(table_of(found))
+        stdout().print(runs_table(found).rich())
+
+
+# -- report ------------------------------------------------------------------------------------------------------
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a pruned network or of a run, which may be unfinished.")],
+    out: Annotated[Path | None, typer.Option(help="The file.", show_default="report.html in the folder")] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a run to compare with, such as that of the full network; can be repeated."),
+    ] = None,
+) -> None:
+    """Write a report of a pruned network or a run: results, plots, training, and plans for other budgets.
+
+    The report is one HTML file, which works offline.
+    """
+    from ranp.explorer import write_report
+
+    if not (is_run := (folder / "run.json").is_file()) and not beside:
+        print(write_report(folder, out))
+        return
+    from ranp.experiments.runs import read_run_summary, runs_table
+
+    runs = _distinct([read_run_summary(path) for path in [*([folder] if is_run else []), *(beside or [])]])
+    finished = [{**run.result, "run": run.name} for run in runs if run.result is not None]
+    comparison = runs_table(finished) if finished else None
+    own, others = (runs[0], runs[1:]) if is_run else (None, runs)
+    print(write_report(folder, out, run=own, runs=others, comparison=comparison))
+
+
+def _distinct(runs: "Sequence[RunSummary]") -> "list[RunSummary]":
+    """Number runs that have the same name."""
+    from dataclasses import replace
+
+    seen: dict[str, int] = {}
+    numbered = []
+    for run in runs:
+        number = seen[run.name] = seen.get(run.name, 0) + 1
+        numbered.append(replace(run, name=f"{run.name} ({number})") if number > 1 else run)
+    return numbered
+
+
+# -- data sets ---------------------------------------------------------------------------------------------------
 
 
 def check_data(recipe: RecipeFile, data: DataFolder, changes: Changes = None) -> None:
-    """Read every file of a recipe's data set, and list what is missing or damaged: exit code 1 if anything is."""
-    with working() as tell:
-        problems = _data_set(recipe, changes).check(data, progress=tell)
+    """Read every file of a recipe's data set, and list missing and damaged files: exit code 1 if there are any."""
+    with working() as progress:
+        problems = _data_set(recipe, changes).check(data, progress=progress)
     for problem in problems:
         print(problem)
     if problems:
         raise typer.Exit(1)
-    print("All files are there and can be read.")
+    print("No file is missing or damaged.")
 
 
 def generate_data(
     recipe: RecipeFile,
     out: NewFolder,
-    count: Annotated[int | None, typer.Option(min=1, help="How many samples; see the data set.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Number of samples; the default depends on the data set.")
+    ] = None,
     seed: Seed = 0,
     changes: Changes = None,
 ) -> None:
-    """Write a small data set, in the layout that a recipe reads, which can be learned."""
+    """Write a small synthetic data set, in the layout that the recipe reads, to try the recipe on."""
     more = {} if count is None else {"count": count}
     with working():
         _data_set(recipe, changes).generate(out, seed=seed, **more)
 
 
 def _data_set(recipe: Path, changes: list[str] | None) -> Any:
-    need_recipes()
     from ranp.experiments.recipes import read_recipe
 
     return read_recipe(recipe, changes or ()).data_set()
 
 
-def need_recipes() -> None:
-    """See to it that recipes can be read.
+# -- demo --------------------------------------------------------------------------------------------------------
 
-    Raises:
-        RanpError: A package is missing.
-    """
-    from ranp.optional import optional_import
 
-    for module in ("pydantic", "yaml"):
-        optional_import(module, "recipe")
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for all results.", show_default="ranp-demo, ranp-demo-2, ...")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Takes one minute instead of four.")] = False,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Prune a 3D U-Net before training, and train it and the full network on a real MRI."""
+    from ranp.experiments.demo import DEFAULT, QUICK, quickest_threads, rows, run
+    from ranp.files import new_folder
+    from ranp.import_by_name import find_device
+    from ranp.tables import Table
+
+    folder = out or first_free(Path(), "ranp-demo")
+    on = find_device(device)
+    with working() as progress, new_folder(folder) as partial, quickest_threads():
+        results = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, progress=progress)
+    if as_json:
+        print_json("demo", {"out": str(folder), **results})
+        return
+    title = "A 3D U-Net, full and pruned before training"
+    stdout().print(Table(title, ("", "full", "pruned", "change"), rows(results)).rich())
+    print(f"The report, plots, plan and weights are in {folder}/; start with report.md.")
+
+
+def first_free(parent: Path, name: str) -> Path:
+    """The first of `name`, `name-2`, `name-3`, ... that does not exist in the parent folder."""
+    names = (name if number == 1 else f"{name}-{number}" for number in counting(1))
+    return next(parent / each for each in names if not os.path.lexists(parent / each))

@@ -1,156 +1,142 @@
-"""What a page tells, read from folders."""
+"""What a report shows: a pruned network, read from its folder, and summaries of runs, given as plain data."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ranp.costs import Cost
 from ranp.errors import ArtifactError
-from ranp.experiments.runs._compare import NO_METRIC
-from ranp.experiments.runs._folder import EVALUATION, PRUNING, RunFolder, read_curve, read_json
-from ranp.explorer import NAME as SURVEY
-from ranp.explorer import mismatch, read_survey
+from ranp.explorer._survey_file import FILE_NAME, read_survey
+from ranp.files import schema_mismatch
 from ranp.plan import Plan
 from ranp.storage import load_plan
+from ranp.tables import Table
 
-Row = dict[str, float | None]
+NOT_METRICS = frozenset({"step", "seconds", "loss", "rate"})
+"""Columns of a validation curve that are not metrics."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run, as far as it has come.
+class RunSummary:
+    """The files of a training run as plain data; the run may still be unfinished.
 
     Attributes:
-        name: Of its folder.
-        recipe: What it does.
-        pruning: What pruning found; None if it is not done.
-        result: What came out; None if it is not finished.
-        curve: A row for every validation.
-        evaluation: What `ranp evaluate` found last; None if it was never asked.
+        name: Name of the run.
+        recipe: The recipe: `data`, `pruning` and `training`.
+        pruning: Result of pruning: `cost`, `full_cost` and others; None before pruning.
+        result: Result of training: `primary_metric`, `best`, `cost`, `step_seconds` and others; None before the end.
+        curve: One row per validation: step, seconds, loss, rate and metrics.
+        evaluation: Result of the latest evaluation: `step` and `metrics`; None if there was none.
+
+    Raises:
+        ArtifactError: A field that the report shows is missing or wrong.
+
+    Example:
+        >>> recipe = {"data": {}, "pruning": {}, "training": {"steps": 20}}
+        >>> run = RunSummary("small", recipe, None, None, ({"step": 10, "seconds": 2, "dice": 0.5},))
+        >>> run.metrics, run.state
+        (['dice'], 'started, but not pruned yet')
     """
 
     name: str
     recipe: dict[str, Any]
     pruning: dict[str, Any] | None
     result: dict[str, Any] | None
-    curve: tuple[Row, ...]
-    evaluation: dict[str, Any] | None
+    curve: tuple[dict[str, float | None], ...]
+    evaluation: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        schema = json.loads(files("ranp.explorer").joinpath("assets", "run.schema.json").read_text(encoding="utf-8"))
+        for part in ("recipe", "pruning", "result", "evaluation"):
+            content = getattr(self, part)
+            if content is not None and (problem := schema_mismatch({part: content}, schema, "report")):
+                file = "run.json" if part == "recipe" else f"{part}.json"
+                raise ArtifactError(f"{self.name}/{file}", problem, hint="restore the file that ranp train wrote")
 
     @property
-    def figures(self) -> list[str]:
-        """Names of the metric's figures, the primary_metric first."""
-        names = [name for name in (self.curve[0] if self.curve else ()) if name not in NO_METRIC]
-        if self.result is None:
-            return names
-        primary_metric = self.result["primary_metric"]
-        return [primary_metric, *(name for name in names if name != primary_metric)]
+    def metrics(self) -> list[str]:
+        """Names of the metrics, the primary metric first."""
+        names = [name for name in (self.curve[0] if self.curve else ()) if name not in NOT_METRICS]
+        primary = [] if self.result is None else [self.result["primary_metric"]]
+        return list(dict.fromkeys([*primary, *names]))
 
     @property
     def state(self) -> str:
-        """What is still to be done; empty for a finished run."""
+        """How far an unfinished run has come; empty for a finished run."""
         if self.result is not None:
             return ""
         if self.pruning is None:
-            return "begun, but not pruned yet"
+            return "started, but not pruned yet"
         if not self.curve:
             return "pruned, but training has not reached its first validation"
-        asked = self.recipe["training"].get("steps")
-        return f"in training: the last validation was at step {self.curve[-1]['step']:,.0f}" + (
-            f" of {asked:,}" if asked else ""
+        total = self.recipe["training"].get("steps")
+        return f"in training: the latest validation was at step {self.curve[-1]['step']:,.0f}" + (
+            f" of {total:,}" if total else ""
         )
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a page tells.
+    """What a report shows.
 
     Attributes:
-        name: Of the folder.
-        plan: What was decided; None if it is not yet.
-        survey: What could have been decided; None where there is no such file.
-        runs: The folder's own run, if it is one, then those beside it.
-        own: Whether the first run is the folder's own.
+        name: Name of the folder.
+        plan: The plan; None for a run that is not pruned yet.
+        survey: The survey of the plan; None if there is none.
+        run: The run that the folder belongs to; None if it is not the folder of a run.
+        others: Runs to compare with.
+        comparison: A table that compares the finished runs.
     """
 
     name: str
     plan: Plan | None
     survey: dict[str, Any] | None
-    runs: tuple[Run, ...]
-    own: bool
+    run: RunSummary | None
+    others: tuple[RunSummary, ...]
+    comparison: Table | None
+
+    @property
+    def runs(self) -> tuple[RunSummary, ...]:
+        """All runs, the folder's own first."""
+        return self.others if self.run is None else (self.run, *self.others)
+
+    @property
+    def costs(self) -> tuple[Cost, Cost]:
+        """Costs of the pruned and of the full network, at the input shape that it was pruned for."""
+        assert self.plan is not None
+        if self.survey is None:
+            return self.plan.cost, self.plan.full_cost
+        step = self.survey["steps"][self.survey["chosen"]]
+        return Cost(**step["cost"]), Cost(**self.survey["plan"]["full_cost"])
 
 
-def read_content(folder: Path, beside: Sequence[Path] = ()) -> Content:
-    """Read the folder of a pruned network, or of a run that may be half done.
+def read_content(
+    folder: Path, run: RunSummary | None = None, runs: Sequence[RunSummary] = (), comparison: Table | None = None
+) -> Content:
+    """Read the plan and the survey of a pruned network.
 
     Args:
-        folder: What `ranp.save` or `ranp train` wrote.
-        beside: Folders of runs to compare with.
+        folder: The folder of a pruned network; or that of `run`, which has its pruned network in `plan/`.
+        run: The run that the folder belongs to.
+        runs: Runs to compare with.
+        comparison: A table that compares the finished runs.
 
     Raises:
-        ArtifactError: It is neither, or a file in it is damaged.
+        ArtifactError: There is no pruned network, or a file is damaged.
     """
-    own = RunFolder(folder).record.is_file()
-    if not own and not (folder / "artifact.json").is_file():
-        raise ArtifactError(
-            str(folder),
-            got="a folder without artifact.json or run.json" if folder.is_dir() else "no folder",
-            expected="the folder of a pruned network (as ranp.save writes it) or of a run (as ranp train writes it)",
-        )
-    home = RunFolder(folder).plan if own else folder
-    plan = load_plan(home) if not own or home.exists() else None
-    survey = read_survey(folder / SURVEY) if (folder / SURVEY).exists() else None
+    if run is None and not (folder / "artifact.json").is_file():
+        problem = "the folder has neither artifact.json nor run.json" if folder.is_dir() else "no such folder"
+        raise ArtifactError(str(folder), problem, expected="a pruned network (ranp.save) or a run (ranp train)")
+    plan_folder = folder if run is None else folder / "plan"
+    plan = load_plan(plan_folder) if run is None or plan_folder.exists() else None
+    path = folder / FILE_NAME
+    survey = read_survey(path) if path.exists() else None
     if plan is not None and survey is not None:
-        _check_same(folder / SURVEY, plan, survey)
-    runs = [read_run(path) for path in ([folder] if own else []) + list(beside)]
-    return Content(folder.resolve().name, plan, survey, tuple(_told_apart(runs)), own)
-
-
-def _check_same(path: Path, plan: Plan, survey: dict[str, Any]) -> None:
-    widths = survey["steps"][survey["chosen"]]["widths"]
-    names = [group["name"] for group in survey["groups"]]
-    if dict(zip(names, widths, strict=True)) != {name: len(kept) for name, kept in plan.keep.items()}:
-        raise ArtifactError(
-            str(path),
-            got="the survey of another plan",
-            expected="that of the plan beside it",
-            hint="remove it, or put the files back that belong together",
-        )
-
-
-def read_run(folder: Path) -> Run:
-    """Read a run, finished or not.
-
-    Raises:
-        ArtifactError: The folder is no run's, or a file in it is damaged.
-    """
-    paths = RunFolder(folder)
-    pruned, finished, judged = paths.pruning.exists(), paths.result.exists(), paths.evaluation.exists()
-    evaluation = _checked("evaluation", paths.evaluation, read_json(paths.evaluation, EVALUATION)) if judged else None
-    return Run(
-        name=folder.resolve().name,
-        recipe=_checked("recipe", paths.record, read_json(paths.record))["recipe"],
-        pruning=_checked("pruning", paths.pruning, read_json(paths.pruning, PRUNING)) if pruned else None,
-        result=_checked("result", paths.result, read_json(paths.result)) if finished else None,
-        curve=read_curve(paths.curve) if paths.curve.exists() else (),
-        evaluation=evaluation,
-    )
-
-
-def _checked(part: str, path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a file, if all that a page shows of it is there."""
-    schema = json.loads(files("ranp.explorer").joinpath("assets", "run.schema.json").read_text(encoding="utf-8"))
-    problem = mismatch({part: content}, schema)
-    if problem:
-        raise ArtifactError(str(path), got=problem, expected="a file that ranp train wrote", hint="restore it")
-    return content
-
-
-def _told_apart(runs: Sequence[Run]) -> list[Run]:
-    """Number runs whose folders have the same name."""
-    names: list[str] = []
-    for run in runs:
-        taken = sum(name == run.name or name.startswith(f"{run.name} (") for name in names)
-        names.append(f"{run.name} ({taken + 1})" if taken else run.name)
-    return [replace(run, name=name) for name, run in zip(names, runs, strict=True)]
+        names, widths = (group["name"] for group in survey["groups"]), survey["steps"][survey["chosen"]]["widths"]
+        if dict(zip(names, widths, strict=True)) != {name: len(kept) for name, kept in plan.keep.items()}:
+            hint = "remove it, or restore the files that belong together"
+            raise ArtifactError(str(path), "belongs to another plan than the one in this folder", hint=hint)
+    return Content(folder.resolve().name, plan, survey, run, tuple(runs), comparison)

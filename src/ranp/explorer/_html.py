@@ -1,16 +1,24 @@
-"""Small pieces of HTML; every text is escaped here."""
+"""Small pieces of the report: HTML, in which every text is escaped here, and numbers with their units."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from html import escape
+
+from ranp.budget import Budget
+from ranp.costs import RESOURCES, Cost
+
+TIMES = "\u00d7"
+
+# -- HTML --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the report.
 
     Attributes:
-        id: What links point at.
+        id: Anchor that links point to.
         title: Its heading.
         body: HTML.
     """
@@ -29,7 +37,7 @@ class Section:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, id: str = "") -> str:
-    """A table whose first column holds the rows' names; it scrolls by itself where it is too wide.
+    """A table whose first column names the rows; it scrolls sideways if it is too wide for the page.
 
     Example:
         >>> "<td>1 &lt; 2</td>" in table("t", ["a", "b"], [["x", "1 < 2"]])
@@ -47,21 +55,32 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, i
     )
 
 
-def figure(id: str, caption: str, label: str, below: str = "") -> str:
-    """A place where a script draws a picture, with what it shows in words, and the same as a table."""
+def tile(label: str, big: str, small: str, *, bar: float | None = None, attributes: str = "") -> str:
+    """A number in large type with its name, a bar (in percent) and a line of explanation; `big` is HTML."""
+    drawn = (
+        "" if bar is None else f'<span class="bar" aria-hidden="true"><span style="width:{bar:.2f}%"></span></span> '
+    )
     return (
-        f'<figure><div id="{id}" class="picture" role="img" aria-label="{escape(label)}"></div>'
+        f'<li class="tile"{attributes}><span class="name">{escape(label)}</span> <span class="big">{big}</span> '
+        f'{drawn}<span class="small">{escape(small)}</span></li>'
+    )
+
+
+def figure(id: str, caption: str, label: str, below: str = "") -> str:
+    """A place where a script draws a plot, with a description for screen readers."""
+    return (
+        f'<figure><div id="{id}" class="plot-area" role="img" aria-label="{escape(label)}"></div>'
         f"<figcaption>{escape(caption)}</figcaption>{below}</figure>"
     )
 
 
 def folded(summary: str, body: str) -> str:
-    """Something that opens on demand."""
+    """Content that is hidden until the reader opens it."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Names and values."""
+    """A list of names and values."""
     inside = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
     return f'<dl class="facts">{inside}</dl>'
 
@@ -69,3 +88,92 @@ def facts(pairs: Iterable[tuple[str, str]]) -> str:
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+# -- numbers; `format.js` formats them in the same way -----------------------------------------------------------
+
+
+def amount(resource: str, value: int) -> str:
+    """A cost with a suitable unit.
+
+    Example:
+        >>> amount("macs", 46_300_000), amount("activation_bytes", 3 * 2**20), amount("neurons", 145)
+        ('46.3 M', '3.00 MiB', '145')
+    """
+    if resource == "activation_bytes":
+        return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
+    return _scaled(value, 1000, ("", "k", "M", "G", "T")).strip()
+
+
+def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
+    if value < base:
+        return f"{value:.0f} {units[0]}"
+    power = 0
+    while value >= base and power < len(units) - 1:
+        value, power = value / base, power + 1
+    return f"{_fixed(value, 2 if value < 10 else 1 if value < 100 else 0)} {units[power]}"
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Rounds half up, as JavaScript does; Python's own formatting rounds half to even."""
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
+def share(part: float, whole: float) -> str:
+    """A part of a whole in percent.
+
+    Example:
+        >>> share(1, 20), share(1, 3), share(1, 300), share(1, 1)
+        ('5.0%', '33%', '0.33%', '100%')
+    """
+    percent = 100 * part / whole if whole else 100.0
+    return f"{_fixed(percent, 0 if percent >= 10 else 1 if percent >= 1 else 2)}%"
+
+
+def times(full: float, kept: float) -> str:
+    """How many times smaller.
+
+    Example:
+        >>> times(100, 5), times(3, 2)
+        ('20×', '1.5×')
+    """
+    factor = full / kept if kept else float("inf")
+    return f"{_fixed(factor, 0 if factor >= 20 else 1)}{TIMES}" if factor < 1e9 else "∞"
+
+
+def metric(value: float | None) -> str:
+    """The value of a metric; a dash where there is none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def budget_text(budget: Budget) -> str:
+    """A budget in words.
+
+    Example:
+        >>> budget_text(Budget(macs=0.05, sparsity=0.5))
+        'at most 5.0% of the multiply-adds; at least 50% of the neurons removed'
+    """
+    limits = dict(budget.given())
+    texts = [_limit_text(limits[each.limit], each.label, each.removes) for each in RESOURCES if each.limit in limits]
+    return "; ".join([*texts, *(_limit_text(value, name, False) for name, value in budget.custom.items())])
+
+
+def _limit_text(value: float, label: str, removes: bool) -> str:
+    return (
+        f"at least {share(value, 1)} of the {label} removed" if removes else f"at most {share(value, 1)} of the {label}"
+    )
+
+
+def result_text(budget: Budget, cost: Cost, full: Cost) -> str:
+    """What is kept or removed of the resources that a budget limits.
+
+    Example:
+        >>> result_text(Budget(macs=0.05, sparsity=0.5), Cost(4, 9, 9, 2), Cost(100, 10, 10, 8))
+        '4.0% of the multiply-adds; 75% of the neurons removed'
+    """
+    limits, texts = dict(budget.given()), []
+    for each in RESOURCES:
+        if each.limit in limits:
+            value = share(each.fraction(each.of(cost), each.of(full)), 1)
+            texts.append(f"{value} of the {each.label}{' removed' if each.removes else ''}")
+    return "; ".join(texts)

@@ -1,33 +1,150 @@
-"""The parts of a page, each from what is known; pictures are drawn by the scripts from the same data."""
+"""The sections of a report. Scripts draw the plots from the same data; everything else is written here."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ranp.experiments.runs._compare import figure_text, rows_of
-from ranp.explorer._content import Content, Run
-from ranp.explorer._glance import glance
-from ranp.explorer._html import Section, figure, folded, paragraph, table
-from ranp.explorer._units import RESOURCES, amount, share
+from ranp.costs import RESOURCES
+from ranp.explorer._content import Content, RunSummary
+from ranp.explorer._html import (
+    TIMES,
+    Section,
+    amount,
+    budget_text,
+    facts,
+    figure,
+    folded,
+    metric,
+    paragraph,
+    result_text,
+    share,
+    table,
+    tile,
+    times,
+)
 from ranp.plan import Plan
+
+_LABELS = {resource.name: resource.label.capitalize() for resource in RESOURCES}
+_VERIFICATION = {
+    "exact": "exact: the pruned network equals the masked one in float64",
+    "structural": "structural: shapes, finite values, gradients",
+    "": "not run",
+}
+
+
+def headline(content: Content) -> str:
+    """The result in one sentence, as HTML."""
+    if content.plan is None:
+        return "Not pruned yet."
+    cost, full = content.costs
+    if cost == full:
+        return "The full network: nothing was removed."
+    return (
+        f"<strong>{times(full.macs, cost.macs)}</strong> fewer multiply-adds and "
+        f"<strong>{times(full.activation_bytes, cost.activation_bytes)}</strong> less activation memory than the full "
+        "network."
+    )
 
 
 def sections(content: Content) -> list[Section]:
-    """All parts that the content allows, in the order in which they are read."""
+    """All sections that the content allows, in order."""
     plan, survey = content.plan, content.survey
-    found = [Section("glance", "At a glance", glance(content))]
+    found = [Section("summary", "Summary", _summary(content))]
     if plan is not None and survey is not None:
         found.append(Section("explorer", "Budget explorer", _explorer(plan, survey)))
-        found.append(Section("network", "The network", _network()))
-        found.append(Section("memory", "Where memory is spent", _memory()))
+        found.append(Section("network", "Network", _network()))
+        found.append(Section("memory", "Activation memory by operator", _memory()))
         found.append(Section("importance", "Importance by layer", _importance(survey)))
     elif plan is not None:
         found.append(Section("widths", "Neurons by layer", _widths(plan)))
     if trained := _training(content):
         found.append(Section("training", "Training", trained))
     if survey is not None:
-        found.append(Section("notes", "Warnings, and what stays whole", _notes(survey)))
+        found.append(Section("notes", "Warnings and unprunable channels", _notes(survey)))
     return found
+
+
+# -- summary -----------------------------------------------------------------------------------------------------
+
+
+def _summary(content: Content) -> str:
+    """Costs of the pruned network and how it was pruned; before pruning, what the recipe says."""
+    notices = []
+    if content.run is not None and content.run.state:
+        notices.append(
+            f"This run is not finished: it is {content.run.state}. The report shows the results so far; "
+            "ranp train --resume continues the run."
+        )
+    if content.survey is not None and content.plan is not None:
+        notices += [f"Warning: {text}" for text in content.survey["warnings"]]
+    shown = "".join(paragraph(text, "notice") for text in notices)
+    if content.plan is None:
+        return shown + facts(_recipe_facts(content.runs[0]))
+    tiles = "".join([*(_cost_tile(content, name, label) for name, label in _LABELS.items()), *_run_tiles(content)])
+    return f'{shown}<ul class="tiles">{tiles}</ul>{facts(_plan_facts(content, content.plan))}'
+
+
+def _cost_tile(content: Content, name: str, label: str) -> str:
+    value, full = (getattr(cost, name) for cost in content.costs)
+    less = "less" if name == "activation_bytes" else "fewer"
+    return tile(
+        label,
+        "100%" if value == full else f"{times(full, value)}<small> {less}</small>",
+        f"{amount(name, value)} of {amount(name, full)} ({share(value, full)})",
+        bar=100 * value / max(full, 1),
+        attributes=f' data-resource="{name}" data-value="{value}"',
+    )
+
+
+def _run_tiles(content: Content) -> list[str]:
+    """Measurements of the folder's own run, compared with the first run of the full network, if there is one."""
+    own = None if content.run is None else content.run.result
+    if own is None:
+        return []
+    finished = (run.result for run in content.others if run.result is not None)
+    full = next((result for result in finished if result["cost"] == result["full_cost"]), None)
+    primary, seconds = own["primary_metric"], own["step_seconds"]
+    best, at_step = own["best"].get(primary), f"at step {own['best'].get('step', 0):,}"
+    time_text, metric_text = f"{seconds * 1e3:,.0f}<small> ms</small>", "-" if best is None else f"{best:.3f}"
+    time_note = f"{seconds * 1e3:,.1f} ms"
+    if full is not None:
+        time_text = f"{times(full['step_seconds'], seconds)}<small> less</small>"
+        time_note += f" of {full['step_seconds'] * 1e3:,.1f} ms"
+        if (other := full["best"].get(primary)) is not None:
+            at_step += f"; full network {other:.3f}"
+    return [tile("Training step, measured", time_text, time_note), tile(f"Best {primary}", metric_text, at_step)]
+
+
+def _plan_facts(content: Content, plan: Plan) -> list[tuple[str, str]]:
+    survey, (cost, full) = content.survey, content.costs
+    criterion = plan.criterion + (f", importance by {plan.importance}" if plan.importance else "")
+    criterion += f", resource weight {plan.resource_weight:g}" if plan.resource_weight else ""
+    found = [
+        ("Budget", budget_text(plan.budget)),
+        ("Result", result_text(plan.budget, cost, full)),
+        ("Criterion", criterion),
+    ]
+    if survey is not None:
+        if survey["batches"]:
+            stable = f", rank correlation {survey['stability'][-1][1]:.3f}" if survey["stability"] else ""
+            found.append(("Scored on", f"{survey['batches']} batch{'' if survey['batches'] == 1 else 'es'}{stable}"))
+        shapes = [f" {TIMES} ".join(map(str, node["shape"])) for node in survey["nodes"] if node["kind"] == "input"]
+        found.append(("Input", ", ".join(shapes)))
+        found.append(("Verification", _VERIFICATION[survey["verification"]]))
+    found.append(("Seed", str(plan.seed)))
+    found.append(("Versions", ", ".join(f"{name} {number}" for name, number in plan.versions.items())))
+    return found
+
+
+def _recipe_facts(run: RunSummary) -> list[tuple[str, str]]:
+    pruning, training = run.recipe["pruning"], run.recipe["training"]
+    budget = {name: value for name, value in (pruning.get("budget") or {}).items() if value is not None}
+    return [
+        ("Data", str(run.recipe["data"].get("name", "-"))),
+        ("Method", str(pruning.get("method", "-"))),
+        ("Budget", ", ".join(f"{name} {value:g}" for name, value in budget.items()) or "none"),
+        ("Steps", str(training.get("steps") or f"{training.get('epochs')} epochs")),
+    ]
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------
@@ -35,17 +152,10 @@ def sections(content: Content) -> list[Section]:
 
 def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
     last = len(survey["steps"]) - 1
-    cards = "".join(
-        f'<li class="tile" id="at-{name}"><span class="name">{escape(label)}</span> <span class="big"></span> '
-        '<span class="bar" aria-hidden="true"><span></span></span> <span class="small"></span></li>'
-        for name, label in RESOURCES
-    )
+    cards = "".join(tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in _LABELS.items())
     if any("forward_seconds" in step for step in survey["steps"]):
-        cards += (
-            '<li class="tile" id="at-seconds"><span class="name">Forward pass, measured</span> '
-            '<span class="big"></span> <span class="small"></span></li>'
-        )
-    only = "" if last else paragraph("This plan was taken over from elsewhere; there are no scores for other budgets.")
+        cards += tile("Forward pass, measured", "", "", attributes=' id="at-seconds"')
+    only = "" if last else paragraph("There are no scores for this plan, so there are no plans for other budgets.")
     return (
         only
         + '<div class="slider"><label for="step">Budget: share of the multiply-adds</label>'
@@ -56,26 +166,23 @@ def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
         + f'<ul class="tiles">{cards}</ul>'
         + '<p class="buttons"><button type="button" id="back">Back to the chosen plan</button> '
         + '<button type="button" id="download">Download this plan (JSON)</button></p>'
-        + '<p id="told" class="hidden" aria-live="polite"></p>'
+        + '<p id="announcement" class="hidden" aria-live="polite"></p>'
         + '<div class="pair">'
-        + figure("widths-picture", "Neurons kept in each layer.", "Bars: share of the neurons kept, by layer")
+        + figure("widths-plot", "Neurons kept in each layer.", "Bars: share of the neurons kept, by layer")
         + figure(
-            "costs-picture",
-            "What the plans cost, against their multiply-adds. Dashed: the plan at the slider.",
+            "costs-plot",
+            "Costs of the plans against their multiply-adds. Dashed line: the plan at the slider.",
             "Lines: parameters, activation memory and neurons kept, against multiply-adds kept",
         )
         + "</div>"
-        + folded("Neurons by layer, as a table", _widths(plan, at=True))
-        + folded("Costs of all plans, as a table", _steps(survey))
+        + folded("Neurons by layer (table)", _widths(plan, slider=True))
+        + folded("Costs of all plans (table)", _steps(survey))
     )
 
 
-def _widths(plan: Plan, *, at: bool = False) -> str:
-    head = ["Layer", "Full", "Chosen plan", *(["At the slider"] if at else [])]
-    rows = [
-        [name, str(full), str(plan.widths[name]), *([str(plan.widths[name])] if at else [])]
-        for name, full in plan.full_widths.items()
-    ]
+def _widths(plan: Plan, *, slider: bool = False) -> str:
+    head = ["Layer", "Full", "Chosen plan", *(["At the slider"] if slider else [])]
+    rows = [[name, str(full), *[str(plan.widths[name])] * (len(head) - 2)] for name, full in plan.full_widths.items()]
     return table("Neurons by layer", head, rows, id="widths-table")
 
 
@@ -84,50 +191,49 @@ def _steps(survey: Mapping[str, Any]) -> str:
     rows = [
         [
             share(step["cost"]["macs"], full["macs"]) + (" (chosen)" if number == survey["chosen"] else ""),
-            *(amount(name, step["cost"][name]) for name, _ in RESOURCES),
+            *(amount(name, step["cost"][name]) for name in _LABELS),
         ]
         for number, step in enumerate(survey["steps"])
     ]
-    return table("Costs of all plans", ["Of the multiply-adds", *(label for _, label in RESOURCES)], rows)
+    return table("Costs of all plans", ["Share of the multiply-adds", *_LABELS.values()], rows)
 
 
 def _network() -> str:
-    graph = table("Layers and what they read", ["Step", "Reads", "Neurons kept"], [], id="network-table")
+    graph = table("Layers and their inputs", ["Layer or operation", "Inputs", "Neurons kept"], [], id="network-table")
     return (
-        paragraph("It follows the slider of the budget explorer. Outlines: the full widths; filled: what is kept.")
-        + '<figure><div id="network-picture" class="scroll" role="region" tabindex="0" aria-label="The network as a '
-        'graph; scrolls sideways"></div><figcaption>From left to right as it runs. A bar is a layer, its height grows '
-        "with the root of its width; a circle joins several activations.</figcaption>"
-        f"{folded('The graph, as a table', graph)}</figure>"
+        paragraph("The widths follow the slider of the budget explorer. Outline: full width; filled: neurons kept.")
+        + '<figure><div id="network-plot" class="scroll" role="region" tabindex="0" aria-label="The network as a '
+        'graph; scrolls sideways"></div><figcaption>From left to right in the order of execution. A bar is a layer; '
+        "its height is proportional to the square root of its width. A circle combines several activations."
+        f"</figcaption>{folded('Graph (table)', graph)}</figure>"
     )
 
 
 def _memory() -> str:
     head = ["Operator", "Full", "Chosen plan", "At the slider"]
     return figure(
-        "memory-picture",
-        "Bytes that each operator of one forward pass allocates, in order: of the full network, of the chosen plan, "
-        "and of the plan at the slider.",
+        "memory-plot",
+        "Bytes that each operator of one forward pass allocates, in the order of execution: for the full network, the "
+        "chosen plan, and the plan at the slider.",
         "Bars: activation bytes by operator, full and pruned",
-        folded("Memory by operator, as a table", table("Activation memory by operator", head, [], id="memory-table")),
+        folded("Activation memory (table)", table("Activation memory by operator", head, [], id="memory-table")),
     )
 
 
 def _importance(survey: Mapping[str, Any]) -> str:
     stages = survey["stages"]
     if not stages:
-        return paragraph(f"The criterion {survey['plan']['criterion']} does not look at importance.")
+        return paragraph(f"The criterion {survey['plan']['criterion']} does not use importance.")
     rows = [
         [layer["name"], *(_mean(stage["layers"].get(layer["name"])) for stage in stages)] for layer in survey["layers"]
     ]
-    means = table("Mean importance of a layer's neurons", ["Layer", *(stage["name"] for stage in stages)], rows)
+    means = table("Mean score of the neurons of a layer", ["Layer", *(stage["name"] for stage in stages)], rows)
     return figure(
-        "importance-picture",
-        "Scores of each layer's neurons (quartiles, least and largest; dashed: mean) after each step of the criterion: "
-        + ", then ".join(stage["name"] for stage in stages)
-        + ". The scale is logarithmic.",
+        "importance-plot",
+        "Scores of the neurons of each layer (quartiles, minimum and maximum; dashed: mean) after each step of the "
+        f"criterion: {', then '.join(stage['name'] for stage in stages)}. Logarithmic scale.",
         "Boxes: quartiles of the neurons' scores by layer and step",
-        folded("Means, as a table", means),
+        folded("Mean scores (table)", means),
     )
 
 
@@ -136,56 +242,57 @@ def _mean(found: Mapping[str, Any] | None) -> str:
 
 
 def _notes(survey: Mapping[str, Any]) -> str:
-    warned = "".join(f"<li>{escape(text)}</li>" for text in survey["warnings"])
-    rows = [_frozen(entry) for entry in survey["unprunable"]]
-    head = ["Where", "Why", "Channels", "Share of the multiply-adds"]
-    return (f"<ul>{warned}</ul>" if warned else paragraph("There are no warnings.")) + (
-        table("Channels that stay whole", head, rows) if rows else paragraph("Every channel may be removed.")
+    warnings = "".join(f"<li>{escape(text)}</li>" for text in survey["warnings"])
+    rows = [
+        [
+            f"{entry['operator']} in {entry['path']}" if entry["path"] else entry["operator"],
+            entry["reason"],
+            str(entry["channels"]),
+            share(entry["macs_share"], 1),
+        ]
+        for entry in survey["unprunable"]
+    ]
+    head = ["Operator", "Reason", "Channels", "Share of the multiply-adds"]
+    return (f"<ul>{warnings}</ul>" if warnings else paragraph("There are no warnings.")) + (
+        table("Unprunable channels", head, rows) if rows else paragraph("All channels can be pruned.")
     )
-
-
-def _frozen(entry: Mapping[str, Any]) -> list[str]:
-    where = f"{entry['operator']} in {entry['path'] or 'the model'}"
-    return [where, entry["reason"], str(entry["channels"]), share(entry["macs_share"], 1)]
 
 
 # -- training ----------------------------------------------------------------------------------------------------
 
 
 def _training(content: Content) -> str:
-    """Curves and figures of all runs; nothing where there are none."""
-    # What the folder's own run lacks stands at the top of the page.
-    others = content.runs[1:] if content.own else content.runs
-    parts = [paragraph(f"{run.name} is {run.state}.", "notice") for run in others if run.state]
-    if any(run.curve for run in content.runs):
-        names = dict.fromkeys(name for run in content.runs for name in run.figures if run.curve)
+    """Validation curves, the comparison and evaluations of all runs; empty if there are none."""
+    # The state of the folder's own run is in the summary.
+    parts = [paragraph(f"{run.name} is {run.state}.", "notice") for run in content.others if run.state]
+    validated = [run for run in content.runs if run.curve]
+    if validated:
+        names = dict.fromkeys(name for run in validated for name in run.metrics)
         options = "".join(f'<option value="{escape(name)}">{escape(name)}</option>' for name in (*names, "loss"))
         parts.append(
-            f'<p><label for="figure">Figure</label> <select id="figure">{options}</select></p><div class="pair">'
-            + figure("steps-picture", "Validation against training steps.", "Lines: the figure against steps, by run")
-            + figure("seconds-picture", "Validation against training time.", "Lines: the figure against time, by run")
+            f'<p><label for="metric">Metric</label> <select id="metric">{options}</select></p><div class="pair">'
+            + figure("steps-plot", "Validation against training steps.", "Lines: the metric against steps, by run")
+            + figure("seconds-plot", "Validation against training time.", "Lines: the metric against time, by run")
             + "</div>"
-            + folded("All validations, as a table", "".join(_curve(run) for run in content.runs if run.curve))
+            + folded("All validations (tables)", "".join(map(_curve, validated)))
         )
-    finished: list[dict[str, Any]] = [{"run": run.name, **run.result} for run in content.runs if run.result is not None]
-    if finished:
-        rows = [[label, *values] for label, values in rows_of(finished)]
-        parts.append(table("Runs, by their best validations", ["", *(run["run"] for run in finished)], rows))
+    if (compared := content.comparison) is not None:
+        parts.append(table(compared.title, compared.header, compared.rows))
     return "".join([*parts, _evaluations(content.runs)])
 
 
-def _evaluations(runs: Sequence[Run]) -> str:
-    """What `ranp evaluate` found; nothing where it was never asked."""
-    judged = {run.name: run.evaluation for run in runs if run.evaluation is not None}
-    if not judged:
+def _evaluations(runs: Sequence[RunSummary]) -> str:
+    """Results of `ranp evaluate`; empty if there are none."""
+    found = {run.name: run.evaluation for run in runs if run.evaluation is not None}
+    if not found:
         return ""
-    names = dict.fromkeys(name for found in judged.values() for name in found["figures"])
-    rows = [["weights of step", *(f"{found['step']:,}" for found in judged.values())]]
-    rows += [[name, *(figure_text(found["figures"].get(name)) for found in judged.values())] for name in names]
-    return table("Evaluations, by ranp evaluate", ["", *judged], rows)
+    names = dict.fromkeys(name for evaluation in found.values() for name in evaluation["metrics"])
+    rows = [["weights of step", *(f"{evaluation['step']:,}" for evaluation in found.values())]]
+    rows += [[name, *(metric(evaluation["metrics"].get(name)) for evaluation in found.values())] for name in names]
+    return table("Results of ranp evaluate", ["", *found], rows)
 
 
-def _curve(run: Run) -> str:
+def _curve(run: RunSummary) -> str:
     names = list(run.curve[0])
     rows = [["-" if row[name] is None else f"{row[name]:.6g}" for name in names] for row in run.curve]
     return table(f"Validations of {run.name}", names, rows)

@@ -1,18 +1,30 @@
-"""Putting a survey together from what pruning has at hand."""
+"""The survey of a plan: everything that the report draws, as JSON, with plans over the whole range of budgets."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
+from ranp.allocation import ThresholdSweep
+from ranp.budget import Budget
 from ranp.errors import PlanError
-from ranp.explorer._steps import steps_of
 from ranp.explorer._survey_file import FORMAT, FORMAT_VERSION
-from ranp.graph import ChannelGraph, Floats, Group, Ints, Layer, Member
+from ranp.graph import ChannelGraph, Floats, Group, Ints, Layer
+from ranp.module_utils import call_model, preserve_rng
 from ranp.plan import FORMAT_VERSION as PLAN_VERSION
-from ranp.plan import Plan, pack
+from ranp.plan import Plan, make_plan, pack
 from ranp.scores import Scores
+from ranp.surgery import apply
+
+BUDGETS = 41
+MEASURED_STEPS, REPEATS = 9, 5
+# Fields of a plan that are the same at every budget.
+_SETTINGS = ("criterion", "importance", "resource_weight", "seed", "min_width", "round_to", "versions")
 
 
 def survey(
@@ -24,25 +36,25 @@ def survey(
     warnings: Sequence[str] = (),
     seconds: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Everything that a reader of a plan may want to know, as JSON, with plans over the whole range of budgets.
+    """Describe a plan and the plans of other budgets as JSON: the data of the report.
 
-    The kept channels of any step follow from its widths: of every group the first so many in the group's order. All
-    other sizes are linear in the widths, too, so that a page can spell out the plan of any step by itself. The fields
-    are described in `survey.schema.json`, beside this module.
+    Each step is the plan of one budget. Its kept channels follow from its widths: of every group, the first channels
+    in the group's order. All other sizes are linear in the widths, so the report can write the plan of any step
+    itself. The fields are described in `survey.schema.json`, in this package.
 
     Args:
         graph: The traced model.
-        plan: What was decided.
-        scores: What that rests on; without them the plan is the only step.
-        verification: `exact` or `structural`, if it was verified.
-        warnings: What a user should know.
+        plan: The chosen plan.
+        scores: The scores that the plan is based on; without them the plan is the only step.
+        verification: `exact` or `structural`; empty if the plan was not verified.
+        warnings: Warnings to show in the report.
         seconds: Duration of each step of pruning.
 
     Returns:
         The survey, which `write_survey` writes.
 
     Raises:
-        PlanError: The plan is one for another model.
+        PlanError: The plan was made for another model.
 
     Example:
         >>> import torch
@@ -58,13 +70,13 @@ def survey(
     if plan.keep.keys() != widths.keys() or any(
         not kept or max(kept) >= widths[name] for name, kept in plan.keep.items()
     ):
-        raise PlanError("survey", got="a plan with other groups of channels", expected="a plan for the traced model")
-    order, steps, chosen = steps_of(graph, plan, scores)
+        raise PlanError("survey", "the plan was made for another model: its groups of channels differ")
+    order, steps, chosen = _steps(graph, plan, scores)
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "plan": _whole(graph, plan),
-        "axes": [_form(row) for row in graph.costs.axes],
+        "plan": _common_fields(graph, plan),
+        "axes": [_linear_form(row) for row in graph.costs.axes],
         "groups": [_group(group, order[group.name]) for group in graph.groups],
         "layers": [_layer(graph, layer) for layer in graph.layers],
         "settings": [asdict(entry) for entry in graph.attributes],
@@ -85,8 +97,8 @@ def survey(
     }
 
 
-def _whole(graph: ChannelGraph, plan: Plan) -> dict[str, Any]:
-    """What the plan files of all steps have in common; a plan taken over from another task is told for this one."""
+def _common_fields(graph: ChannelGraph, plan: Plan) -> dict[str, Any]:
+    """The fields that the plans of all steps share, for the traced model: the plan may come from another task."""
     return {
         "format": "ranp-plan",
         "version": PLAN_VERSION,
@@ -94,49 +106,39 @@ def _whole(graph: ChannelGraph, plan: Plan) -> dict[str, Any]:
         "full_widths": {layer.name: layer.width for layer in graph.layers},
         "full_cost": asdict(graph.cost()),
         "has_cross_channel_norm": graph.has_cross_channel_norm,
-        "criterion": plan.criterion,
-        "importance": plan.importance,
-        "resource_weight": plan.resource_weight,
-        "seed": plan.seed,
-        "min_width": plan.min_width,
-        "round_to": plan.round_to,
+        **{name: getattr(plan, name) for name in _SETTINGS},
         "versions": dict(plan.versions),
     }
 
 
-def _form(row: Ints) -> dict[str, Any]:
-    """A linear form over the widths of the groups."""
+def _linear_form(row: Ints) -> dict[str, Any]:
+    """A size as a linear function of the groups' widths."""
     groups = [[int(group), int(row[group])] for group in np.flatnonzero(row[:-1])]
     return {"constant": int(row[-1]), "groups": groups}
 
 
 def _group(group: Group, order: Ints) -> dict[str, Any]:
-    return {
-        "name": group.name,
-        "width": group.width,
-        "order": runs(order),
-        "members": [_member(member) for member in group.members],
-    }
-
-
-def _member(member: Member) -> dict[str, Any]:
-    return {
-        "tensor": member.parameter,
-        "dim": member.dim,
-        "positions": runs(member.positions.reshape(-1)),
-        "reads": member.reads,
-    }
+    members = [
+        {
+            "tensor": member.parameter,
+            "dim": member.dim,
+            "positions": runs(member.positions.reshape(-1)),
+            "reads": member.reads,
+        }
+        for member in group.members
+    ]
+    return {"name": group.name, "width": group.width, "order": runs(order), "members": members}
 
 
 def _layer(graph: ChannelGraph, layer: Layer) -> dict[str, Any]:
-    # Channels of one group have the same members, so a layer has as many neurons of each of them.
+    # Channels of one group have the same members, so a layer has the same number of neurons for each of them.
     groups, counts = np.unique(graph.group_of[layer.channels[layer.channels >= 0]], return_counts=True)
     row = np.zeros(len(graph.groups) + 1, dtype=np.int64)
     row[groups] = counts // graph.widths[groups]
     row[-1] = int((layer.channels < 0).sum())
     return {
         "name": layer.name,
-        "width": _form(row),
+        "width": _linear_form(row),
         "macs": layer.macs,
         "output_elements": layer.output_elements,
         "final": layer.final,
@@ -155,10 +157,116 @@ def _stage(name: str, layers: Mapping[str, Floats]) -> dict[str, Any]:
 
 
 def runs(indices: Ints) -> str:
-    """Indices in any order, as runs of consecutive ones; ascending ones read as `ranp.plan.pack` writes them.
+    """Indices in any order, as runs of consecutive ones; ascending indices give what `ranp.plan.pack` writes.
 
     Example:
         >>> runs(np.array([4, 5, 6, 0, 1, 9]))
         '4-6,0-1,9'
     """
     return pack(tuple(indices.tolist()))
+
+
+# -- plans of other budgets --------------------------------------------------------------------------------------
+
+
+def _steps(graph: ChannelGraph, plan: Plan, scores: Scores | None) -> tuple[dict[str, Ints], list[dict[str, Any]], int]:
+    """The plans over the range of budgets, narrowest first, with the chosen plan among them.
+
+    Returns:
+        The channels of each group in the order of preference; budget, widths and cost of every step; and the number of
+        the step that is the chosen plan.
+    """
+    chosen = np.array([len(plan.keep[group.name]) for group in graph.groups], dtype=np.int64)
+    others: dict[tuple[int, ...], Budget] = {}
+    if scores is None:
+        order = {group.name: _kept_first(plan.keep[group.name], group.width) for group in graph.groups}
+    else:
+        sweep = ThresholdSweep(graph, scores, min_width=plan.min_width, round_to=plan.round_to)
+        order = sweep.order
+        # Budgets that give the same widths are one step.
+        others = {tuple(sweep.widths(budget).tolist()): budget for budget in _budgets(graph, sweep)}
+    found = {**others, tuple(chosen.tolist()): plan.budget}
+    steps = [
+        {"budget": _budget(budget), "widths": list(widths), "cost": asdict(graph.cost(widths))}
+        for widths, budget in sorted(found.items(), key=lambda item: sum(item[0]))
+    ]
+    return order, steps, next(index for index, step in enumerate(steps) if step["widths"] == chosen.tolist())
+
+
+def _budgets(graph: ChannelGraph, sweep: ThresholdSweep) -> Iterator[Budget]:
+    """Fractions of the multiply-adds, evenly spaced on a logarithmic scale, rounded up to three digits."""
+    full = graph.cost().macs
+    least = max(graph.cost(sweep.narrowest()).macs, 1) / full if full else 1.0
+    for fraction in np.geomspace(least, 1.0, BUDGETS):
+        step = 10.0 ** (np.floor(np.log10(fraction)) - 2)
+        # Rounded up, because the smallest budget must be feasible.
+        yield Budget(macs=min(float(f"{np.ceil(fraction / step * (1 - 1e-12)) * step:.3g}"), 1.0))
+
+
+def _budget(budget: Budget) -> dict[str, Any]:
+    """A budget as plans store it: custom limits only if there are any."""
+    return {name: value for name, value in asdict(budget).items() if name != "custom" or value}
+
+
+def _kept_first(keep: tuple[int, ...], width: int) -> Ints:
+    removed = np.setdiff1d(np.arange(width), keep)
+    return np.concatenate([np.array(keep, dtype=np.int64), removed])
+
+
+# -- measured times ----------------------------------------------------------------------------------------------
+
+
+def with_forward_seconds(
+    found: Mapping[str, Any], graph: ChannelGraph, plan: Plan, model: nn.Module, inputs: Any, *, seconds: float = 5.0
+) -> dict[str, Any]:
+    """Measure a forward pass at the chosen step and at others, evenly spaced, within a time limit.
+
+    Args:
+        found: The survey of this graph and plan.
+        graph: The traced model.
+        plan: The chosen plan.
+        model: The full model; it is not changed.
+        inputs: A tensor, a tuple (positional) or a dict (keyword arguments), on the model's device.
+        seconds: No further step is measured once this much time has passed.
+
+    Returns:
+        The survey with `forward_seconds`, the median of a few passes in eval mode, at the steps that were measured.
+    """
+    begin = time.perf_counter()
+    steps = [dict(step) for step in found["steps"]]
+    spaced = np.linspace(0, len(steps) - 1, MEASURED_STEPS).round().astype(int).tolist()
+    with preserve_rng(model):
+        for number in dict.fromkeys([found["chosen"], *spaced]):
+            if time.perf_counter() - begin > seconds:
+                break
+            small = apply(model, _plan_of_step(found, graph, plan, steps[number]["widths"])).eval()
+            steps[number]["forward_seconds"] = _forward_seconds(small, inputs)
+    return {**found, "steps": steps}
+
+
+def _plan_of_step(found: Mapping[str, Any], graph: ChannelGraph, plan: Plan, widths: list[int]) -> Plan:
+    keep = {
+        group["name"]: np.sort(_indices(group["order"])[:width])
+        for group, width in zip(found["groups"], widths, strict=True)
+    }
+    return make_plan(graph, keep, budget=plan.budget, **{name: getattr(plan, name) for name in _SETTINGS})
+
+
+def _indices(text: str) -> Ints:
+    """The indices that `runs` wrote."""
+    ends = [run.partition("-") for run in text.split(",")]
+    return np.concatenate([np.arange(int(first), int(last or first) + 1) for first, _, last in ends])
+
+
+def _forward_seconds(model: nn.Module, inputs: Any) -> float:
+    """Median of several passes after a warm-up pass."""
+    on_cuda = any(parameter.is_cuda for parameter in model.parameters())
+    found = []
+    with torch.no_grad():
+        for _ in range(1 + REPEATS):
+            begin = time.perf_counter()
+            call_model(model, inputs)
+            if on_cuda:
+                torch.cuda.synchronize()
+            found.append(time.perf_counter() - begin)
+    return statistics.median(found[1:])

@@ -1,4 +1,4 @@
-"""The file of a survey; its format is described in `survey.schema.json`."""
+"""The file of a survey, `survey.json`; its format is described in `survey.schema.json`."""
 
 import json
 import os
@@ -8,71 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from ranp.errors import ArtifactError
-from ranp.files import write_json
-from ranp.optional import optional_import
+from ranp.files import read_json, write_json
+from ranp.plan import FORMAT_VERSION as PLAN_VERSION
 
-FORMAT, FORMAT_VERSION = "ranp-survey", 1
-NAME = "survey.json"
+FORMAT, FORMAT_VERSION = "ranp-survey", 2
+FILE_NAME = "survey.json"
 
 
 def write_survey(folder: str | os.PathLike[str], found: Mapping[str, Any]) -> Path:
-    """Write a survey as `survey.json` into a folder, next to the plan, at once or not at all.
+    """Write a survey as `survey.json` into the folder of its plan. The file is written completely or not at all.
 
     Raises:
         ArtifactError: The folder cannot be written.
     """
-    path = Path(folder) / NAME
+    path = Path(folder) / FILE_NAME
     try:
         write_json(path, found)
     except OSError as error:
-        raise ArtifactError(str(path), got=str(error), expected="a place that can be written") from error
+        raise ArtifactError(str(path), f"cannot be written: {error}") from error
     return path
 
 
 def read_survey(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a survey; every field is checked, and nothing is executed. Needs jsonschema.
+    """Read a survey, of this or an earlier version of the format. Every field is checked. Needs jsonschema.
 
     Raises:
-        ArtifactError: It is missing, damaged, something else, or of another version.
+        ArtifactError: The file is missing, damaged, not a survey, or of a newer version.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
-        problem = _problem(content)
-    except (OSError, ValueError, RecursionError) as error:
-        problem = f"{type(error).__name__}: {error}"
-    if problem:
-        raise ArtifactError(
-            str(path),
-            got=problem,
-            expected=f"a survey as ranp writes it, format version {FORMAT_VERSION}",
-            hint="it is damaged or of another version: restore it, or prune again",
-        )
-    return dict(content)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"the number {constant}")
-
-
-def _problem(content: Any) -> str:
-    """What is wrong with a survey; empty if nothing is."""
-    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, FORMAT_VERSION):
-        return "another kind of file, or another version of it"
     schema = json.loads(files("ranp.explorer").joinpath("survey.schema.json").read_text(encoding="utf-8"))
-    found = mismatch(content, schema)
-    return found or ("" if _is_consistent(content) else "parts that do not belong together")
+    content = read_json(Path(path), format=FORMAT, version=FORMAT_VERSION, upgrades={1: _from_version_1}, schema=schema)
+    if not _is_consistent(content):
+        raise ArtifactError(
+            str(path), "the parts of this survey do not belong together", hint="restore the file, or prune again"
+        )
+    return content
 
 
-def mismatch(content: Any, schema: Mapping[str, Any]) -> str:
-    """Where JSON does not match a schema, in words; empty if it does. Needs jsonschema.
-
-    Example:
-        >>> mismatch({"steps": "three"}, {"properties": {"steps": {"type": "integer"}}})
-        "$.steps that is wrong ('three' is not of type 'integer')"
-    """
-    validator = optional_import("jsonschema", "report", extra="report").Draft202012Validator
-    found = next(iter(validator(schema).iter_errors(content)), None)
-    return "" if found is None else f"{found.json_path} that is wrong ({found.message[:80]})"
+def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 renamed three fields."""
+    plan, renamed = dict(content["plan"]), {"mixes": "has_cross_channel_norm", "lam": "resource_weight"}
+    plan = {renamed.get(name, name): value for name, value in plan.items()} | {"version": PLAN_VERSION}
+    content = {"unprunable" if name == "frozen" else name: value for name, value in content.items()}
+    return {**content, "version": 2, "plan": plan}
 
 
 def _is_consistent(content: Mapping[str, Any]) -> bool:

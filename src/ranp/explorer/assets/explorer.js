@@ -1,6 +1,6 @@
-// The budget explorer: a slider over plans that were computed ahead.
+// The budget explorer: a slider over precomputed plans.
 
-/** Fill the body of a table: the first cell of a row is its name. */
+/** Fill the body of a table; the first cell of each row is its header. */
 function fillTable(id, rows) {
   const lines = rows.map(([first, ...rest]) => {
     const line = document.createElement("tr");
@@ -47,7 +47,7 @@ class Explorer {
     document.getElementById("download").addEventListener("click", () => this.download());
   }
 
-  /** All figures and tables of a step. */
+  /** Update all numbers and tables to a step. */
   show(index) {
     this.index = index;
     const { cost, widths } = this.survey.steps[index];
@@ -59,7 +59,7 @@ class Explorer {
     this.showSeconds();
     this.fillNetwork(widths);
     this.fillTables();
-    this.tell(part, cost);
+    this.announce(part, cost);
   }
 
   showCard(name, value, full) {
@@ -72,7 +72,7 @@ class Explorer {
     card.querySelector(".bar > span").style.width = `${(100 * value) / Math.max(full, 1)}%`;
   }
 
-  /** Time as measured at the step, or at the measured steps on both sides of it. */
+  /** The time measured at the step, or at the nearest measured steps on both sides of it. */
   showSeconds() {
     const card = document.getElementById("at-seconds");
     if (!card) return;
@@ -84,17 +84,16 @@ class Explorer {
     const full = seconds[seconds.length - 1];
     card.dataset.value = seconds[this.index] ?? "";
     card.querySelector(".big").textContent = `${found.map((value) => value.toFixed(1)).join(" to ")} ms`;
-    const between = found.length === 2 ? "two nearest" : "nearest";
-    const part = full ? `${share(found[0] / 1e3, full)} of the full network's` : "";
-    card.querySelector(".small").textContent = below === above ? part : `measured at the ${between} of the steps that were`;
+        const part = full ? `${share(found[0] / 1e3, full)} of the full network's time` : "";
+    card.querySelector(".small").textContent = below === above ? part : `measured at the nearest ${found.length === 2 ? "two steps" : "step"}`;
   }
 
-  /** What a screen reader says once the slider rests. */
-  tell(part, cost) {
-    clearTimeout(this.telling);
-    const figures = Object.entries(RESOURCES).map(([name, words]) => `${amount(name, cost[name])} ${words}`);
-    this.telling = setTimeout(() => {
-      document.getElementById("told").textContent = `${part}: ${figures.join(", ")}.`;
+  /** The text that a screen reader reads once the slider has stopped. */
+  announce(part, cost) {
+    clearTimeout(this.announcing);
+    const costs = Object.entries(RESOURCES).map(([name, words]) => `${amount(name, cost[name])} ${words}`);
+    this.announcing = setTimeout(() => {
+      document.getElementById("announcement").textContent = `${part}: ${costs.join(", ")}.`;
     }, 400);
   }
 
@@ -146,13 +145,13 @@ class Explorer {
     const texts = names.map((name, at) => `${plain(name)}: ${now[at]} of ${full[at]}`);
     const bar = { type: "bar", x, hoverinfo: "skip", showlegend: false };
     const traces = [
-      { ...bar, y: x.map(() => 100), marker: { color: colour("--soft") } },
+      { ...bar, y: x.map(() => 100), marker: { color: themeColor("--soft") } },
       {
         ...bar,
         y: percent(now),
         name: "at the slider",
         showlegend: true,
-        marker: { color: colour("--kept") },
+        marker: { color: themeColor("--kept") },
         text: names.length > 20 ? undefined : now.map(String),
         textposition: "outside",
         textangle: 0,
@@ -166,12 +165,12 @@ class Explorer {
         x,
         y: percent(this.widthsAt(survey.chosen)),
         name: "chosen plan",
-        marker: { symbol: "line-ew-open", size: Math.max(6, 260 / names.length), color: colour("--chosen"), line: { width: 2 } },
+        marker: { symbol: "line-ew-open", size: Math.max(6, 260 / names.length), color: themeColor("--chosen"), line: { width: 2 } },
         hoverinfo: "skip",
       },
     ];
     const yaxis = axis({ range: [0, 112], title: "neurons kept (%)", tickvals: [0, 25, 50, 75, 100] });
-    draw("widths-picture", traces, { barmode: "overlay", bargap: 0.25, xaxis: named("widths-picture", names), yaxis, height: 380 });
+    draw("widths-plot", traces, { barmode: "overlay", bargap: 0.25, xaxis: named("widths-plot", names), yaxis, height: 380 });
   }
 
   drawCosts() {
@@ -184,7 +183,7 @@ class Explorer {
       name: RESOURCES[name],
       x,
       y: survey.steps.map((step) => part(step, name)),
-      line: { color: colour(SERIES[[0, 2, 3][number]]), width: 2 },
+      line: { color: themeColor(SERIES[[0, 2, 3][number]]), width: 2 },
       marker: { size: survey.steps.map((_, at) => (at === index ? 10 : survey.steps.length > 1 ? 0.1 : 8)) },
       hovertemplate: `%{x:.3g}% of the multiply-adds: %{y:.3g}% of the ${RESOURCES[name]}<extra></extra>`,
     }));
@@ -197,17 +196,17 @@ class Explorer {
       x1: x[step],
       y0: 0,
       y1: 1,
-      line: { color: colour(name), width: 2, dash },
+      line: { color: themeColor(name), width: 2, dash },
     });
     const shapes = [line(survey.chosen, "solid", "--chosen"), line(index, "dash", "--ink")];
     const scale = { type: "log", tickvals: [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100] };
     const xaxis = axis({ ...scale, title: "multiply-adds kept (%)" });
     const chosen = { x: Math.log10(x[survey.chosen]), y: 0.02, yref: "paper", yanchor: "bottom", xanchor: "left" };
-    const annotations = [{ ...chosen, text: "chosen", showarrow: false, font: { color: colour("--chosen") } }];
-    draw("costs-picture", traces, { shapes, annotations, xaxis, yaxis: axis({ ...scale, title: "kept (%)" }), height: 380 });
+    const annotations = [{ ...chosen, text: "chosen", showarrow: false, font: { color: themeColor("--chosen") } }];
+    draw("costs-plot", traces, { shapes, annotations, xaxis, yaxis: axis({ ...scale, title: "kept (%)" }), height: 380 });
   }
 
-  /** Measured time as a share of the full network's, where both were measured. */
+  /** Measured time as a share of that of the full network, where both were measured. */
   secondsTrace(x) {
     const seconds = this.survey.steps.map((step) => step.forward_seconds);
     const full = seconds[seconds.length - 1];
@@ -220,7 +219,7 @@ class Explorer {
         name: "forward pass, measured",
         x: measured.map((step) => x[step]),
         y: measured.map((step) => (100 * seconds[step]) / full),
-        line: { color: colour("--fifth"), width: 1.5, dash: "dot" },
+        line: { color: themeColor("--fifth"), width: 1.5, dash: "dot" },
         marker: { size: 6 },
         hovertemplate: "%{x:.3g}% of the multiply-adds: %{y:.3g}% of the measured time<extra></extra>",
       },
@@ -239,20 +238,20 @@ class Explorer {
     );
     const bar = { type: "bar", x, hoverinfo: "skip" };
     const traces = [
-      { ...bar, y: mib(bytes.full), name: "full", marker: { color: colour("--full") }, hovertext: texts, hoverinfo: "text" },
-      { ...bar, y: mib(bytes.now), name: "at the slider", marker: { color: colour("--kept") } },
+      { ...bar, y: mib(bytes.full), name: "full", marker: { color: themeColor("--full") }, hovertext: texts, hoverinfo: "text" },
+      { ...bar, y: mib(bytes.now), name: "at the slider", marker: { color: themeColor("--kept") } },
       {
         type: "scatter",
         mode: "lines",
         x,
         y: mib(bytes.chosen),
         name: "chosen plan",
-        line: { shape: "hvh", color: colour("--chosen"), width: 1.5 },
+        line: { shape: "hvh", color: themeColor("--chosen"), width: 1.5 },
         hoverinfo: "skip",
       },
     ];
     const xaxis = axis({ title: "operators of the forward pass, in order" });
-    draw("memory-picture", traces, { barmode: "overlay", bargap: 0.1, xaxis, yaxis: axis({ title: "MiB" }), hovermode: "x" });
+    draw("memory-plot", traces, { barmode: "overlay", bargap: 0.1, xaxis, yaxis: axis({ title: "MiB" }), hovermode: "x" });
   }
 
   download() {

@@ -1,6 +1,7 @@
 const content = JSON.parse(document.getElementById("data").textContent);
+const RESOURCES = content.resources;
 
-/** The theme follows the system until the reader chooses. */
+/** The theme follows the system until the reader selects one. */
 function startTheme() {
   const root = document.documentElement;
   const button = document.getElementById("theme");
@@ -17,11 +18,11 @@ function startTheme() {
 
 async function start() {
   startTheme();
-  const explored = content.survey && document.getElementById("step");
-  const curves = document.getElementById("figure");
-  if (!explored && !curves) return;
+  const hasExplorer = content.survey && document.getElementById("step");
+  const curves = document.getElementById("metric");
+  if (!hasExplorer && !curves) return;
   await loadPlotly();
-  if (explored) new Explorer(content.survey);
+  if (hasExplorer) new Explorer(content.survey);
   if (curves) drawTraining(content.runs);
 }
 

@@ -1,8 +1,8 @@
-// The network as a graph, drawn once; the slider only changes how much of each bar is filled.
+// The network as a graph, drawn once; the slider only changes the filled part of each bar.
 
 const STEP = 58, BAR = 120, LANE = 186;
 
-/** A column for each node, after all that it reads, and a lane within the column. */
+/** A column for each node, after all its inputs, and a lane within the column. */
 function placed(nodes) {
   const columns = [];
   const places = [];
@@ -12,11 +12,11 @@ function placed(nodes) {
     places[number] = { column, lane: 0 };
   });
   for (const inside of columns) {
-    const wish = (number) => {
+    const preferred = (number) => {
       const lanes = nodes[number].sources.map((source) => places[source].lane);
       return lanes.length ? lanes.reduce((sum, lane) => sum + lane, 0) / lanes.length : 0;
     };
-    inside.sort((a, b) => wish(a) - wish(b) || a - b);
+    inside.sort((a, b) => preferred(a) - preferred(b) || a - b);
     inside.forEach((number, place) => (places[number].lane = place - (inside.length - 1) / 2));
   }
   return places;
@@ -29,7 +29,7 @@ function svg(kind, attributes, ...children) {
   return element;
 }
 
-/** A line between two nodes; one that skips columns in its lane bends over what stands between. */
+/** A line between two nodes; if it skips columns in its lane, it bends over the nodes between. */
 function edge(from, to) {
   const span = to.column - from.column;
   if (span > 1 && from.lane === to.lane) {
@@ -82,13 +82,13 @@ function drawNetwork(survey) {
   const edges = survey.nodes.flatMap((node, number) => node.sources.map((source) => edge(spots[source], spots[number])));
   const glyphs = survey.nodes.map((node, number) => glyph(node, spots[number], layers.get(node.name)));
   const elements = [...edges, ...glyphs.map((found) => found.element)];
-  const picture = svg("svg", { role: "img", "aria-label": "Graph of the network; the table below tells the same" }, ...elements);
-  const holder = document.getElementById("network-picture");
-  holder.replaceChildren(picture);
-  const box = picture.getBBox();
+  const drawing = svg("svg", { role: "img", "aria-label": "Graph of the network; the table below has the same content" }, ...elements);
+  const holder = document.getElementById("network-plot");
+  holder.replaceChildren(drawing);
+  const box = drawing.getBBox();
   const [width, height] = [box.width + 24, box.height + 16];
-  picture.setAttribute("viewBox", `${box.x - 12} ${box.y - 8} ${width} ${height}`);
-  picture.style.cssText = `display:block;width:100%;min-width:${Math.round(width * 0.85)}px;max-height:${Math.round(height * 1.25)}px`;
+  drawing.setAttribute("viewBox", `${box.x - 12} ${box.y - 8} ${width} ${height}`);
+  drawing.style.cssText = `display:block;width:100%;min-width:${Math.round(width * 0.85)}px;max-height:${Math.round(height * 1.25)}px`;
   return (widths) => {
     for (const found of glyphs.filter((each) => each.filled)) {
       const kept = sizeOf(found.layer.width, widths);

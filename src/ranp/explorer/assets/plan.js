@@ -1,11 +1,11 @@
-// The plan of any step, spelt out as ranp itself does it: from the widths of the groups all else follows.
+// The plan file of any step, computed from the widths of the groups; it equals the one that ranp writes.
 
 /** A size as a function of the groups' widths. */
 function sizeOf(form, widths) {
   return form.groups.reduce((sum, [group, factor]) => sum + factor * widths[group], form.constant);
 }
 
-/** Indices that stand as runs: "4-6,0-1" is 4, 5, 6, 0, 1. */
+/** Indices from runs: "4-6,0-1" is 4, 5, 6, 0, 1. */
 function indicesOf(runs) {
   return runs.split(",").flatMap((run) => {
     const [first, last = first] = run.split("-").map(Number);
@@ -24,29 +24,29 @@ function runsOf(indices) {
   return runs.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
 }
 
-/** What stays of every parameter and buffer that loses something. */
-function slicesOf(survey, gone) {
+/** The kept indices of every parameter and buffer that loses channels. */
+function slicesOf(survey, removed) {
   const found = new Map();
   survey.groups.forEach((group, number) => {
-    if (!gone[number].length) return;
+    if (!removed[number].length) return;
     for (const member of group.members) {
       const place = JSON.stringify([member.tensor, member.dim]);
       const size = survey.plan.shapes[member.tensor][member.dim];
-      if (!found.has(place)) found.set(place, { member, reads: false, stays: Array(size).fill(true) });
+      if (!found.has(place)) found.set(place, { member, reads: false, kept: Array(size).fill(true) });
       const slice = found.get(place);
       const positions = indicesOf(member.positions);
       const each = positions.length / group.width;
-      for (const channel of gone[number]) {
-        for (const position of positions.slice(channel * each, (channel + 1) * each)) slice.stays[position] = false;
+      for (const channel of removed[number]) {
+        for (const position of positions.slice(channel * each, (channel + 1) * each)) slice.kept[position] = false;
       }
       slice.reads ||= member.reads;
     }
   });
-  return [...found.values()].map(({ member, reads, stays }) => ({
+  return [...found.values()].map(({ member, reads, kept }) => ({
     tensor: member.tensor,
     dim: member.dim,
-    size: stays.length,
-    keep: runsOf([...stays.keys()].filter((index) => stays[index])),
+    size: kept.length,
+    keep: runsOf([...kept.keys()].filter((index) => kept[index])),
     reads,
   }));
 }
@@ -56,11 +56,11 @@ function planAt(survey, index) {
   const { widths, cost, budget } = survey.steps[index];
   const orders = survey.groups.map((group) => indicesOf(group.order));
   const kept = orders.map((order, number) => order.slice(0, widths[number]).sort((a, b) => a - b));
-  const gone = orders.map((order, number) => order.slice(widths[number]));
+  const removed = orders.map((order, number) => order.slice(widths[number]));
   return {
     ...survey.plan,
     keep: Object.fromEntries(survey.groups.map((group, number) => [group.name, runsOf(kept[number])])),
-    slices: slicesOf(survey, gone),
+    slices: slicesOf(survey, removed),
     settings: survey.settings.map(({ module, name, axis }) => ({
       module,
       name,

@@ -1,7 +1,7 @@
-// Curves of the runs: one figure against steps and against time.
+// Validation curves of the runs: one metric against steps and against time.
 
 function drawTraining(runs) {
-  const chosen = document.getElementById("figure");
+  const metric = document.getElementById("metric");
   const redraw = () => {
     for (const [key, title] of [["step", "training steps"], ["seconds", "training time (s)"]]) {
       const traces = runs
@@ -11,15 +11,15 @@ function drawTraining(runs) {
           mode: "lines+markers",
           name: plain(run.name),
           x: run.curve.map((row) => row[key]),
-          y: run.curve.map((row) => row[chosen.value] ?? null),
-          line: { color: colour(SERIES[number % SERIES.length]), width: 2 },
+          y: run.curve.map((row) => row[metric.value] ?? null),
+          line: { color: themeColor(SERIES[number % SERIES.length]), width: 2 },
           marker: { size: 5 },
         }));
-      const id = key === "step" ? "steps-picture" : "seconds-picture";
-      const axes = { xaxis: axis({ title, rangemode: "tozero" }), yaxis: axis({ title: plain(chosen.value) }) };
+      const id = key === "step" ? "steps-plot" : "seconds-plot";
+      const axes = { xaxis: axis({ title, rangemode: "tozero" }), yaxis: axis({ title: plain(metric.value) }) };
       draw(id, traces, { ...axes, showlegend: true });
     }
   };
-  chosen.addEventListener("change", redraw);
+  metric.addEventListener("change", redraw);
   keepDrawn(redraw);
 }

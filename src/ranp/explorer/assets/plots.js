@@ -1,21 +1,21 @@
-// Pictures by Plotly, in the colours of the page.
+// Plots by Plotly, in the colors of the page.
 
 const SERIES = ["--kept", "--chosen", "--third", "--fourth", "--fifth", "--sixth"];
 const redraws = [];
 
-function colour(name) {
+function themeColor(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-/** Text for Plotly, which takes some tags in texts for formatting. */
+/** Escape text for Plotly, which interprets some tags as formatting. */
 function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
 function axis(more = {}) {
   return {
-    gridcolor: colour("--line"),
-    linecolor: colour("--line"),
+    gridcolor: themeColor("--line"),
+    linecolor: themeColor("--line"),
     zeroline: false,
     automargin: true,
     fixedrange: true,
@@ -24,14 +24,16 @@ function axis(more = {}) {
   };
 }
 
-/** An axis whose numbers stand for names; as many are written as there is room for. */
+/** A categorical axis; it shows as many names as there is room for. */
 function named(id, names) {
-  const every = Math.ceil((names.length * 18) / Math.max(document.getElementById(id).clientWidth - 60, 120));
+  const room = Math.max(document.getElementById(id).clientWidth - 60, 120);
+  const every = Math.ceil((names.length * 18) / room);
+  const longest = Math.max(...names.map((name) => shortened(name).length));
   const places = [...names.keys()].filter((place) => place % every === 0);
   return axis({
     tickvals: places,
     ticktext: places.map((place) => plain(shortened(names[place]))),
-    tickangle: names.length > 8 ? -50 : 0,
+    tickangle: names.length * longest * 7 > room ? -50 : 0,
     range: [-0.6, names.length - 0.4],
   });
 }
@@ -39,25 +41,25 @@ function named(id, names) {
 /** Draw, or draw again with other data. */
 function draw(id, traces, layout) {
   const whole = {
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--muted") },
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: themeColor("--muted") },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 44, r: 12, t: 12, b: 36 },
     height: 340,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
-    hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+    hoverlabel: { bgcolor: themeColor("--surface"), bordercolor: themeColor("--line"), font: { color: themeColor("--ink") } },
     ...layout,
   };
   return Plotly.react(id, traces, whole, { displayModeBar: false, responsive: true });
 }
 
-/** Have something drawn now, and again when the theme changes. */
+/** Draw now, and again when the theme changes. */
 function keepDrawn(redraw) {
   redraws.push(redraw);
   redraw();
 }
 
-/** Start the plotting library, which the page carries compressed. */
+/** Load the plotting library, which is compressed in the page. */
 async function loadPlotly() {
   const packed = atob(document.getElementById("plotly").textContent);
   const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
@@ -74,7 +76,7 @@ function drawImportance(survey) {
     Object.values(stage.layers).flatMap(({ quartiles }) => quartiles.filter((value) => value > 0)),
   );
   const least = Math.min(...positive);
-  const shown = (value) => Math.max(value, least); // a logarithm has no zero
+  const shown = (value) => Math.max(value, least); // a logarithmic axis has no zero
   const traces = survey.stages.map((stage, number) => {
     const found = names.map((name) => stage.layers[name]);
     const part = (place) => found.map((layer) => (layer ? shown(layer.quartiles[place]) : null));
@@ -90,9 +92,9 @@ function drawImportance(survey) {
       mean: found.map((layer) => (layer ? shown(layer.mean) : null)),
       boxmean: true,
       line: { width: 1.2 },
-      marker: { color: colour(SERIES[number % SERIES.length]) },
+      marker: { color: themeColor(SERIES[number % SERIES.length]) },
     };
   });
   const scale = axis({ type: "log", title: "score of a neuron", exponentformat: "power", dtick: 1 });
-  draw("importance-picture", traces, { boxmode: "group", boxgap: 0.25, xaxis: named("importance-picture", names), yaxis: scale, height: 420 });
+  draw("importance-plot", traces, { boxmode: "group", boxgap: 0.25, xaxis: named("importance-plot", names), yaxis: scale, height: 420 });
 }

@@ -1,19 +1,23 @@
-"""A survey says of every step what allocation, costs and plans say themselves."""
+"""The steps of a survey agree with allocation, costs and plans; measured times belong to their steps."""
 
+import copy
 import json
 import math
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 import ranp
 from helpers.networks import CASES
 from helpers.oracles import random_scores
 from ranp.costs import Cost
-from ranp.explorer import read_survey, survey, write_survey
-from ranp.explorer._steps import COUNT
+from ranp.explorer import read_survey, survey, with_forward_seconds, write_survey
+from ranp.explorer._survey import BUDGETS, MEASURED_STEPS
 from ranp.graph import ChannelGraph
 from ranp.models import UNet3D
 from ranp.plan import Plan
@@ -77,10 +81,10 @@ def test_steps_go_from_the_narrowest_to_the_full_network(unet: Made) -> None:
     assert (widths[-1] == graph.widths).all()
     for name in ("macs", "params", "activation_bytes", "neurons"):
         assert (np.diff([step["cost"][name] for step in steps]) >= 0).all()
-    assert len(steps) > COUNT / 2, "in a network this small some budgets give the same plan"
+    assert len(steps) > BUDGETS / 2, "in a network this small some budgets give the same plan"
 
 
-def test_a_plan_from_elsewhere_is_the_only_step(unet: Made) -> None:
+def test_without_scores_the_plan_is_the_only_step(unet: Made) -> None:
     graph, _, plan = unet
     found = survey(graph, Plan.from_json(plan.to_json()))
     assert (len(found["steps"]), found["chosen"], found["stages"], found["batches"]) == (1, 0, [], 0)
@@ -89,7 +93,7 @@ def test_a_plan_from_elsewhere_is_the_only_step(unet: Made) -> None:
     assert kept == plan.keep
 
 
-def test_a_plan_of_another_task_is_told_for_this_one(unet: Made) -> None:
+def test_a_plan_of_another_task_gets_the_shapes_of_this_one(unet: Made) -> None:
     _, _, plan = unet
     other = ranp.trace(UNet3D(2, 7, width=8), torch.zeros(1, 2, 16, 16, 16))
     found = survey(other, plan)
@@ -99,7 +103,7 @@ def test_a_plan_of_another_task_is_told_for_this_one(unet: Made) -> None:
 
 def test_a_plan_of_another_model_is_refused(unet: Made) -> None:
     other = ranp.trace(UNet3D(1, 3, width=4), torch.zeros(1, 1, 16, 16, 16))
-    with pytest.raises(ranp.RanpError, match=r"survey: got a plan with other groups"):
+    with pytest.raises(ranp.RanpError, match="survey: the plan was made for another model"):
         survey(other, unet[2])
 
 
@@ -122,7 +126,7 @@ def test_scores_are_summed_up_by_layer_and_stage() -> None:
     assert found["seconds"].keys() >= {"tracing", "scoring"}
 
 
-def test_what_is_written_is_read_again(unet: Made, tmp_path: Path) -> None:
+def test_writing_and_reading_again(unet: Made, tmp_path: Path) -> None:
     found = survey(*unet[::2], unet[1], verification="exact", warnings=["<b>"], seconds={"tracing": 0.1})
     path = write_survey(tmp_path, found)
     assert path == tmp_path / "survey.json"
@@ -141,3 +145,54 @@ def indices(runs: str) -> list[int]:
 
 def size(form: dict[str, list[list[int]]], widths: list[int]) -> int:
     return form["constant"] + sum(factor * widths[group] for group, factor in form["groups"])  # type: ignore[operator,no-any-return]
+
+
+# -- measured times ----------------------------------------------------------------------------------------------
+
+
+class Slow(nn.Module):
+    """Takes two milliseconds per channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(1, 16, 1), nn.Conv1d(16, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "meta":
+            time.sleep(0.002 * self.first.out_channels)
+        return self.second(self.first(x)) + torch.rand(1)
+
+
+@pytest.fixture(scope="module")
+def slow() -> tuple[Any, ...]:
+    model, x = Slow(), torch.zeros(1, 1, 4)
+    graph = ranp.trace(model, x)
+    scores = random_scores(graph, 0)
+    plan = ranp.allocate(graph, scores, ranp.Budget(macs=0.3))
+    return survey(graph, plan, scores), graph, plan, model, x
+
+
+def test_each_time_is_that_of_the_step(slow: tuple[Any, ...]) -> None:
+    found = with_forward_seconds(*slow)
+    measured = [step for step in found["steps"] if "forward_seconds" in step]
+    assert len(measured) in (MEASURED_STEPS, MEASURED_STEPS + 1)
+    assert all("forward_seconds" in found["steps"][number] for number in (0, found["chosen"], -1))
+    for step in measured:
+        assert 0.002 * step["widths"][0] <= step["forward_seconds"] < 0.002 * step["widths"][0] + 0.1
+    plain = [{name: step[name] for name in ("budget", "widths", "cost")} for step in found["steps"]]
+    assert {**found, "steps": plain} == slow[0]
+
+
+def test_model_survey_and_random_state_do_not_change(slow: tuple[Any, ...]) -> None:
+    found, _, _, model, _ = slow
+    before, state = copy.deepcopy((found, model.state_dict())), torch.get_rng_state()
+    with_forward_seconds(*slow)
+    assert found == before[0]
+    assert model.training
+    assert all(torch.equal(tensor, before[1][name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_measuring_stops_after_the_time_limit(slow: tuple[Any, ...]) -> None:
+    steps = with_forward_seconds(*slow, seconds=0.001)["steps"]
+    assert [number for number, step in enumerate(steps) if "forward_seconds" in step] == [slow[0]["chosen"]]

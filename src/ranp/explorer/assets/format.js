@@ -1,11 +1,4 @@
-// Numbers as a reader likes them, the same as in the parts of the page that are written without a script.
-
-const RESOURCES = {
-  macs: "multiply-adds",
-  params: "parameters",
-  activation_bytes: "activation memory",
-  neurons: "neurons",
-};
+// Numbers with their units, formatted as in the static parts of the page (_html.py).
 
 function scaled(value, base, units) {
   if (value < base) return `${value.toFixed(0)} ${units[0]}`;
@@ -14,7 +7,7 @@ function scaled(value, base, units) {
   return `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[power]}`;
 }
 
-/** A cost in a unit that suits it. */
+/** A cost with a suitable unit. */
 function amount(resource, value) {
   return resource === "activation_bytes"
     ? scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB"])

@@ -1,0 +1,322 @@
+"""The commands on a network: `ranp check`, `ranp profile`, `ranp prune` and `ranp apply`."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ranp.cli import _options as options
+from ranp.cli._output import (
+    print_json,
+    pruning_results,
+    say,
+    show_folder,
+    show_pruning,
+    stdout,
+    warn,
+    working,
+)
+from ranp.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from torch import nn
+
+    from ranp.graph import ChannelGraph
+    from ranp.plan import Plan
+    from ranp.profile import Profile
+    from ranp.report import Report
+
+_MEMORY, _DISK = "lower --batch, or the sizes given by --input", "free disk space and prune again"
+
+
+def check(
+    model: options.Model,
+    arguments: options.Arguments = None,
+    shapes: options.Shapes = None,
+    budget: options.OptionalLimits = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what can be pruned in a network, and verify a randomly pruned version of it.
+
+    No data are needed. The exit code is 1 if the verification fails.
+    """
+    from ranp.check import check
+    from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
+    from ranp.import_by_name import build_network
+
+    limits, inputs = parse_budget(budget or ["macs=25%"]), parse_inputs(model, shapes)
+    with working():
+        found = check(build_network(model, parse_arguments(arguments), seed=seed), inputs, limits, seed=seed)
+    if as_json:
+        print_json("check", {**pruning_results(model, inputs, found.plan, found.report), "error": found.error})
+    else:
+        show_pruning(stdout(), found.plan, found.report, found.error)
+    if found.verified == "failed":
+        raise typer.Exit(1)
+
+
+# -- profile -----------------------------------------------------------------------------------------------------
+
+# Label, attribute, unit, digits.
+_COLUMNS = (("parameters", "params", 1, 0), ("MACs (M)", "macs", 1e6, 2), ("MiB", "activation_bytes", 2**20, 3))
+# Narrower terminals get shorter bars and no column of kinds.
+_WIDE = 110
+
+
+def profile(
+    model: options.Model,
+    arguments: options.Arguments = None,
+    shapes: options.Shapes = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show the cost of every module of a network: parameters, multiply-adds (MACs), activation memory.
+
+    These are the costs of one forward pass in eval mode, which is not computed.
+    """
+    from ranp.cli._parse import parse_arguments, parse_inputs
+    from ranp.import_by_name import build_network
+    from ranp.profile import profile
+
+    inputs = parse_inputs(model, shapes)
+    with working():
+        found = profile(build_network(model, parse_arguments(arguments), seed=0), inputs)
+    if as_json:
+        print_json("profile", {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)})
+    else:
+        console = stdout()
+        wide = console.width >= _WIDE
+        console.print(_profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0))
+        say(console, "MiB: activation memory, which the operators of the forward pass allocate.")
+
+
+def _profile_table(found: "Profile", *, kinds: bool, bar: int) -> "Table":
+    """A row for every module; bars are relative to the largest module of their column, `bar` characters long."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="Cost of one forward pass, by module", box=SIMPLE_HEAD, show_footer=True, padding=0)
+    table.add_column("module", footer="total", overflow="fold")
+    if kinds:
+        table.add_column("kind")
+    shares = []
+    for label, name, unit, digits in _COLUMNS:
+        whole = getattr(found.total, name)
+        table.add_column(label, footer=f"{whole / unit:,.{digits}f}", justify="right", no_wrap=True)
+        table.add_column("share", no_wrap=True)
+        shares.append([getattr(module, name) / max(whole, 1) for module in found.modules])
+    for row, module in enumerate(found.modules):
+        cells = [module.name or "(model)", *([module.kind] if kinds else [])]
+        for (_, name, unit, digits), column in zip(_COLUMNS, shares, strict=True):
+            length = round(bar * column[row] / max(*column, 1e-9))
+            cells += [f"{getattr(module, name) / unit:,.{digits}f}", f"{column[row]:4.0%} {'█' * length}".rstrip()]
+        table.add_row(*cells)
+    return table
+
+
+# -- prune -------------------------------------------------------------------------------------------------------
+
+
+def prune(
+    model: options.Model,
+    out: options.NewFolder,
+    budget: options.Limits,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Batches to score neurons on: {options.OWN}, which returns an iterable of (inputs, targets); a file "
+            "with both (.npz, .safetensors, .pt); a recipe, with --folder; or noise."
+        ),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder of the data set, if --data is a recipe.")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of a loss, such as dice-cross-entropy; or package.module:loss or file.py:loss, a function of "
+            "(outputs, targets).",
+            autocompletion=options.complete_losses,
+            show_default="the recipe's, or cross-entropy",
+        ),
+    ] = None,
+    arguments: options.Arguments = None,
+    shapes: options.Shapes = None,
+    criterion: Annotated[
+        str,
+        typer.Option(
+            help="How neurons are scored: {criteria}.",
+            callback=options.known_criterion,
+            autocompletion=options.complete_criteria,
+        ),
+    ] = "ranp-f",
+    importance: Annotated[
+        options.ImportanceName,
+        typer.Option(help="Importance of a neuron: from its weights, or (cheaper) from a gate on its output."),
+    ] = "parameter",
+    resource_weight: Annotated[
+        float | None, typer.Option(min=0, help="Weight of the cost in ranp-f and ranp-m.", show_default="11")
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Batch size, if --data is a file (default 1) or a recipe (default: the recipe's)."),
+    ] = None,
+    batches: Annotated[
+        int | None, typer.Option(min=1, help="Score on at most this many batches.", show_default="all; 4 of noise")
+    ] = None,
+    stop_at_correlation: Annotated[
+        float | None,
+        typer.Option(help="Stop scoring once the rank correlation with the scores of half the batches reaches this."),
+    ] = None,
+    min_width: Annotated[int, typer.Option(min=1, help="Least number of channels to keep in every group.")] = 1,
+    round_to: Annotated[int, typer.Option(min=1, help="Round widths down to multiples of this.")] = 1,
+    weights: options.Weights = "keep",
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    as_json: options.AsJson = False,
+    lam: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
+    until: Annotated[float | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Prune a network before training, and write the pruned network and its plan to a new folder.
+
+    Costs are counted for the input shapes given by --input, or for those of the first batch.
+    """
+    import ranp
+    from ranp.cli import _sources as sources
+    from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
+    from ranp.criteria import CRITERIA
+    from ranp.experiments.runs import translate_errors
+    from ranp.explorer import write_survey
+    from ranp.files import new_folder
+    from ranp.import_by_name import build_network, find_device
+    from ranp.storage import write_artifact
+
+    resource_weight = _renamed("--lam", lam, "--resource-weight", resource_weight)
+    stop_at_correlation = _renamed("--until", until, "--stop-at-correlation", stop_at_correlation)
+    limits, on = parse_budget(budget), find_device(device)
+    needs_batches = CRITERIA[criterion].needs_batches
+    if needs_batches and data is None:
+        raise InputError("--data", f"the criterion {criterion} needs batches", expected=sources.KINDS)
+    data = data if needs_batches else None
+    sources.check_options(data or "", folder, batch)
+    inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()
+    with working() as progress, new_folder(out) as partial, translate_errors("prune", memory=_MEMORY, disk=_DISK):
+        network = build_network(model, parse_arguments(arguments), seed=seed)
+        source = sources.Source([])
+        if data == "noise":
+            source = sources.noise(network, inputs, loss or source.loss, batches, seed)
+        elif data is not None:
+            source = sources.open_source(data, folder=folder, batch=batch, seed=seed, progress=progress)
+        loss = loss or source.loss
+        some = sources.at_most(source.batches, batches)
+        if not inputs:
+            inputs, some = sources.peek(some, str(data))
+        result = ranp.prune(
+            network.to(on),
+            sources.moved(inputs, on),
+            some,
+            sources.find_loss(loss, source.ignore_index),
+            budget=limits,
+            criterion=criterion,
+            importance=importance,
+            resource_weight=resource_weight,
+            seed=seed,
+            min_width=min_width,
+            round_to=round_to,
+            weights=weights,
+            stop_at_correlation=stop_at_correlation,
+            progress=progress,
+        )
+        write_artifact(result.model, result.plan, partial)
+        write_survey(partial, result.survey())
+    report, scores = result.report, result.scores
+    if data == "noise":
+        report = replace(report, warnings=(*report.warnings, sources.NOISE))
+    if as_json:
+        settings = {
+            "data": data,
+            "loss": loss if data else None,
+            "importance": scores.importance,
+            "resource_weight": scores.resource_weight,
+            "batches": scores.batches,
+            "stability": [list(pair) for pair in scores.stability],
+            "weights": weights,
+            "out": str(out),
+        }
+        print_json("prune", {**pruning_results(model, inputs, result.plan, report), **settings})
+    else:
+        show_pruning(stdout(), result.plan, report)
+        show_folder(stdout(), out)
+
+
+def _renamed(old_name: str, old: float | None, new_name: str, new: float | None) -> float | None:
+    """The value of an option that may have been given by its old name."""
+    if old is None:
+        return new
+    warn(f"warning: {old_name} is deprecated; use {new_name}")
+    return old if new is None else new
+
+
+# -- apply -------------------------------------------------------------------------------------------------------
+
+
+def apply(
+    plan: Annotated[
+        Path, typer.Argument(help="A folder written by ranp prune, ranp apply or ranp.save; or a plan.json.")
+    ],
+    model: options.Model,
+    out: options.NewFolder,
+    arguments: options.Arguments = None,
+    shapes: options.Shapes = None,
+    weights: options.Weights = "keep",
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Prune a network by an existing plan, verify it, and write it to a new folder.
+
+    MODEL is the full network that the plan was made for, or a similar one.
+    Its number of input channels and of classes may differ; the weights that are kept are its own.
+    """
+    from ranp.cli._parse import parse_arguments, parse_inputs
+    from ranp.explorer import survey, write_survey
+    from ranp.files import new_folder
+    from ranp.import_by_name import build_network
+    from ranp.storage import load_plan, write_artifact
+    from ranp.surgery import apply
+
+    inputs = parse_inputs(model, shapes)
+    with working(), new_folder(out) as partial:
+        chosen = load_plan(plan)
+        network = build_network(model, parse_arguments(arguments), seed=seed)
+        small = apply(network, chosen, weights=weights, seed=seed)
+        report, graph = _report_of_applied(network, small, chosen, inputs)
+        write_artifact(small, chosen, partial)
+        write_survey(partial, survey(graph, chosen, verification=report.verification, warnings=report.warnings))
+    if as_json:
+        settings = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
+        print_json("apply", {**pruning_results(model, inputs, chosen, report), **settings})
+    else:
+        show_pruning(stdout(), chosen, report)
+        show_folder(stdout(), out)
+
+
+def _report_of_applied(
+    network: "nn.Module", small: "nn.Module", plan: "Plan", inputs: Any
+) -> "tuple[Report, ChannelGraph]":
+    """The report of applying the plan to this network, and the graph of the network.
+
+    The first and last layers may differ from those that the plan was made for, so widths and costs are counted again.
+    """
+    import time
+
+    import ranp
+    from ranp.report import LayerRow, make_report
+
+    begin = time.perf_counter()
+    verification = ranp.verify(network, plan, inputs)
+    full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
+    seconds = {"apply": time.perf_counter() - begin}
+    report = make_report(full, plan, verification=verification.status, note=verification.note, seconds=seconds)
+    rows = zip(report.layers, pruned.layers, strict=True)
+    layers = tuple(LayerRow(row.layer, row.full, layer.width, row.macs_share) for row, layer in rows)
+    return replace(report, layers=layers, before=full.cost(), after=pruned.cost()), full

@@ -1,0 +1,96 @@
+"""Writing a report: one HTML file that contains its data, scripts and plotting library."""
+
+import base64
+import gzip
+import json
+import os
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from ranp._version import __version__
+from ranp.costs import RESOURCES
+from ranp.errors import ArtifactError
+from ranp.explorer._content import Content, RunSummary, read_content
+from ranp.explorer._sections import headline, sections
+from ranp.files import write_bytes
+from ranp.optional import optional_import
+from ranp.tables import Table
+
+# In this order: each script uses the ones before it.
+_SCRIPTS = ("plan.js", "format.js", "plots.js", "network.js", "explorer.js", "training.js", "main.js")
+
+
+def write_report(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    run: RunSummary | None = None,
+    runs: Sequence[RunSummary] = (),
+    comparison: Table | None = None,
+) -> Path:
+    """Write the report of a pruned network: one HTML file that works offline.
+
+    Args:
+        folder: The folder of a pruned network, as `ranp.save` writes it; or that of `run`, with the network in `plan/`.
+        out: The file, which is replaced if it exists; `report.html` in the folder by default.
+        run: The training run that the folder belongs to; it may be unfinished.
+        runs: Other runs to compare with, such as that of the full network.
+        comparison: A table that compares the finished runs.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArtifactError: There is no pruned network, a file is damaged, or the report cannot be written.
+        RanpError: plotly or jsonschema is not installed.
+    """
+    page = render(read_content(Path(folder), run, runs, comparison))
+    path = Path(folder) / "report.html" if out is None else Path(out)
+    try:
+        write_bytes(path, page.encode())
+    except OSError as error:
+        raise ArtifactError(str(path), f"cannot be written: {error}") from error
+    return path
+
+
+def render(content: Content) -> str:
+    """The whole page."""
+    shown = sections(content)
+    labels = {resource.name: resource.label for resource in RESOURCES}
+    runs = [{"name": run.name, "curve": list(run.curve)} for run in content.runs]
+    return Template(_asset("page.html")).substitute(
+        title=escape(content.name),
+        headline=headline(content),
+        style=_asset("style.css"),
+        links="\n".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in shown),
+        sections="\n".join(section.html() for section in shown),
+        version=escape(__version__),
+        data=script_json({"survey": content.survey, "runs": runs, "resources": labels}),
+        plotly=_plotly(),
+        script="\n".join(_asset(name) for name in _SCRIPTS),
+    )
+
+
+def script_json(value: Any) -> str:
+    r"""JSON that is safe inside a script element, whatever its strings contain.
+
+    Example:
+        >>> print(script_json("</script>"))
+        "\u003c/script\u003e"
+    """
+    text = json.dumps(value, allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+
+
+def _plotly() -> str:
+    """The plotting library, compressed: the page has two megabytes instead of five."""
+    script: str = optional_import("plotly.offline", "report", extra="report").get_plotlyjs()
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+
+
+def _asset(name: str) -> str:
+    return files("ranp.explorer").joinpath("assets", name).read_text(encoding="utf-8")
