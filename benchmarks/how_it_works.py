@@ -12,7 +12,7 @@ import torch
 
 from ranp.experiments.demo._pipeline import prepare, prune
 from ranp.experiments.demo._settings import Settings
-from ranp.experiments.plots import FAINT, blank_figure, importance_per_layer, tidy
+from ranp.experiments.plots import DARK_GRAY, LIGHT_GRAY, PALETTE, blank_figure, importance_per_layer, style_panel
 from ranp.pruning import PruneResult
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

@@ -1,9 +1,14 @@
 """Tables: the figures that people see in several places, and HTML for notebooks."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 from ranp.graph import Cost
+
+if TYPE_CHECKING:
+    import rich.table
 
 COSTS, WIDTHS = "Cost of one forward pass", "Neurons by layer"
 
@@ -62,3 +67,35 @@ def html_text(*lines: str) -> str:
 def _cell(tag: str, text: str, *, left: bool) -> str:
     style = ' style="text-align:left"' if left else ""
     return f"<{tag}{style}>{escape(text)}</{tag}>"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        title: Title.
+        header: Names of the columns.
+        rows: One text per column.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def rich(self) -> "rich.table.Table":
+        """For a terminal."""
+        from rich.table import Table as RichTable
+
+        table = RichTable(*self.header, title=self.title)
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+    def markdown(self) -> str:
+        """As Markdown, without the title."""
+        rule = ["---", *["---:"] * (len(self.header) - 1)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows))

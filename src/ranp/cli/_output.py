@@ -16,9 +16,9 @@ VERSION = 1
 Tell = Callable[[str, int, int], None]
 
 
-def print_json(command: str, figures: Mapping[str, Any]) -> None:
+def print_json(command: str, figures: Mapping[str, Any], *, version: int = VERSION) -> None:
     """Print the figures of a command as one JSON object, which says first what it is."""
-    kind = {"format": f"ranp-{command}", "version": VERSION}
+    kind = {"format": f"ranp-{command}", "version": version}
     print(json.dumps(kind | dict(figures) | kind, indent=1, allow_nan=False))
 
 

@@ -11,11 +11,10 @@ from ranp.cli._output import print_json, stdout, working
 from ranp.cli._runs import need_recipes
 from ranp.errors import InputError
 from ranp.experiments.studies import Study
-from ranp.files import is_rank_zero, write_bytes
+from ranp.files import is_rank_zero
 
 if TYPE_CHECKING:
-    from ranp.experiments.studies._figures import Figures
-    from ranp.experiments.studies._request import Request
+    from ranp.experiments.studies import Results, StudyRequest
 
 Data = Annotated[
     list[str] | None, typer.Option(help="Folder of the data set; of several tasks: TASK=FOLDER, once for each.")
@@ -59,10 +58,9 @@ def command_of(study: Study) -> Callable[..., None]:
         as_json: AsJson = False,
     ) -> None:
         need_recipes()
-        from ranp.experiments.studies._figures import FILE, read_figures
-        from ranp.experiments.studies._request import Request
+        from ranp.experiments.studies import RESULTS_FILE, StudyRequest, generate_data, read_results
 
-        request = Request(
+        request = StudyRequest(
             study=study,
             out=out,
             data=_folders(study, out, data or [], small=small or (collect and not measure)),
@@ -73,11 +71,11 @@ def command_of(study: Study) -> Callable[..., None]:
             recipe=recipe,
         )
         if small and not data and not collect:
-            _generate(request)
-        figures = read_figures(study.name, [out / FILE, *(known or [])])
-        _compute(request, figures, collect=collect, measure=measure)
+            generate_data(request)
+        results = read_results(study.name, [out / RESULTS_FILE, *(known or [])])
+        _compute(request, results, collect=collect, measure=measure)
         if is_rank_zero():
-            _show(request, figures, page or out / "results.md", as_json=as_json)
+            _show(request, results, page or out / "results.md", as_json=as_json)
 
     reproduce.__doc__ = study.question
     return reproduce
@@ -97,47 +95,28 @@ def _folders(study: Study, out: Path, given: list[str], *, small: bool) -> dict[
     return folders
 
 
-def _compute(request: "Request", figures: "Figures", *, collect: bool, measure: bool) -> None:
-    from ranp.experiments.studies import _batches, _measure, _run
+def _compute(request: "StudyRequest", results: "Results", *, collect: bool, measure: bool) -> None:
+    from ranp.experiments import studies
 
-    with working(bars=is_rank_zero()) as tell:
+    with working(bars=is_rank_zero()) as progress:
         if collect:
-            _run.collect(request, figures)
+            studies.collect(request, results)
         else:
-            _run.run_study(request, figures, tell=tell)
-            _run.collect(request, figures)
+            studies.run_study(request, results, progress=progress)
         if measure and request.study.trains:
-            _measure.measure_study(request, figures, tell=tell)
+            studies.measure_study(request, results, progress=progress)
         if measure and request.study.batches:
-            _batches.measure_batches(request, figures, tell=tell)
+            studies.measure_batches(request, results, progress=progress)
 
 
-def _generate(request: "Request") -> None:
-    """Write the data of each task, unless that has been done."""
-    for task, folder in request.data.items():
-        if not folder.exists():
-            request.base(task).data_set().generate(folder, count=request.study.tasks[task].count, seed=0)
+def _show(request: "StudyRequest", results: "Results", page: Path, *, as_json: bool) -> None:
+    from ranp.experiments.studies import study_tables, write_page
 
-
-def _show(request: "Request", figures: "Figures", page: Path, *, as_json: bool) -> None:
-    from rich.table import Table
-
-    from ranp.experiments.studies._page import make_page, tables_of
-    from ranp.experiments.studies._pictures import write_pictures
-
-    page.parent.mkdir(parents=True, exist_ok=True)
-    pictures = write_pictures(request.study, figures, page.parent / "images")
-    write_bytes(page, make_page(request, figures, pictures, page).encode())
+    write_page(request, results, page)
     if as_json:
-        print_json("study", figures)
+        print_json("study", results, version=results["version"])
         return
     console = stdout()
-    for title, table in tables_of(request, figures).items():
-        shown = Table(*table.header, title=title)
-        shown.columns[0].no_wrap = True
-        for column in shown.columns[1:]:
-            column.justify = "right"
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-    console.print(f"The page is {page}; all figures are in {request.out}.", soft_wrap=True)
+    for table in study_tables(request, results):
+        console.print(table.rich())
+    console.print(f"The page is {page}; all results are in {request.out}.", soft_wrap=True)

@@ -11,7 +11,7 @@ from helpers.tiny_studies import CHANGES, TINY
 from ranp.cli import app
 from ranp.cli._studies import command_of
 from ranp.errors import InputError, RanpError
-from ranp.experiments.studies import STUDIES, Setting, Study, Task, Variant
+from ranp.experiments.studies import STUDIES, RecipeChoice, Study, Task, Variant
 
 
 def ranp(study: Study, *words: str) -> str:
@@ -36,16 +36,16 @@ def test_small_data_are_generated_and_the_page_is_written(tmp_path: Path) -> Non
     words = ["--small", "--out", str(out), "--page", str(page), *SETTINGS]
     shown = ranp(TINY, *words, "--only", "half")
     assert "half" in shown
-    assert "not begun" in page.read_text()
+    assert "not started" in page.read_text()
     first = (out / "half" / "seed-0" / "result.json").read_bytes()
     ranp(TINY, *words)
     assert (out / "half" / "seed-0" / "result.json").read_bytes() == first
     text = page.read_text()
-    assert "not begun" not in text
+    assert "not started" not in text
     assert "| half | 1 |" in text
     assert (page.parent / "images" / "tiny-dice-against-steps.png").exists()
     assert (out / "data" / "dataset.json").exists()
-    # From the figures alone, elsewhere.
+    # From the results alone, elsewhere.
     ranp(
         TINY, "--collect", "--small", "--out", str(tmp_path / "new"), "--figures", str(out / "results.json"), *SETTINGS
     )
@@ -60,7 +60,7 @@ def test_an_unknown_variant_is_refused_before_anything_is_written(tmp_path: Path
 
 
 def test_a_plan_is_taken_over_from_another_task(tmp_path: Path) -> None:
-    task = Task(Setting("small-decathlon"), Setting("small-decathlon"), count=6)
+    task = Task(RecipeChoice("small-decathlon"), RecipeChoice("small-decathlon"), count=6)
     study = Study(
         "two",
         "Two tasks",
@@ -76,10 +76,10 @@ def test_a_plan_is_taken_over_from_another_task(tmp_path: Path) -> None:
     out = tmp_path / "out"
     ranp(study, "--small", "--out", str(out), *SETTINGS, "--only", "nothing")
     ranp(study, "--small", "--out", str(out), *SETTINGS)
-    figures = json.loads((out / "results.json").read_text())["runs"]
-    assert figures["b-by-plan-of-a"]["0"]["pruning"]["widths"] == figures["a-own"]["0"]["pruning"]["widths"]
-    assert figures["b-by-plan-of-a"]["0"]["recipe"]["pruning"]["plan"] is None  # no place of this machine
-    assert figures["b-by-plan-of-nothing"]["0"]["infeasible"].startswith("no plan of nothing: allocate: got")
+    results = json.loads((out / "results.json").read_text())["runs"]
+    assert results["b-by-plan-of-a"]["0"]["pruning"]["widths"] == results["a-own"]["0"]["pruning"]["widths"]
+    assert results["b-by-plan-of-a"]["0"]["recipe"]["pruning"]["plan"] is None  # no place of this machine
+    assert results["b-by-plan-of-nothing"]["0"]["infeasible"].startswith("no plan of nothing: allocate: got")
     with pytest.raises(RanpError, match="--only a-own"):
         ranp(study, "--small", "--out", str(tmp_path / "new"), *SETTINGS, "--only", "b-by-plan-of-a")
     with pytest.raises(RanpError, match=r"--data a=FOLDER --data b=FOLDER"):
