@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -83,27 +83,3 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def read_json(
-    source: Path,
-    *,
-    format: str,
-    version: int,
-    upgrades: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
-) -> dict[str, Any]:
-    """Read versioned JSON.
-
-    Raises:
-        ArtifactError: The file is damaged, or contains something else.
-    """
-    try:
-        content = json.loads(source.read_text(encoding="utf-8"))
-        while upgrades and content["format"] == format and content["version"] in upgrades:
-            content = upgrades[content["version"]](content)
-        if (content["format"], content["version"]) == (format, version):
-            return dict(content)
-        problem = f"is {content['format']} version {content['version']}, not {format} version {version}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"cannot be read ({type(error).__name__}: {error})"
-    raise ArtifactError(str(source), problem)
