@@ -1,15 +1,26 @@
-"""Writing files and folders at once or not at all, and by one of several processes."""
+"""Files: folders and files that appear complete or not at all, and the one reader of ranp's versioned JSON."""
 
 import json
+import math
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
-from ranp.errors import ArtifactError
+from ranp.errors import ArtifactError, RanpError, first_line
+from ranp.optional import optional_import
+
+# Far above what ranp writes, and low enough that a hostile file is refused within about a second.
+MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_DEPTH = 64
+MAX_JSON_VALUES = 4_000_000
+
+Upgrades = Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]
 
 
 def is_rank_zero() -> bool:
@@ -65,6 +76,151 @@ def refuse_existing(folder: Path) -> None:
             expected="a new folder",
             hint="choose another name or remove it; nothing is overwritten",
         )
+
+
+def read_json(
+    source: Path | str | bytes,
+    *,
+    format: str,
+    version: int,
+    upgrades: Upgrades = MappingProxyType({}),
+    schema: Mapping[str, Any] | None = None,
+    error: type[RanpError] = ArtifactError,
+    place: str = "",
+) -> dict[str, Any]:
+    """Read JSON that ranp wrote: an object with a `format`, a `version` and further fields. No code is executed.
+
+    Refused are: files that are not regular files; more than `MAX_JSON_BYTES`; values nested deeper than
+    `MAX_JSON_DEPTH` or more than `MAX_JSON_VALUES` of them (both checked before anything is parsed); text that is not
+    JSON; numbers that are not finite; keys that occur twice in one object; another format; a newer version.
+
+    Args:
+        source: Path of the file, or its content as text or bytes.
+        format: Value that the field `format` must have.
+        version: Current version of the format; the file's own is an integer from 1 up to this.
+        upgrades: For each older version that is still read, a function from the object as that version has it to the
+            object as the next version has it. The field `version` is updated here. An object that such a function
+            cannot handle (`KeyError`, `TypeError`, ...) is refused.
+        schema: JSON schema that the upgraded object must match. Needs the package jsonschema.
+        error: Class of the error that is raised.
+        place: Name of the source in errors; by default the path, or for text the format.
+
+    Returns:
+        The object in its current version, with all its fields.
+
+    Raises:
+        RanpError: An error of the class `error` that says what is wrong and what to do.
+
+    Example:
+        >>> read_json('{"format": "notes", "version": 2, "text": "a"}', format="notes", version=2)
+        {'format': 'notes', 'version': 2, 'text': 'a'}
+        >>> old = '{"format": "notes", "version": 1, "words": "a"}'
+        >>> read_json(old, format="notes", version=2, upgrades={1: lambda found: {"text": found["words"]}})
+        {'format': 'notes', 'version': 2, 'text': 'a'}
+        >>> read_json('{"format": "notes", "version": 3}', format="notes", version=2, place="notes.json")
+        Traceback (most recent call last):
+        ranp.errors.ArtifactError: notes.json: was written by a newer version of ranp (format version 3); update ranp
+    """
+    place = place or (str(source) if isinstance(source, Path) else format)
+
+    def refuse(problem: str, hint: str = "the file may be damaged: restore it or create it again") -> NoReturn:
+        raise error(place, problem, hint=hint)
+
+    try:
+        content = _parse(_content(source))
+    except FileNotFoundError:
+        refuse("there is no such file", f"expected a {format} file, as ranp writes it")
+    except OSError as problem:
+        refuse(f"cannot be read ({problem.strerror or first_line(problem)})", "check the path and its permissions")
+    except _UnacceptableError as problem:
+        refuse(str(problem))
+    except (ValueError, RecursionError) as problem:
+        refuse(f"is not valid JSON ({first_line(problem)})")
+    if not isinstance(content, dict) or content.get("format") != format:
+        refuse(f"is not a {format} file", f'expected a JSON object with "format": "{format}"')
+    found = content.get("version")
+    if type(found) is int and found > version:
+        refuse(f"was written by a newer version of ranp (format version {found})", "update ranp")
+    if type(found) is not int or any(number not in upgrades for number in range(found, version)):
+        refuse(f"has the format version {ascii(found)[:40]}, which this version of ranp cannot read", "create it again")
+    try:
+        for number in range(found, version):
+            content = {**upgrades[number](content), "format": format, "version": number + 1}
+    except (LookupError, TypeError, ValueError, AttributeError) as problem:
+        refuse(f"does not match version {found} of the format {format} ({type(problem).__name__}: {problem})")
+    if schema is not None and (mismatch := schema_mismatch(content, schema, place)):
+        refuse(f"does not match the format {format}: {mismatch}")
+    return {"format": content["format"], "version": content["version"], **content}
+
+
+def schema_mismatch(value: Any, schema: Mapping[str, Any], where: str = "JSON schema") -> str:
+    """Where a value does not match a JSON schema, in words; empty if it does. Needs the package jsonschema.
+
+    Example:
+        >>> schema_mismatch({"steps": "three"}, {"properties": {"steps": {"type": "integer"}}})
+        "$.steps is wrong ('three' is not of type 'integer')"
+    """
+    validator = optional_import("jsonschema", where, extra="report").Draft202012Validator
+    found = next(iter(validator(schema).iter_errors(value)), None)
+    return "" if found is None else f"{found.json_path} is wrong ({found.message[:80]})"
+
+
+class _UnacceptableError(Exception):
+    """JSON beyond the limits, or with values that ranp never writes."""
+
+
+def _content(source: Path | str | bytes) -> bytes:
+    too_large = _UnacceptableError(f"is larger than {MAX_JSON_BYTES >> 20} MiB")
+    if isinstance(source, Path):
+        # Asked before it is opened: opening a pipe blocks.
+        if not stat.S_ISREG(source.stat().st_mode):
+            raise _UnacceptableError("is not a regular file")
+        with source.open("rb") as stream:
+            source = stream.read(MAX_JSON_BYTES + 1)
+    if len(source) > MAX_JSON_BYTES:
+        raise too_large
+    content = source.encode() if isinstance(source, str) else source
+    if len(content) > MAX_JSON_BYTES:
+        raise too_large
+    return content
+
+
+def _parse(content: bytes) -> Any:
+    _check_structure(content)
+    return json.loads(
+        content.decode(), parse_constant=_finite_float, parse_float=_finite_float, object_pairs_hook=_object
+    )
+
+
+def _check_structure(content: bytes) -> None:
+    """Refuse JSON that is too deep or has too many values, without parsing it."""
+    import numpy as np  # Here, so that the command line starts without it.
+
+    text = np.frombuffer(content.replace(rb"\\", b"").replace(rb"\"", b""), dtype=np.uint8)
+    text = text[~np.logical_xor.accumulate(text == ord('"'))]  # what is outside of strings
+    opens = (text == ord("[")) | (text == ord("{"))
+    closes = (text == ord("]")) | (text == ord("}"))
+    depth = np.cumsum(opens.astype(np.int8) - closes.astype(np.int8), dtype=np.int32)
+    if depth.max(initial=0) > MAX_JSON_DEPTH:
+        raise _UnacceptableError(f"nests lists and objects more than {MAX_JSON_DEPTH} deep")
+    if np.count_nonzero(opens) + np.count_nonzero(text == ord(",")) > MAX_JSON_VALUES:
+        raise _UnacceptableError(f"has more than {MAX_JSON_VALUES:,} values")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _UnacceptableError(f"contains the number {text:.40}, which is not finite")
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise _UnacceptableError(f"contains the key {ascii(twice)[:40]} twice in one object")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
