@@ -25,7 +25,7 @@ def resources(
     """The source paper's resource table, computed anew, beside the published figures."""
     from dataclasses import asdict
 
-    from ranp.experiments.reproduce import NETWORKS, NOTE, run_resources, tables
+    from ranp.experiments.reproduce import NETWORKS, NOTE, resource_tables, run_resources
 
     names = [name for option in networks or NETWORKS for name in option.split(",")]
     with working() as tell:
@@ -33,4 +33,4 @@ def resources(
     if as_json:
         print_json("resources", {"seed": seed, "batches": batches, "rows": [asdict(row) for row in rows]})
     else:
-        stdout().print(*tables(rows), NOTE, sep="\n")
+        stdout().print(*(table.rich() for table in resource_tables(rows)), NOTE, sep="\n")

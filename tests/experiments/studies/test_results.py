@@ -28,10 +28,10 @@ def test_results_of_several_machines_are_merged(tmp_path: Path) -> None:
 
     a, b, c, d = map(entry, range(4))
     here = file("here", {"full": {"0": a}}, {})
-    there = file("there", {"full": {"0": b, "1": c}, "half": {"0": d}}, {"": "m"})
+    there = file("there", {"full": {"0": b, "1": c}, "half": {"0": d}}, {"": {"batch": 2}})
     found = read_results("tiny", [here, there, tmp_path / "absent"])
     assert found["runs"] == {"full": {"0": a, "1": c}, "half": {"0": d}}
-    assert found["measured"] == {"": "m"}
+    assert found["measured"] == {"": {"batch": 2}}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,7 @@ def test_results_of_several_machines_are_merged(tmp_path: Path) -> None:
         "[]",
         '{"format": "ranp-study", "version": 1, "study": "tiny", "runs": {"full": {"0": 1}}}',
         '{"format": "ranp-study", "version": 2, "study": "tiny", "runs": {}, "measured": {}}',
+        '{"format": "ranp-study", "version": 2, "study": "tiny", "runs": {"full": 1}, "measured": {}, "batches": {}}',
         '{"format": "ranp-study", "version": 3, "study": "tiny", "runs": {}, "measured": {}, "batches": {}}',
         '{"format": "ranp-run", "version": 2, "study": "tiny", "runs": {}, "measured": {}, "batches": {}}',
     ],

@@ -50,14 +50,12 @@ def read_results(name: str, paths: Iterable[Path]) -> Results:
 
 
 def _read(path: Path, name: str) -> Results:
-    try:
-        content = read_json(path, format=FORMAT, version=VERSION, upgrades={1: _upgrade_from_1})
-        study = content["study"]
-        complete = all(isinstance(content[part], dict) for part in ("runs", "measured", "batches"))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(str(path), f"is damaged ({type(error).__name__}: {error})") from error
-    if study != name or not complete:
-        raise ArtifactError(str(path), f"contains results of the study {study}, not of {name}")
+    content = read_json(path, format=FORMAT, version=VERSION, upgrades={1: _upgrade_from_1})
+    parts = [content.get("runs"), content.get("measured"), content.get("batches")]
+    if not all(isinstance(part, dict) and all(isinstance(each, dict) for each in part.values()) for part in parts):
+        raise ArtifactError(str(path), "has no results in it", hint="the file may be damaged: run the study again")
+    if content.get("study") != name:
+        raise ArtifactError(str(path), f"contains results of the study {content.get('study')}, not of {name}")
     return content
 
 
@@ -70,7 +68,7 @@ def _upgrade_from_1(content: Results) -> Results:
         _rename(pruning["data"], "planes", "slices")
         _rename(entry.get("result", {}), "headline", "primary_metric")
     study = {"initialisation": "initialization"}.get(content["study"], content["study"])
-    return {**content, "version": 2, "study": study}
+    return {**content, "study": study}
 
 
 def _rename(content: dict[str, Any], old: str, new: str) -> None:
