@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ranp.graph import Cost
 
 if TYPE_CHECKING:
-    import rich.table
+    from rich.table import Table as RichTable
 
 COSTS, WIDTHS = "Cost of one forward pass", "Neurons by layer"
 
@@ -71,31 +71,68 @@ def _cell(tag: str, text: str, *, left: bool) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts.
+    r"""A table of texts. The first column is aligned to the left, the others to the right.
+
+    A terminal shows it by `console.print(table)`, a notebook as it is.
 
     Attributes:
-        title: Title.
+        title: Title; Markdown leaves it out, since a page has headings.
         header: Names of the columns.
-        rows: One text per column.
+        rows: Texts of each row, as many as there are columns.
+        footer: A last row that is set apart, such as totals.
+        text_columns: How many columns are aligned to the left.
+
+    Example:
+        >>> table = Table("Widths", ("layer", "kept"), [("stem|a", "3")])
+        >>> print(table.markdown())
+        | layer | kept |
+        | --- | ---: |
+        | stem\|a | 3 |
+        >>> table.html()[-81:]
+        '<tbody><tr><td style="text-align:left">stem|a</td><td>3</td></tr></tbody></table>'
     """
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    footer: Sequence[str] = ()
+    text_columns: int = 1
 
-    def rich(self) -> "rich.table.Table":
-        """For a terminal."""
+    def rich(self) -> "RichTable":
+        """The table for a terminal; all texts are shown literally."""
         from rich.table import Table as RichTable
+        from rich.text import Text
 
-        table = RichTable(*self.header, title=self.title)
-        table.columns[0].no_wrap = True
-        for column in table.columns[1:]:
-            column.justify = "right"
+        shown = RichTable(title=Text(self.title, "table.title") if self.title else None, show_footer=bool(self.footer))
+        for place, name in enumerate(self.header):
+            footer = Text(self.footer[place]) if self.footer else ""
+            shown.add_column(Text(name), footer=footer, justify="left" if place < self.text_columns else "right")
         for row in self.rows:
-            table.add_row(*row)
-        return table
+            shown.add_row(*(Text(text) for text in row))
+        return shown
 
     def markdown(self) -> str:
-        """As Markdown, without the title."""
-        rule = ["---", *["---:"] * (len(self.header) - 1)]
-        return "\n".join(f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows))
+        """The table for a Markdown page, without the title."""
+        rule = ["---" if place < self.text_columns else "---:" for place in range(len(self.header))]
+        rows = [self.header, *self.rows, *([self.footer] if self.footer else [])]
+        lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+
+    def html(self) -> str:
+        """The table for a notebook, in the notebook's own colors."""
+        caption = f'<caption style="text-align:left;font-weight:bold">{escape(self.title)}</caption>'
+        body = "".join(self._html_row("td", row) for row in self.rows)
+        foot = f"<tfoot>{self._html_row('th', self.footer)}</tfoot>" if self.footer else ""
+        head = f"<thead>{self._html_row('th', self.header)}</thead>"
+        return f"<table>{caption if self.title else ''}{head}<tbody>{body}</tbody>{foot}</table>"
+
+    def _html_row(self, tag: str, texts: Sequence[str]) -> str:
+        styles = [' style="text-align:left"' if place < self.text_columns else "" for place in range(len(texts))]
+        cells = [f"<{tag}{style}>{escape(text)}</{tag}>" for style, text in zip(styles, texts, strict=True)]
+        return f"<tr>{''.join(cells)}</tr>"
+
+    def __rich__(self) -> "RichTable":
+        return self.rich()
+
+    def _repr_html_(self) -> str:
+        return self.html()

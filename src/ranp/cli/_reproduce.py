@@ -33,4 +33,4 @@ def resources(
     if as_json:
         print_json("resources", {"seed": seed, "batches": batches, "rows": [asdict(row) for row in rows]})
     else:
-        stdout().print(*(table.rich() for table in resource_tables(rows)), NOTE, sep="\n")
+        stdout().print(*resource_tables(rows), NOTE, sep="\n")

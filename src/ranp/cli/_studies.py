@@ -118,5 +118,5 @@ def _show(request: "StudyRequest", results: "Results", page: Path, *, as_json: b
         return
     console = stdout()
     for table in study_tables(request, results):
-        console.print(table.rich())
+        console.print(table)
     console.print(f"The page is {page}; all results are in {request.out}.", soft_wrap=True)

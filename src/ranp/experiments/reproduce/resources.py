@@ -190,7 +190,9 @@ def resource_tables(rows: Sequence[ResourceRow]) -> list[Table]:
             lines.append([row.method, "ours", *_cells(row, full), feasible])
             if row.published and full.published:
                 lines.append(["", "published", *_cells(row.published, full.published), ""])
-        tables.append(Table(name, ["method", "", "params MB", "GFLOPs", "memory MB", "feasible"], lines))
+        tables.append(
+            Table(name, ["method", "", "params MB", "GFLOPs", "memory MB", "feasible"], lines, text_columns=2)
+        )
     return tables
 
 
