@@ -54,11 +54,11 @@ def test_measured_values_have_their_fraction_of_the_baseline(done: Done) -> None
 
 
 def test_groups_that_only_the_guard_kept_are_counted(done: Done) -> None:
-    assert "groups saved from being emptied" not in cost_table(TINY, done[1], "").header
+    assert "groups protected from being emptied" not in cost_table(TINY, done[1], "").header
     results = copy.deepcopy(done[1])
     results["runs"]["half"]["0"]["pruning"]["guarded"] = ["a", "b"]
     del results["runs"]["half"]["1"]["pruning"]["guarded"]  # of an older run
-    assert cells(cost_table(TINY, results, ""), "half")["groups saved from being emptied"] == "2.0"
+    assert cells(cost_table(TINY, results, ""), "half")["groups protected from being emptied"] == "2.0"
 
 
 def test_largest_batches_are_those_measured(done: Done) -> None:

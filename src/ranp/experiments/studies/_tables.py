@@ -75,7 +75,7 @@ def cost_table(study: Study, results: Results, task: str, title: str = "Costs") 
         columns.append((name, [_cost(part, resource, unit) for part in entries]))
     columns += _measured(results, task, variants)
     if any(entry["pruning"].get("guarded") for part in entries for entry in part):
-        columns.append(("groups saved from being emptied", _column(entries, _guarded_groups, ".1f")))
+        columns.append(("groups protected from being emptied", _column(entries, _guarded_groups, ".1f")))
     return _table(title, variants, columns)
 
 
