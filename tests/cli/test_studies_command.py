@@ -89,7 +89,7 @@ def test_a_plan_of_another_task_is_applied(tmp_path: Path) -> None:
 
 
 def test_lack_of_memory_is_a_result_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise MemoryError("no room")
 
     words = ["--small", "--out", str(tmp_path), *SETTINGS, "--only", "half"]
