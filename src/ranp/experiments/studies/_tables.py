@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from ranp.experiments.runs._compare import NO_METRIC
@@ -50,16 +51,16 @@ def metric_table(study: Study, results: Results, task: str, title: str = "Metric
     """Metrics of the best validation: one row per variant of a task."""
     variants = study.variants_of(task)
     entries = [finished(results, variant) for variant in variants]
-    columns = [
-        ("seeds", _seeds(results, variants)),
-        *(
-            (name, _column(entries, lambda each, name=name: each["result"]["best"].get(name)))
-            for name in metric_names(entries)
-        ),
-        ("steps to the best", _column(entries, lambda entry: entry["result"]["best"]["step"], ",.0f")),
-        ("steps trained", _column(entries, lambda entry: entry["result"]["steps"], ",.0f")),
-    ]
+    columns = [("seeds", _seeds(results, variants))]
+    for name in metric_names(entries):
+        columns.append((name, _column(entries, partial(_best_value, name))))
+    columns.append(("steps to the best", _column(entries, partial(_best_value, "step"), ",.0f")))
+    columns.append(("steps trained", _column(entries, lambda entry: entry["result"]["steps"], ",.0f")))
     return _table(title, variants, columns)
+
+
+def _best_value(name: str, entry: Entry) -> Any:
+    return entry["result"]["best"].get(name)
 
 
 def cost_table(study: Study, results: Results, task: str, title: str = "Costs") -> Table:
