@@ -35,7 +35,7 @@ Measure = Annotated[
 ]
 Known = Annotated[
     list[Path] | None,
-    typer.Option("--figures", help="results.json of elsewhere: its runs are not run again; repeat."),
+    typer.Option("--results", "--figures", help="results.json of elsewhere: its runs are not run again; repeat."),
 ]
 Page = Annotated[Path | None, typer.Option(help="Where to write the page.", show_default="OUT/results.md")]
 

@@ -49,7 +49,7 @@ def test_small_data_are_generated_and_the_page_is_written(tmp_path: Path) -> Non
     assert (out / "data" / "dataset.json").exists()
     # In another folder, from the file of results alone.
     ranp(
-        TINY, "--collect", "--small", "--out", str(tmp_path / "new"), "--figures", str(out / "results.json"), *SETTINGS
+        TINY, "--collect", "--small", "--out", str(tmp_path / "new"), "--results", str(out / "results.json"), *SETTINGS
     )
     assert (tmp_path / "new" / "results.md").read_text().partition("## Missing")[0] == text.partition("## Missing")[0]
     assert json.loads((tmp_path / "new" / "results.json").read_text()) == json.loads((out / "results.json").read_text())
