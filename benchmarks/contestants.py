@@ -1,4 +1,4 @@
-"""What the zoo benchmark compares: ranp and Torch-Pruning, each pruning one network to a budget."""
+"""The tools that the zoo benchmark compares: ranp and Torch-Pruning, each pruning one network to a budget."""
 
 import gc
 import time
@@ -21,16 +21,16 @@ Status = Literal["works", "refused", "wrong", "crashes"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one network.
+    """The result of pruning one network.
 
     Attributes:
-        status: `works`; `refused` with an error that says why; `wrong`: a model that does not run, or whose outputs
-            have other shapes or other values than they should; `crashes` with an error that is no refusal.
-        proof: `exact` or `structural` where the result was verified.
-        macs: Multiply-adds that are left, as a fraction; by torch's own counter.
+        status: `works`; `refused` with an error that gives the reason; `wrong`: the pruned model does not run, or its
+            outputs have wrong shapes or values; `crashes` with any other error.
+        proof: `exact` or `structural`, if the result was verified.
+        macs: Fraction of the multiply-adds that is left, according to torch's own counter.
         seconds: Processor time of analysis and surgery, without verification.
-        unprunable: Share of the multiply-adds that could not be pruned, but for the layers that make the outputs.
-        note: Why it does not work, or what stays whole.
+        unprunable: Fraction of the multiply-adds in layers that cannot be pruned, other than the output layers.
+        note: Why it does not work, or which operators prevent pruning.
     """
 
     status: Status
@@ -41,10 +41,10 @@ class Outcome:
     note: str = ""
 
 
-def ours(member: Member, budget: float) -> Outcome:
-    """Random scores and the global threshold that meets the budget, or the least that can be reached."""
+def prune_with_ranp(member: Member, budget: float) -> Outcome:
+    """Prune by random scores to the budget, or to the lowest cost that can be reached."""
     model, small_inputs = member.build().eval(), member.inputs()
-    inputs, full = usual(model, small_inputs)
+    inputs, full = usual_inputs(model, small_inputs)
     begin = _begin()
     try:
         graph = ranp.trace(model, inputs)
@@ -60,26 +60,26 @@ def ours(member: Member, budget: float) -> Outcome:
         return Outcome("crashes", note=_short(error))
     seconds = time.process_time() - begin
     inner = [entry for entry in graph.unprunable if entry.operator != "output"]
-    frozen = sum(entry.macs_share for entry in inner)
+    unprunable = sum(entry.macs_share for entry in inner)
     note = "; ".join(f"{e.operator} in {e.path or 'forward'}" for e in sorted(inner, key=lambda e: -e.macs_share)[:2])
     try:
         proof = ranp.verify(model, plan, small_inputs).status
         left = counted_macs(small, inputs) / full
     except (VerificationError, RuntimeError) as error:
-        return Outcome("wrong", seconds=seconds, unprunable=frozen, note=_short(error))
-    return Outcome("works", proof, left, seconds, frozen, note)
+        return Outcome("wrong", seconds=seconds, unprunable=unprunable, note=_short(error))
+    return Outcome("works", proof, left, seconds, unprunable, note)
 
 
-def torch_pruning(member: Member, budget: float) -> Outcome:
-    """Random importance and one uniform ratio: removing 1 - sqrt(b) of all channels leaves about b of the MACs.
+def prune_with_torch_pruning(member: Member, budget: float) -> Outcome:
+    """Prune by random importance with one ratio: removing 1 - sqrt(b) of all channels leaves about b of the MACs.
 
-    The layers that make the outputs are ignored, as its users are told to do by hand; they are found by `ranp.trace`.
+    The output layers are ignored, which its documentation leaves to the user; `ranp.trace` finds them here.
     """
     import torch_pruning as tp
 
     model = member.build().eval()
     small_inputs = member.inputs()
-    inputs, full = usual(model, small_inputs)
+    inputs, full = usual_inputs(model, small_inputs)
     with torch.no_grad():
         expected = _shapes(model, small_inputs)
     ignored = _output_layers(model, inputs)
@@ -108,11 +108,14 @@ def torch_pruning(member: Member, budget: float) -> Outcome:
     return Outcome("works", "", left / full, seconds)
 
 
-CONTESTANTS: dict[str, Callable[[Member, float], Outcome]] = {"ranp": ours, "Torch-Pruning": torch_pruning}
+CONTESTANTS: dict[str, Callable[[Member, float], Outcome]] = {
+    "ranp": prune_with_ranp,
+    "Torch-Pruning": prune_with_torch_pruning,
+}
 
 
-def usual(model: nn.Module, inputs: Any) -> tuple[Any, float]:
-    """Inputs as large as people use where the model takes that; and the multiply-adds on them."""
+def usual_inputs(model: nn.Module, inputs: Any) -> tuple[Any, float]:
+    """Inputs of a usual size if the model accepts it, otherwise the given ones; and the multiply-adds on them."""
     large = tree_map_only(torch.Tensor, _enlarged, inputs)
     try:
         return large, counted_macs(model, large)
@@ -121,7 +124,7 @@ def usual(model: nn.Module, inputs: Any) -> tuple[Any, float]:
 
 
 def _enlarged(tensor: torch.Tensor) -> torch.Tensor:
-    """Volumes up to 96 voxels a side, images up to 256 pixels; so are clips, whose frames stay as many."""
+    """Volumes of up to 96 voxels a side; images, and clips with the same number of frames, of up to 256 pixels."""
     spatial = tensor.shape[2:]
     volume = len(spatial) == 3 and len(set(spatial)) == 1
     times = (96 if volume else 256) // max(spatial, default=256)
@@ -131,9 +134,9 @@ def _enlarged(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def counted_macs(model: nn.Module, inputs: Any) -> float:
-    """Multiply-adds of one forward pass, by torch's own counter of floating-point operations.
+    """Multiply-adds of one forward pass, according to torch's own counter of floating-point operations.
 
-    They are counted without values where the model takes that: large inputs would take long.
+    They are counted on the meta device if the model supports it, because large inputs take long.
     """
 
     def convert(tensor: torch.Tensor) -> torch.Tensor:
@@ -166,7 +169,7 @@ def _output_layers(model: nn.Module, inputs: Any) -> list[nn.Module]:
 
 
 def _begin() -> float:
-    """Start the clock; what lies in memory before is no work for the collector of garbage."""
+    """Start of the measurement; the garbage collector ignores the objects that exist before it."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()

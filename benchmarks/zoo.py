@@ -1,18 +1,18 @@
-"""The zoo: networks that people really use, pruned to a budget by ranp and by Torch-Pruning, side by side.
+"""The zoo: widely used networks, pruned to a budget by ranp and by Torch-Pruning.
 
-Run `python benchmarks/zoo.py` in an environment that holds the packages of some families (and `torch-pruning`). Each
-family's figures go to `benchmarks/results/zoo/`, and the table of all that have been measured to `docs/coverage.md`;
-families whose package cannot be imported are skipped, with the reason. Both tools run on one core, one after the other
-in the same process, after a network that warms both up. A network that takes too long costs its process alone. With
-`--resume` only what has no entry among the figures is measured: take out a network, or one tool's entry for it, to
-measure that again.
+Run `python benchmarks/zoo.py` in an environment with the packages of some families (and `torch-pruning`). The results
+of each family are written to `benchmarks/results/zoo/`, and the tables of all families measured so far to
+`docs/coverage.md`; families whose package cannot be imported are skipped. Both tools run on one core, one after the
+other in the same process, after both have pruned a small network to warm up. A network that takes too long only ends
+its own process. With `--resume` only networks without results are measured: remove the entry of a network, or of one
+tool for it, to measure that again.
 """
 
 import json
 import multiprocessing
 import platform
 from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures import TimeoutError as TookTooLong
+from concurrent.futures import TimeoutError as PoolTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -35,9 +35,9 @@ def main(
     only: Annotated[list[str] | None, typer.Option("--family", help="A family to measure; all if not given.")] = None,
     budget: Annotated[float, typer.Option(help="Fraction of the multiply-adds to keep.")] = 0.25,
     timeout: Annotated[float, typer.Option(help="Seconds for one network and one tool.")] = 300.0,
-    resume: Annotated[bool, typer.Option(help="Keep the networks that an earlier run has measured.")] = False,
+    resume: Annotated[bool, typer.Option(help="Keep the results of an earlier run.")] = False,
 ) -> None:
-    """Measure families and write the table."""
+    """Measure families and write the tables."""
     for family in FAMILIES:
         if only and family.name not in only:
             continue
@@ -52,7 +52,7 @@ def main(
 
 
 def _measure(family: Family, names: list[str], budget: float, timeout: float, resume: bool) -> None:
-    """Write the family's figures after every network."""
+    """Measure a family; the results are written after every network."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{family.package}.json"
     known: list[dict[str, Any]] = json.loads(path.read_text())["networks"] if resume and path.exists() else []
@@ -70,7 +70,7 @@ def _measure(family: Family, names: list[str], budget: float, timeout: float, re
 
 
 class _Worker:
-    """A process that measures, replaced when a network takes too long or takes it down."""
+    """A process that measures; it is replaced when a network takes too long or crashes it."""
 
     def __init__(self) -> None:
         self.pool = self._start()
@@ -84,11 +84,11 @@ class _Worker:
     def run(self, timeout: float, *what: Any) -> dict[str, Any]:
         try:
             return self.pool.submit(_one, *what).result(timeout)
-        except (TookTooLong, BrokenProcessPool) as error:
+        except (PoolTimeoutError, BrokenProcessPool) as error:
             self.stop()
             self.pool = self._start()
-            late = isinstance(error, TookTooLong)
-            return asdict(Outcome("crashes", note=f"takes over {timeout:g} s" if late else "its process died"))
+            timed_out = isinstance(error, PoolTimeoutError)
+            return asdict(Outcome("crashes", note=f"takes over {timeout:g} s" if timed_out else "the process died"))
 
     def stop(self) -> None:
         for process in self.pool._processes.values():
@@ -105,8 +105,8 @@ def _warm_up() -> None:
     def build() -> nn.Module:
         return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
 
-    for contestant in CONTESTANTS.values():
-        contestant(Member("warm-up", build, lambda: (torch.zeros(1, 3, 8, 8),)), 0.5)
+    for prune in CONTESTANTS.values():
+        prune(Member("warm-up", build, lambda: (torch.zeros(1, 3, 8, 8),)), 0.5)
 
 
 def _one(family: str, name: str, tool: str, budget: float) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The zoo: convolutional networks that people really use, by the package that offers them."""
+"""The zoo: widely used convolutional networks, by the package that provides them."""
 
 from families import _monai, _nnunet, _pytorchvideo, _smp3d, _timm, _torchvision
 from families._member import Family, Member
+from families._monai import uncovered
 
 FAMILIES: tuple[Family, ...] = (
     Family("MONAI", "monai", _monai.members),
@@ -12,4 +13,4 @@ FAMILIES: tuple[Family, ...] = (
     Family("timm", "timm", _timm.members),
 )
 
-__all__ = ["FAMILIES", "Family", "Member"]
+__all__ = ["FAMILIES", "Family", "Member", "uncovered"]

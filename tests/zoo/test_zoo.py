@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 import ranp
-from families import FAMILIES, Member
-from families._monai import uncovered
+from families import FAMILIES, Member, uncovered
 from helpers.oracles import counted_macs, random_scores
 from ranp.errors import TraceError
 from ranp.module_utils import call_model, tensors_in

@@ -1,6 +1,6 @@
-"""Pictures of a pruning and of the trainings that follow it; needs matplotlib (`pip install 'ranp[plots]'`).
+"""Plots of a pruned network and of training; needs matplotlib (`pip install 'ranp[plots]'`).
 
-Every function takes plain data and returns a `matplotlib.figure.Figure` that belongs to no global state.
+Every function takes plain data and returns a `matplotlib.figure.Figure` that is not registered with pyplot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart under every common form of colour blindness, and in grey by lightness.
-FULL_COLOUR = "#0072B2"
-PRUNED_COLOUR = "#D55E00"
-_SERIES = (FULL_COLOUR, PRUNED_COLOUR, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_BOXES = ("#F0E442", "#CC79A7", "#56B4E9")
-_CLASSES = ("#000000", "#E69F00", "#F0F0F0", "#56B4E9", "#CC79A7", "#009E73")
-_INK, FAINT = "#222222", "#D9D9D9"
+# Okabe and Ito's palette, which color-blind readers can tell apart, and whose colors differ in lightness as well.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+FULL_COLOR, PRUNED_COLOR = PALETTE[:2]
+METHOD_COLORS = {
+    "none": "#000000",
+    "ranp-f": "#D55E00",
+    "ranp-m": "#E69F00",
+    "weighted": "#009E73",
+    "vanilla": "#CC79A7",
+    "layerwise": "#56B4E9",
+    "uniform": "#0072B2",
+    "random": "#999999",
+    "constant": "#8C6D31",
+    "snip": "#F0E442",
+}
+"""A color for each way to prune; `none` is the full network."""
+LIGHT_GRAY, DARK_GRAY = "#D9D9D9", "#222222"
+_BOX_COLORS = ("#F0E442", "#CC79A7", "#56B4E9")
+_CLASS_COLORS = ("#000000", "#E69F00", "#F0F0F0", "#56B4E9", "#CC79A7", "#009E73")
 
 Curve = Sequence[Mapping[str, float]]
 """Points with the keys `seconds`, `steps` and `dice`."""
@@ -36,34 +48,34 @@ def dice_curves(curves: Mapping[str, Curve]) -> "Figure":
     figure = blank_figure(11, 4.4)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, label in zip(axes, ("seconds", "steps"), ("training time (s)", "training steps"), strict=True):
-        for curve, colour in zip(curves.values(), _SERIES, strict=False):
+        for curve, color in zip(curves.values(), PALETTE, strict=False):
             x, y = [point[key] for point in curve], [point["dice"] for point in curve]
-            axis.plot(x, y, color=colour, marker="o", markersize=4, linewidth=2, clip_on=False)
+            axis.plot(x, y, color=color, marker="o", markersize=4, linewidth=2, clip_on=False)
         _label_ends(axis, {name: (curve[-1][key], curve[-1]["dice"]) for name, curve in curves.items()})
-        tidy(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}")
+        style_panel(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}")
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
         axis.set_ylim(0, 1)
-        axis.grid(axis="y", color=FAINT, linewidth=0.8)
+        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
         axis.tick_params(labelleft=True)
     axes[0].set_ylabel("mean Dice of the tissues, validation")
     return figure
 
 
 def _label_ends(axis: "Axes", ends: Mapping[str, tuple[float, float]]) -> None:
-    """Name each line where it ends, right of the panel, one under the other."""
-    room = 0.13
-    below = 1.0 + room
-    for (name, (_, y)), colour in sorted(zip(ends.items(), _SERIES, strict=False), key=lambda item: -item[0][1][1]):
-        below = min(y, below - room)
+    """Label each line at its end, to the right of the panel, without overlaps."""
+    spacing = 0.13
+    below = 1.0 + spacing
+    for (name, (_, y)), color in sorted(zip(ends.items(), PALETTE, strict=False), key=lambda item: -item[0][1][1]):
+        below = min(y, below - spacing)
         text = f"{name}\n{y:.3f}"
-        axis.text(1.02, below, text, color=colour, va="center", transform=axis.transAxes, fontweight="bold")
+        axis.text(1.02, below, text, color=color, va="center", transform=axis.transAxes, fontweight="bold")
 
 
 def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floating[Any]]]]) -> "Figure":
-    """How important each layer's neurons are, before and after every reweighting: one panel per stage.
+    """Importance of the neurons of each layer, before and after every reweighting: one panel per stage.
 
-    A bar spans the middle 80% of a layer's neurons, a thin line all of them, a dot is their mean.
+    A bar spans the middle 80% of the neurons of a layer, a thin line all of them; a dot is their mean.
 
     Args:
         stages: Name of a stage -> name of a layer -> importance of each of its neurons.
@@ -73,65 +85,65 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floati
     axes = np.atleast_1d(figure.subplots(len(stages), 1, sharex=True))
     for axis, (stage, scores) in zip(axes, stages.items(), strict=True):
         _draw_spread(axis, [np.asarray(scores[layer], dtype=float) for layer in layers])
-        # Linear and from zero, so that a layer far below the others is seen to vanish.
+        # Linear and from zero, so that a layer far below the others is visibly close to zero.
         axis.set_ylim(bottom=0)
-        axis.grid(axis="y", color=FAINT, linewidth=0.8)
+        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
         axis.set_axisbelow(True)
         axis.set_ylabel("importance")
-        tidy(axis, stage)
+        style_panel(axis, stage)
     axes[-1].set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
     axes[-1].set_xlim(-0.6, len(layers) - 0.4)
-    figure.supxlabel("dot: mean of the layer's neurons   bar: middle 80%   line: all", fontsize=9, color=_INK)
+    figure.supxlabel("dot: mean of the layer's neurons   bar: middle 80%   line: all", fontsize=9, color=DARK_GRAY)
     return figure
 
 
 def _draw_spread(axis: "Axes", columns: Sequence[npt.NDArray[np.floating[Any]]]) -> None:
     positions = np.arange(len(columns))
     lowest, low, high, highest = (np.array([np.quantile(each, q) for each in columns]) for q in (0, 0.1, 0.9, 1))
-    axis.vlines(positions, lowest, highest, color=FULL_COLOUR, linewidth=1)
-    axis.bar(positions, high - low, bottom=low, width=0.55, color=FULL_COLOUR, alpha=0.35)
-    axis.plot(positions, [each.mean() for each in columns], "o", color=FULL_COLOUR, markersize=6)
+    axis.vlines(positions, lowest, highest, color=FULL_COLOR, linewidth=1)
+    axis.bar(positions, high - low, bottom=low, width=0.55, color=FULL_COLOR, alpha=0.35)
+    axis.plot(positions, [each.mean() for each in columns], "o", color=FULL_COLOR, markersize=6)
 
 
 def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> "Figure":
-    """Output channels of every layer: what was there and what is kept.
+    """Output channels of every layer, before and after pruning.
 
     Args:
         widths: Name of a layer -> channels kept.
-        full_widths: Name of a layer -> channels before, same layers.
+        full_widths: Name of a layer -> channels before pruning, for the same layers.
     """
     layers = list(full_widths)
     figure = blank_figure(8, 1.4 + 0.33 * len(layers))
     axis = figure.subplots()
     positions = np.arange(len(layers))
     before, after = ([each[layer] for layer in layers] for each in (full_widths, widths))
-    axis.barh(positions, before, color=FAINT, height=0.72, label="full")
-    axis.barh(positions, after, color=PRUNED_COLOUR, height=0.72, label="kept")
-    for position, kept, all_of_them in zip(positions, after, before, strict=True):
-        text = f"{kept} of {all_of_them}"
-        axis.annotate(text, (all_of_them, position), (5, 0), textcoords="offset points", va="center", color=_INK)
+    axis.barh(positions, before, color=LIGHT_GRAY, height=0.72, label="full")
+    axis.barh(positions, after, color=PRUNED_COLOR, height=0.72, label="kept")
+    for position, kept, total in zip(positions, after, before, strict=True):
+        text = f"{kept} of {total}"
+        axis.annotate(text, (total, position), (5, 0), textcoords="offset points", va="center", color=DARK_GRAY)
     axis.set_yticks(positions, layers)
     axis.set_ylim(len(layers) - 0.4, -0.6)
     axis.set_xlim(0, 1.15 * max(before))
     axis.set_xlabel("output channels")
     axis.tick_params(axis="y", length=0)
     axis.legend(frameon=False, loc="lower right")
-    tidy(axis, "Channels kept per layer")
+    style_panel(axis, "Channels kept per layer")
     return figure
 
 
 def segmentations(
     image: npt.NDArray[np.floating[Any]],
-    labelled: Mapping[str, npt.NDArray[np.integer[Any]]],
+    labels: Mapping[str, npt.NDArray[np.integer[Any]]],
     classes: Sequence[str],
     *,
     locator: tuple[npt.NDArray[np.floating[Any]], Mapping[str, tuple[slice, slice]], int],
 ) -> "Figure":
-    """A slice beside several labellings of it, after a map of where in the brain it lies.
+    """A slice and several segmentations of it, next to a section that shows where the slice is.
 
     Args:
         image: Intensity of the slice, `(width, height)`.
-        labelled: Title -> class index of every pixel, `(width, height)`.
+        labels: Title -> class index of every pixel, `(width, height)`.
         classes: Class names, in the order of their indices.
         locator: A section that the slice cuts, `(width, depth)`; named boxes in it; the depth of the slice,
             which is drawn as a line across the last box.
@@ -139,18 +151,18 @@ def segmentations(
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    panels = 2 + len(labelled)
+    panels = 2 + len(labels)
     figure = blank_figure(2.5 * panels, 5)
     axes = figure.subplots(1, panels, width_ratios=[1.25] + [1] * (panels - 1))
     _draw_locator(axes[0], *locator)
     axes[1].imshow(image.T, origin="lower", cmap="gray")
     axes[1].set_title("T1 image", fontsize=11)
-    colours = ListedColormap(_CLASSES[: len(classes)])
-    for axis, (title, labels) in zip(axes[2:], labelled.items(), strict=True):
+    colors = ListedColormap(_CLASS_COLORS[: len(classes)])
+    for axis, (title, label) in zip(axes[2:], labels.items(), strict=True):
         axis.imshow(
-            labels.T,
+            label.T,
             origin="lower",
-            cmap=colours,
+            cmap=colors,
             vmin=-0.5,
             vmax=len(classes) - 0.5,
             interpolation="nearest",
@@ -159,8 +171,8 @@ def segmentations(
     for axis in axes:
         axis.set_axis_off()
     patches = [
-        Patch(facecolor=colour, edgecolor="#666666", label=name)
-        for name, colour in zip(classes, _CLASSES, strict=False)
+        Patch(facecolor=color, edgecolor="#666666", label=name)
+        for name, color in zip(classes, _CLASS_COLORS, strict=False)
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(classes), frameon=False, fontsize=10)
     return figure
@@ -172,17 +184,17 @@ def _draw_locator(
     from matplotlib.patches import Rectangle
 
     axis.imshow(section.T, origin="lower", cmap="gray")
-    for (name, (across, along)), colour in zip(boxes.items(), _BOXES, strict=False):
+    for (name, (across, along)), color in zip(boxes.items(), _BOX_COLORS, strict=False):
         corner, size = (across.start, along.start), (across.stop - across.start, along.stop - along.start)
-        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=2.5))
-        # Beside the middle of the brain, where the section is black.
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=2.5))
+        # Outside the brain, where the section is black.
         above = along.stop > 0.6 * section.shape[1]
         edge, side = (along.stop + 3, "bottom") if above else (along.start - 3, "top")
         axis.text(
             (across.start + across.stop) / 2,
             edge,
             name,
-            color=colour,
+            color=color,
             ha="center",
             va=side,
             fontweight="bold",
@@ -192,14 +204,14 @@ def _draw_locator(
 
 
 def blank_figure(width: float, height: float) -> "Figure":
-    """A white figure of that size in inches, which no window or global state knows."""
+    """An empty white figure, its size in inches, that is not registered with pyplot."""
     figure: Figure = optional_import("matplotlib.figure", "plots", extra="plots").Figure(
         figsize=(width, height), dpi=150, layout="constrained", facecolor="white"
     )
     return figure
 
 
-def tidy(axis: "Axes", title: str) -> None:
-    """Give a panel its title, and take away the lines that say nothing."""
-    axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=_INK)
+def style_panel(axis: "Axes", title: str) -> None:
+    """Set the title of a panel and remove the spines at its top and right."""
+    axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=DARK_GRAY)
     axis.spines[["top", "right"]].set_visible(False)

@@ -13,19 +13,25 @@ import ranp
 from ranp.cli import app
 from ranp.errors import InputError
 from ranp.experiments.data.synthetic import brain_tumor, draw_batches
-from ranp.experiments.reproduce import Row, run_resources
-from ranp.experiments.reproduce._methods import Evidence, kept_channels, select, wiring
-from ranp.experiments.reproduce._networks import METHODS, NETWORKS, Network, cross_entropy_and_dice
-from ranp.experiments.reproduce._published import PublishedResources
-from ranp.experiments.reproduce._saliency import in_layer_order, recorded_saliency
+from ranp.experiments.losses import dice_cross_entropy
+from ranp.experiments.reproduce import (
+    METHODS,
+    NETWORKS,
+    PublishedNetwork,
+    PublishedResources,
+    ResourceRow,
+    run_resources,
+)
+from ranp.experiments.reproduce.resources import in_layer_order, record_saliency
+from ranp.experiments.reproduce.selection import Evidence, kept_channels, select, wiring
 from ranp.models import UNet3D
 
-TINY = Network(
+TINY = PublishedNetwork(
     name="tiny",
     build=partial(UNet3D, in_channels=4, out_channels=5, width=8, levels=3),
     input_shape=(1, 4, 8, 8, 12),
     draw=partial(brain_tumor, size=12, crop=8),
-    loss=cross_entropy_and_dice,
+    loss=dice_cross_entropy,
     sparsity=0.6,
     snip_sparsity=0.97,
     resource_weight=11,
@@ -35,16 +41,16 @@ TINY = Network(
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> Network:
+def tiny(monkeypatch: pytest.MonkeyPatch) -> PublishedNetwork:
     monkeypatch.setitem(NETWORKS, "tiny", TINY)
     return TINY
 
 
-def rows_of(name: str, **options: int) -> dict[str, Row]:
+def rows_of(name: str, **options: int) -> dict[str, ResourceRow]:
     return {row.method: row for row in run_resources([name], batches=2, **options)}
 
 
-def test_rows_by_method(tiny: Network) -> None:
+def test_rows_by_method(tiny: PublishedNetwork) -> None:
     rows = rows_of("tiny")
     assert tuple(rows) == METHODS
     full = tiny.build()
@@ -67,7 +73,7 @@ def test_rows_by_method(tiny: Network) -> None:
             assert beyond <= sum(rows[method].widths) <= beyond + 5
 
 
-def test_the_seed_decides(tiny: Network) -> None:
+def test_the_seed_decides(tiny: PublishedNetwork) -> None:
     assert rows_of("tiny", seed=3) == rows_of("tiny", seed=3)
     assert rows_of("tiny", seed=3)["random"].widths != rows_of("tiny", seed=4)["random"].widths
 
@@ -94,7 +100,7 @@ def model() -> nn.Module:
 @pytest.fixture(scope="module")
 def evidence(model: nn.Module) -> Evidence:
     graph = ranp.trace(model, torch.zeros(TINY.input_shape))
-    with recorded_saliency(model, graph) as saliency:
+    with record_saliency(model, graph) as saliency:
         scores = ranp.score(model, graph, draw_batches(TINY.draw, 3, seed=0), TINY.loss, criterion="vanilla")
     return Evidence(graph, scores.stages["importance"], in_layer_order(saliency, graph), TINY.resource_weight, seed=0)
 
@@ -165,17 +171,17 @@ def test_dice_and_cross_entropy_by_hand() -> None:
     dice1 = 2 * (0.8 + 0.4) / (0.3 + 0.8 + 0.4 + 0.2 + 2)
     dice2 = 2 * 0.6 / (0.2 + 0.1 + 0.2 + 0.6 + 1)
     expected = entropy + 1 - (dice1 + dice2) / 2
-    assert float(cross_entropy_and_dice(outputs, labels)) == pytest.approx(expected, abs=1e-4)
+    assert float(dice_cross_entropy(outputs, labels)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_unknown_networks_are_refused_before_any_work(tiny: Network) -> None:
+def test_unknown_networks_are_refused_before_any_work(tiny: PublishedNetwork) -> None:
     calls: list[str] = []
     with pytest.raises(InputError, match="did you mean 'shapenet'"):
         run_resources(["tiny", "shapnet"], progress=lambda what, done, total: calls.append(what))
     assert not calls
 
 
-def test_progress_reaches_its_end(tiny: Network) -> None:
+def test_progress_reaches_its_end(tiny: PublishedNetwork) -> None:
     calls: list[tuple[str, int, int]] = []
     run_resources(["tiny"], batches=2, progress=lambda *call: calls.append(call))
     assert ("tiny: scoring", 2, 2) in calls
@@ -186,7 +192,7 @@ def command(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["reproduce", "resources", *arguments], env={"COLUMNS": "120"})
 
 
-def test_command_prints_the_table(tiny: Network) -> None:
+def test_command_prints_the_table(tiny: PublishedNetwork) -> None:
     found = command("--networks", "tiny", "--batches", "1")
     assert found.exit_code == 0
     for row in json.loads(command("--networks", "tiny", "--batches", "1", "--json").stdout)["rows"]:
@@ -194,7 +200,7 @@ def test_command_prints_the_table(tiny: Network) -> None:
         assert row["method"] in found.stdout
 
 
-def test_command_prints_the_rows(tiny: Network) -> None:
+def test_command_prints_the_rows(tiny: PublishedNetwork) -> None:
     found = json.loads(command("--networks", "tiny", "--batches", "1", "--json").stdout)
     rows = found["rows"]
     assert [row["method"] for row in rows] == list(METHODS)
@@ -203,7 +209,7 @@ def test_command_prints_the_rows(tiny: Network) -> None:
     assert {row["widths"][-1] for row in rows} == {5}
 
 
-def test_command_takes_networks_with_commas_and_repeated(tiny: Network) -> None:
+def test_command_takes_networks_with_commas_and_repeated(tiny: PublishedNetwork) -> None:
     for arguments in (["--networks", "tiny,oops"], ["--networks", "tiny", "--networks", "oops"]):
         found = command(*arguments)
         assert found.exit_code == 1

@@ -7,9 +7,7 @@ import pytest
 from helpers.tiny_runs import quiet
 from helpers.tiny_runs import recipe as tiny
 from helpers.tiny_studies import make_request
-from ranp.experiments.studies._figures import Figures, read_figures
-from ranp.experiments.studies._request import Request
-from ranp.experiments.studies._run import run_study
+from ranp.experiments.studies import Results, StudyRequest, read_results, run_study
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +18,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Request, Figures]:
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyRequest, Results]:
     """A study of two seeds that has been run."""
     request = make_request(tmp_path_factory.mktemp("studies") / "out", data)
-    figures = read_figures("tiny", [])
-    run_study(request, figures, tell=quiet)
-    return request, figures
+    results = read_results("tiny", [])
+    run_study(request, results, progress=quiet)
+    return request, results

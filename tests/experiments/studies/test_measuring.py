@@ -1,4 +1,4 @@
-"""What is measured of a study: steps of all variants, and the largest batches in the same memory."""
+"""Measurements of a study: training steps of all variants, and the largest batches in the same memory."""
 
 import shutil
 from pathlib import Path
@@ -10,35 +10,40 @@ import ranp
 from helpers.tiny_runs import quiet
 from helpers.tiny_studies import make_request
 from ranp.errors import InputError
-from ranp.experiments.studies import _batches, _measure
-from ranp.experiments.studies._batches import MOST, largest_within, measure_batches
-from ranp.experiments.studies._figures import FILE, Figures, read_figures
-from ranp.experiments.studies._measure import measure_study
-from ranp.experiments.studies._request import Request
-from ranp.experiments.studies._workload import workload
+from ranp.experiments.studies import RESULTS_FILE, Results, StudyRequest, _measuring, read_results
+from ranp.experiments.studies._measuring import (
+    LARGEST_BATCH,
+    largest_within,
+    measure_batches,
+    measure_study,
+    workload,
+)
 
-Done = tuple[Request, Figures]
+Done = tuple[StudyRequest, Results]
 
 
 @pytest.fixture
-def mine(done: Done, tmp_path: Path) -> Request:
+def mine(done: Done, tmp_path: Path) -> StudyRequest:
     """A copy of the study that was run, to write into."""
     shutil.copytree(done[0].out, tmp_path / "out")
     return make_request(tmp_path / "out", done[0].data[""])
 
 
 @pytest.mark.parametrize("first", [1, 2, 5, 40, 64])
-@pytest.mark.parametrize("most", [0, 1, 3, 26, 27, 64, MOST])
+@pytest.mark.parametrize("most", [0, 1, 3, 26, 27, 64, LARGEST_BATCH])
 def test_the_largest_batch_is_found_from_wherever_one_begins(first: int, most: int) -> None:
     measured: dict[int, int | None] = {}
-    found = largest_within(most, lambda batch: batch if batch < 200 or most == MOST else None, first, measured)
-    assert found == most or (most == MOST and MOST // 2 < found <= MOST)
+    found = largest_within(most, lambda batch: batch if batch < 200 or most == LARGEST_BATCH else None, first, measured)
+    assert found == most or (most == LARGEST_BATCH and LARGEST_BATCH // 2 < found <= LARGEST_BATCH)
     assert found == 0 or measured[found] is not None
     # Out of memory is too much as well.
-    assert largest_within(10**9, lambda batch: batch if batch <= max(most, 1) else None, first) >= min(most, MOST) // 2
+    assert (
+        largest_within(10**9, lambda batch: batch if batch <= max(most, 1) else None, first)
+        >= min(most, LARGEST_BATCH) // 2
+    )
 
 
-def test_the_networks_are_those_that_the_runs_began_with(done: Done) -> None:
+def test_the_networks_have_the_initial_weights_of_the_runs(done: Done) -> None:
     request, _ = done
     work = workload(request, "", 0, quiet)
     assert list(work.models) == ["full", "half"]  # not what is infeasible
@@ -49,15 +54,15 @@ def test_the_networks_are_those_that_the_runs_began_with(done: Done) -> None:
     inputs, targets = work.batch_of(5)
     assert torch.equal(inputs, work.batch[0][[0, 1, 0, 1, 0]])
     assert torch.equal(targets, work.batch[1][[0, 1, 0, 1, 0]])
-    with pytest.raises(InputError, match="--measure: got no run of seed 7"):
+    with pytest.raises(InputError, match="--measure: there is no run of seed 7"):
         workload(request, "", 7, quiet)
 
 
-def test_steps_of_all_variants_are_measured_and_kept(mine: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_measure, "REPEATS", 1)
-    known = read_figures("tiny", [mine.out / FILE])
-    measure_study(mine, known, tell=quiet)
-    found = read_figures("tiny", [mine.out / FILE])["measured"][""]
+def test_steps_of_all_variants_are_measured_and_kept(mine: StudyRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_measuring, "REPEATS", 1)
+    known = read_results("tiny", [mine.out / RESULTS_FILE])
+    measure_study(mine, known, progress=quiet)
+    found = read_results("tiny", [mine.out / RESULTS_FILE])["measured"][""]
     assert found == known["measured"][""]
     assert found["batch"] == 2
     for label in ("full", "half"):
@@ -78,17 +83,19 @@ def test_mixed_precision_is_measured_as_it_is_trained(data: Path, done: Done) ->
     assert (seen, outputs.dtype) == ([torch.bfloat16], torch.float32)
 
 
-def test_the_largest_batches_are_searched_and_kept(mine: Request, done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = done[1]
-    macs = {label: figures["runs"][label]["0"]["pruning"]["cost"]["macs"] for label in ("full", "half")}
+def test_the_largest_batches_are_searched_and_kept(
+    mine: StudyRequest, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = done[1]
+    macs = {label: results["runs"][label]["0"]["pruning"]["cost"]["macs"] for label in ("full", "half")}
 
     def peaks(models: dict[str, torch.nn.Module], batch: tuple[torch.Tensor, ...], *_: object) -> dict[str, int]:
         return {name: macs[name] * len(batch[0]) for name in models}
 
-    monkeypatch.setattr(_batches, "peak_step_bytes", peaks)
-    known = read_figures("tiny", [mine.out / FILE])
-    measure_batches(mine, known, tell=quiet)
-    found = read_figures("tiny", [mine.out / FILE])["batches"][""]
+    monkeypatch.setattr(_measuring, "peak_step_bytes", peaks)
+    known = read_results("tiny", [mine.out / RESULTS_FILE])
+    measure_batches(mine, known, progress=quiet)
+    found = read_results("tiny", [mine.out / RESULTS_FILE])["batches"][""]
     sample = 8**3 * (4 + 8)  # inputs and targets
     limit = 2 * (macs["full"] + sample)
     assert found["limit_bytes"] == limit

@@ -1,18 +1,17 @@
-"""The studies that come with ranp: every recipe of every variant is whole, at both sizes."""
+"""The studies that come with ranp: the recipe of every variant is valid, at both sizes."""
 
 from pathlib import Path
 
 import pytest
 
 from ranp.experiments.recipes._files import recipe_file
-from ranp.experiments.studies import STUDIES, Study
-from ranp.experiments.studies._request import Request
+from ranp.experiments.studies import STUDIES, Study, StudyRequest
 
 
 @pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
 def test_every_run_has_a_recipe_of_its_own(study: Study, small: bool, tmp_path: Path) -> None:
-    request = Request(study, tmp_path, {}, small=small)
+    request = StudyRequest(study, tmp_path, {}, small=small)
     recipes = [request.recipe_of(variant, seed) for variant in study.variants for seed in (0, 1)]
     assert len({recipe.model_dump_json() for recipe in recipes}) == len(recipes)
     assert {recipe.seed for recipe in recipes} == {0, 1}
@@ -22,10 +21,10 @@ def test_every_run_has_a_recipe_of_its_own(study: Study, small: bool, tmp_path: 
 
 
 def test_the_runs_of_the_hippocampus_have_fixed_names_and_settings() -> None:
-    """Long runs are made by hand into folders of these names, with these changes of the recipe."""
+    """Stored results and folders of long runs depend on these names and changes."""
     study = STUDIES["hippocampus"]
-    request = Request(study, Path("out"), {})
-    plain = request.base("").model_dump()
+    request = StudyRequest(study, Path("out"), {})
+    plain = request.base_recipe("").model_dump()
     found = {}
     for variant in study.variants:
         recipe = request.recipe_of(variant, 2).model_dump()
@@ -45,7 +44,7 @@ def test_the_runs_of_the_hippocampus_have_fixed_names_and_settings() -> None:
 @pytest.mark.parametrize("small", [False, True])
 def test_longer_trains_for_twice_the_steps_and_changes_nothing_else(small: bool) -> None:
     study = STUDIES["longer"]
-    request = Request(study, Path("out"), {}, small=small)
+    request = StudyRequest(study, Path("out"), {}, small=small)
     recipes = {variant.label: request.recipe_of(variant, 1).model_dump() for variant in study.variants}
     assert list(recipes) == ["full", "full-twice", "ranp-f-5", "ranp-f-5-twice", "uniform-5", "uniform-5-twice"]
     for label in ("full", "ranp-f-5", "uniform-5"):

@@ -1,6 +1,75 @@
-"""Studies: the published claims and a comparison of methods, each as runs, tables, pictures and a page."""
+"""Studies: comparisons of pruned networks, each a set of runs, tables, plots and a page.
 
-from ranp.experiments.studies._studies import STUDIES
-from ranp.experiments.studies._study import Setting, Study, Task, Variant
+The studies themselves are plain data and cheap to import. Everything else needs torch and the extra `train`, and is
+imported when it is first used:
 
-__all__ = ["STUDIES", "Setting", "Study", "Task", "Variant"]
+- `StudyRequest`: which study to run or show, with which data, recipes and seeds, in which folder;
+- `generate_data`: writes the synthetic data of a request that has no real data;
+- `read_results`: the results in some files, of which `RESULTS_FILE` in the folder of the request is one;
+- `run_study`, `collect`: run what has no results yet; only collect the results of finished runs;
+- `measure_study`, `measure_batches`: training time and memory of the networks; the largest batch in the same memory;
+- `study_tables`, `write_plots`, `write_page`: what the results show.
+
+Example:
+    >>> from pathlib import Path
+    >>> from ranp.experiments.studies import STUDIES, StudyRequest
+    >>> sorted(STUDIES)[:3]
+    ['2d', 'batch', 'deep']
+    >>> request = StudyRequest(STUDIES["hippocampus"], out=Path("out"), data={"": Path("Task04_Hippocampus")})
+    >>> [variant.label for variant in request.variants()][:2]
+    ['full', 'random-5']
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ranp.experiments.studies._studies import STUDIES, RecipeChoice, Study, Task, Variant
+
+if TYPE_CHECKING:
+    from ranp.experiments.studies._measuring import measure_batches, measure_study
+    from ranp.experiments.studies._page import study_tables, write_page
+    from ranp.experiments.studies._plots import write_plots
+    from ranp.experiments.studies._results import RESULTS_FILE, Results, read_results
+    from ranp.experiments.studies._running import StudyRequest, collect, generate_data, run_study
+else:
+    _MODULES = {
+        "RESULTS_FILE": "_results",
+        "Results": "_results",
+        "StudyRequest": "_running",
+        "collect": "_running",
+        "generate_data": "_running",
+        "measure_batches": "_measuring",
+        "measure_study": "_measuring",
+        "read_results": "_results",
+        "run_study": "_running",
+        "study_tables": "_page",
+        "write_page": "_page",
+        "write_plots": "_plots",
+    }
+
+    def __getattr__(name: str):
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return found
+
+
+__all__ = [
+    "RESULTS_FILE",
+    "STUDIES",
+    "RecipeChoice",
+    "Results",
+    "Study",
+    "StudyRequest",
+    "Task",
+    "Variant",
+    "collect",
+    "generate_data",
+    "measure_batches",
+    "measure_study",
+    "read_results",
+    "run_study",
+    "study_tables",
+    "write_page",
+    "write_plots",
+]

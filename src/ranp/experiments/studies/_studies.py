@@ -1,11 +1,96 @@
-"""The studies: the comparisons on the hippocampus, and one for each claim of Xu et al., RANP, 3DV 2020."""
+"""The studies: comparisons on the hippocampus, and one for each claim of Xu et al., RANP, 3DV 2020.
 
-from collections.abc import Iterable
+A study is plain data: which recipes to run with which changes, and what to show of the results. A new study is one more
+entry of `STUDIES`.
+"""
 
-from ranp.experiments.studies._study import Setting, Study, Task, Variant
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-BEST_TWO = ("ranp-f", "uniform")
-"""Methods of the hippocampus study that are also run at other budgets."""
+PlotKind = Literal["curves", "sweep", "layers", "batches"]
+
+
+@dataclass(frozen=True)
+class RecipeChoice:
+    """A recipe that comes with ranp, and what to change in it.
+
+    Attributes:
+        recipe: Name of the recipe.
+        changes: Fields to change, such as `training.steps=10`.
+    """
+
+    recipe: str
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set and a network to train on it.
+
+    Attributes:
+        real: Recipe for the real data set.
+        small: Recipe for generated data, on a CPU.
+        count: How many samples to generate; see the data set.
+    """
+
+    real: RecipeChoice
+    small: RecipeChoice
+    count: int
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the networks that a study compares.
+
+    Attributes:
+        label: Name in tables, and of the folder of its runs.
+        changes: Fields to change in the recipe of the task.
+        small: Fields to change in the small recipe, if it needs other values.
+        task: Name of the task, if the study has several.
+        plan_of: Label of a variant whose plan is applied instead of scoring.
+    """
+
+    label: str
+    changes: tuple[str, ...]
+    small: tuple[str, ...] | None = None
+    task: str = ""
+    plan_of: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison of several variants. The first variant of each task is the baseline.
+
+    Attributes:
+        name: Name of the command, `ranp reproduce NAME`.
+        title: Title of the page.
+        question: The question that the study answers, in one sentence.
+        tasks: Tasks by name; the only task of most studies has the empty name.
+        variants: Variants in the order of the tables.
+        plots: What to plot.
+        trains: Whether the variants are trained after pruning.
+        batches: Whether to search the largest batch of each variant in the same memory.
+        seeds: Default number of seeds.
+    """
+
+    name: str
+    title: str
+    question: str
+    tasks: Mapping[str, Task]
+    variants: tuple[Variant, ...]
+    plots: tuple[PlotKind, ...] = ("curves",)
+    trains: bool = True
+    batches: bool = False
+    seeds: int = 3
+
+    def variants_of(self, task: str) -> tuple[Variant, ...]:
+        """Variants of one task."""
+        return tuple(variant for variant in self.variants if variant.task == task)
+
+
+BEST_METHODS = ("ranp-f", "uniform")
+"""Methods that the hippocampus study also runs with other budgets."""
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
@@ -20,7 +105,7 @@ def _at(method: str, percent: int, label: str = "") -> Variant:
 
 
 def _twice(variant: Variant) -> Variant:
-    """The same, trained for twice the steps of the task's recipe."""
+    """The same variant, trained for twice as many steps as in the recipe of the task."""
     real, small = ((*variant.changes, f"training.steps={steps}") for steps in (2400, 300))
     return Variant(f"{variant.label}-twice", real, small=small)
 
@@ -34,8 +119,8 @@ def _sparse(methods: Iterable[str]) -> tuple[Variant, ...]:
     )
 
 
-def _drawn(method: str, weights: str) -> tuple[str, ...]:
-    """Weights to score with, and to train from, that are drawn in one way."""
+def _initialized(method: str, weights: str) -> tuple[str, ...]:
+    """One initialization of the weights, both for scoring and for training."""
     return f"pruning.method={method}", f"network.weights={weights}", f"pruning.weights={weights}"
 
 
@@ -44,31 +129,31 @@ def _budget(sparsity: float) -> str:
 
 
 _HIPPOCAMPUS = Task(
-    Setting("hippocampus"),
-    Setting("small-decathlon", ("network.arguments={width: 16}", "pruning.min_width=1")),
+    RecipeChoice("hippocampus"),
+    RecipeChoice("small-decathlon", ("network.arguments={width: 16}", "pruning.min_width=1")),
     count=20,
 )
-# Generated shapes of a size that six levels can halve.
+# Generated shapes of a size that can be halved at all six levels.
 _DEEP = ("network.name=unet3d-23", "network.arguments={width: 8}", "data.size=32", "pruning.min_width=1")
-_SHAPES = Task(Setting("shapenet"), Setting("small-shapenet"), count=4)
-# Wide enough for high sparsities beside the 50 outputs, which stay.
+_SHAPES = Task(RecipeChoice("shapenet"), RecipeChoice("small-shapenet"), count=4)
+# Wide enough for high sparsities, since the 50 outputs are never pruned.
 _WIDE_SHAPES = Task(
-    Setting("shapenet"),
-    Setting(
+    RecipeChoice("shapenet"),
+    RecipeChoice(
         "small-shapenet", ("network.arguments={width: 16, levels: 3}", "pruning.min_width=1", "training.steps=200")
     ),
     count=4,
 )
-_DEEP_SHAPES = Task(Setting("shapenet-23"), Setting("small-shapenet", _DEEP), count=4)
-# A plan fits where the hidden widths agree.
+_DEEP_SHAPES = Task(RecipeChoice("shapenet-23"), RecipeChoice("small-shapenet", _DEEP), count=4)
+# A plan can only be applied to a network with the same hidden widths.
 _SAME_WIDTHS = ("network.name=unet3d-23", "network.arguments={width: 32}", _budget(0.8))
 
 _ALL = (
     Study(
         name="hippocampus",
-        title="Hippocampus: pruned networks at a twentieth of the multiply-adds",
-        question="How well does a 3D U-Net segment the hippocampus when it keeps 5% of its multiply-adds, by each way "
-        "to choose its channels, beside plain narrower networks?",
+        title="Hippocampus: networks pruned to 5% of the multiply-adds",
+        question="How well does a 3D U-Net segment the hippocampus when it keeps 5% of its multiply-adds, depending on "
+        "how its channels are selected, and compared to plain narrower networks?",
         tasks={"": _HIPPOCAMPUS},
         variants=(
             Variant("full", _FULL),
@@ -76,7 +161,7 @@ _ALL = (
                 _at(method, 5)
                 for method in ("random", "layerwise", "weighted", "ranp-m", "ranp-f", "uniform", "constant")
             ),
-            *(_at(method, percent) for method in BEST_TWO for percent in (10, 25)),
+            *(_at(method, percent) for method in BEST_METHODS for percent in (10, 25)),
         ),
     ),
     Study(
@@ -86,14 +171,14 @@ _ALL = (
         tasks={"": _HIPPOCAMPUS},
         variants=tuple(
             variant
-            for once in (Variant("full", _FULL), *(_at(method, 5) for method in BEST_TWO))
+            for once in (Variant("full", _FULL), *(_at(method, 5) for method in BEST_METHODS))
             for variant in (once, _twice(once))
         ),
     ),
     Study(
         name="small-size",
         title="Pruned at a small size, trained at a large one",
-        question="Is a plan that was made at a smaller spatial size as good as one made at the size of training?",
+        question="Is a plan made at a smaller spatial size as good as one made at the size used for training?",
         tasks={"": _SHAPES},
         variants=(
             Variant("full", _FULL),
@@ -109,15 +194,16 @@ _ALL = (
                 small=(*_RANP_F, "pruning.data={size: 6}"),
             ),
         ),
-        pictures=("curves", "layers"),
+        plots=("curves", "layers"),
     ),
     Study(
         name="transfer",
         title="Pruned on one data set, trained on another",
-        question="Is a plan made on another data set, with other input channels and classes, as good as one's own?",
+        question="Is a plan made on another data set, with other input channels and classes, as good as one made "
+        "on the data set itself?",
         tasks={
-            "shapenet": Task(Setting("shapenet", _SAME_WIDTHS), _WIDE_SHAPES.small, count=4),
-            "brats18": Task(Setting("brats18", _SAME_WIDTHS), Setting("small-brats18"), count=12),
+            "shapenet": Task(RecipeChoice("shapenet", _SAME_WIDTHS), _WIDE_SHAPES.small, count=4),
+            "brats18": Task(RecipeChoice("brats18", _SAME_WIDTHS), RecipeChoice("small-brats18"), count=12),
         },
         variants=(
             Variant("shapenet-full", _FULL, task="shapenet"),
@@ -127,12 +213,12 @@ _ALL = (
             Variant("shapenet-by-plan-of-brats18", _RANP_F, task="shapenet", plan_of="brats18-ranp-f"),
             Variant("brats18-by-plan-of-shapenet", _RANP_F, task="brats18", plan_of="shapenet-ranp-f"),
         ),
-        pictures=("curves", "layers"),
+        plots=("curves", "layers"),
     ),
     Study(
         name="deep",
         title="The 23-layer network at 80% sparsity",
-        question="Can the 23-layer U-Net be trained on one device without 80% of its neurons, and how good is it?",
+        question="Can the 23-layer U-Net be trained on one device without 80% of its neurons, and how good is it then?",
         tasks={"": _DEEP_SHAPES},
         variants=(
             Variant("full", _FULL),
@@ -147,17 +233,17 @@ _ALL = (
     Study(
         name="batch",
         title="A larger batch in the same memory",
-        question="How many samples can a batch of the pruned network have in the memory of the full one's?",
+        question="How many samples of the pruned network fit in the memory that the full network needs for one?",
         tasks={
             "": Task(
-                Setting("shapenet-23", ("training.batch=1",)),
-                # Few classes: their outputs take as much memory in the pruned network as in the full one.
-                Setting("small-decathlon", (*_DEEP[:2], "data.size=[32, 32, 32]", "pruning.min_width=1")),
+                RecipeChoice("shapenet-23", ("training.batch=1",)),
+                # Few classes, since the outputs take as much memory in the pruned network as in the full one.
+                RecipeChoice("small-decathlon", (*_DEEP[:2], "data.size=[32, 32, 32]", "pruning.min_width=1")),
                 count=4,
             )
         },
         variants=(Variant("full", _FULL), Variant("ranp-f-80", (*_RANP_F, _budget(0.8)))),
-        pictures=("batches",),
+        plots=("batches",),
         trains=False,
         batches=True,
         seeds=1,
@@ -165,30 +251,30 @@ _ALL = (
     Study(
         name="initialization",
         title="Orthogonal and Glorot initialization",
-        question="How do the weights to score with change importance, and what is kept, layer by layer?",
+        question="How does the initialization used for scoring change importance and the neurons kept, layer by layer?",
         tasks={"": _WIDE_SHAPES},
         variants=tuple(
             Variant(f"{method}-{weights}", (*changes, _budget(0.78)), small=(*changes, _budget(0.6)))
             for method in ("vanilla", "ranp-f")
             for weights in ("glorot", "orthogonal")
-            for changes in [_drawn(method, weights)]
+            for changes in [_initialized(method, weights)]
         ),
-        pictures=("layers",),
+        plots=("layers",),
         trains=False,
     ),
     Study(
         name="sweep",
         title="Accuracy and resources over sparsities",
-        question="What do accuracy and resources become as more neurons are removed, with and without reweighting?",
+        question="How do accuracy and resources change as more neurons are removed, with and without reweighting?",
         tasks={"": _WIDE_SHAPES},
         variants=(Variant("full", _FULL), *_sparse(("ranp-f", "weighted", "vanilla"))),
-        pictures=("sweep",),
+        plots=("sweep",),
     ),
     Study(
         name="2d",
         title="A 2D network",
-        question="Does the same hold for a 2D U-Net, which segments the hippocampus plane by plane?",
-        tasks={"": Task(Setting("hippocampus-2d"), Setting("small-decathlon-2d"), count=20)},
+        question="Does the same hold for a 2D U-Net, which segments the hippocampus slice by slice?",
+        tasks={"": Task(RecipeChoice("hippocampus-2d"), RecipeChoice("small-decathlon-2d"), count=20)},
         variants=(Variant("full", _FULL), _at("ranp-f", 25), _at("uniform", 25)),
     ),
 )

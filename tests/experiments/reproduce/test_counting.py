@@ -5,10 +5,9 @@ from torch import nn
 
 import ranp
 from ranp.errors import InputError
-from ranp.experiments.reproduce._methods import Evidence, coupled, select
-from ranp.experiments.reproduce._networks import NETWORKS
-from ranp.experiments.reproduce._published import PublishedResources, published_resources
-from ranp.experiments.reproduce._resources import _pruned
+from ranp.experiments.reproduce import NETWORKS, PublishedResources, published_resources
+from ranp.experiments.reproduce.resources import prune
+from ranp.experiments.reproduce.selection import Evidence, couple, select
 from ranp.graph import ChannelGraph, Layer
 from ranp.models import MobileNetV2, UNet3D
 
@@ -42,7 +41,7 @@ LAYERWISE = {
 
 @pytest.mark.parametrize("name", LAYERWISE)
 def test_layerwise_pruning_reads_the_printed_digits(name: str) -> None:
-    """It depends on no data: any importance keeps the same widths."""
+    """It does not depend on data: any importance gives the same widths."""
     spec = NETWORKS[name]
     model = spec.build()
     graph = ranp.trace(model, torch.zeros(1).expand(spec.input_shape))
@@ -51,14 +50,14 @@ def test_layerwise_pruning_reads_the_printed_digits(name: str) -> None:
     evidence = Evidence(graph, importance, saliency, spec.resource_weight, seed=0)
     selection = select("layerwise", evidence, spec.sparsity)
     assert not selection.emptied
-    assert printed(spec.resources(_pruned(model, selection.kept, evidence, spec.sparsity))) == LAYERWISE[name]
+    assert printed(spec.resources(prune(model, selection.kept, evidence, spec.sparsity))) == LAYERWISE[name]
     assert printed(spec.published["layerwise"]) == LAYERWISE[name]
 
 
 def test_coupled_neurons_share_one_score() -> None:
     graph = ranp.trace(MobileNetV2(num_classes=3), torch.zeros(1, 3, 4, 32, 32))
     scores = {layer.name: np.arange(1.0, 1 + layer.width) for layer in graph.layers}
-    found = coupled(graph, scores)
+    found = couple(graph, scores)
     expected = 2 * np.arange(1.0, 97)  # the expansion and its depthwise layer
     assert found["blocks.1.expand.conv"].tolist() == found["blocks.1.depthwise.conv"].tolist() == expected.tolist()
     assert found["head"].tolist() == scores["head"].tolist()
@@ -111,7 +110,7 @@ def test_tied_parameters_count_once_and_modules_as_often_as_they_run() -> None:
 
 
 @pytest.mark.parametrize("module", [nn.PReLU(), nn.ConvTranspose3d(2, 2, 2), nn.Upsample(mode="trilinear", size=4)])
-def test_what_the_tables_do_not_define_is_refused(module: nn.Module) -> None:
+def test_modules_that_the_tables_do_not_define_are_refused(module: nn.Module) -> None:
     with pytest.raises(InputError, match=type(module).__name__):
         published_resources(nn.Sequential(module), (1, 2, 2, 2, 2))
 

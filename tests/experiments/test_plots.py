@@ -1,4 +1,4 @@
-"""Pictures: they show the data they are given, and their words can be read."""
+"""Plots show the data they are given, and their texts are legible."""
 
 from itertools import combinations
 from typing import Any
@@ -22,7 +22,7 @@ def _curve(ends: tuple[float, int, float]) -> list[dict[str, float]]:
 
 
 def _curves() -> Figure:
-    # Ends that all but coincide, so that labels have to make room for each other.
+    # Ends that nearly coincide, so that the labels have to be moved apart.
     return plots.dice_curves({"full": _curve((80, 100, 0.881)), "pruned (5% MACs)": _curve((80, 900, 0.882))})
 
 
@@ -49,7 +49,7 @@ def _segmentations() -> Figure:
 
 
 def _texts(figure: Figure) -> list[tuple[Text, Any]]:
-    """All words that are drawn, with the rectangles they fill."""
+    """All visible texts with their bounding boxes."""
     FigureCanvasAgg(figure).draw()
     found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
     if figure._supxlabel:
@@ -70,7 +70,7 @@ def _texts(figure: Figure) -> list[tuple[Text, Any]]:
 
 
 @pytest.mark.parametrize("make", [_curves, _importance, _channels, _segmentations])
-def test_no_words_overlap_or_are_cut_off(make: Any) -> None:
+def test_no_texts_overlap_or_are_cut_off(make: Any) -> None:
     figure = make()
     texts = _texts(figure)
     assert len(texts) > 5
@@ -80,7 +80,7 @@ def test_no_words_overlap_or_are_cut_off(make: Any) -> None:
         assert figure.bbox.padded(1).containsy(box.y0), text
         assert figure.bbox.padded(1).containsy(box.y1), text
     for (one, first), (two, second) in combinations(texts, 2):
-        # Turned labels have boxes far larger than their letters.
+        # Boxes of rotated labels are far larger than the labels.
         if one.get_rotation() % 90 == 0 and two.get_rotation() % 90 == 0:
             assert not first.padded(-1).overlaps(second.padded(-1)), (one, two)
 
@@ -91,19 +91,19 @@ def test_curves_show_time_and_steps_of_both() -> None:
     assert [line.get_xdata()[-1] for line in by_steps.lines] == [100, 900]
     assert [line.get_ydata()[-1] for line in by_steps.lines] == [0.881, 0.882]
     assert "(s)" in by_time.get_xlabel()
-    colours = {text.get_text().split("\n")[0]: text.get_color() for text in by_time.texts}
-    assert colours == {"full": plots.FULL_COLOUR, "pruned (5% MACs)": plots.PRUNED_COLOUR}
+    colors = {text.get_text().split("\n")[0]: text.get_color() for text in by_time.texts}
+    assert colors == {"full": plots.FULL_COLOR, "pruned (5% MACs)": plots.PRUNED_COLOR}
 
 
-def test_labels_of_curves_stand_in_the_order_of_their_ends() -> None:
+def test_labels_of_curves_have_the_order_of_their_ends() -> None:
     heights = {text.get_text().split("\n")[1]: text.get_position()[1] for text in _curves().axes[0].texts}
     assert heights["0.882"] > heights["0.881"]
 
 
 def test_channels_are_bars_with_their_numbers() -> None:
     axis = _channels().axes[0]
-    grey, kept = axis.containers
-    assert [bar.get_width() for bar in grey] == list(FULL.values())
+    full, kept = axis.containers
+    assert [bar.get_width() for bar in full] == list(FULL.values())
     assert [bar.get_width() for bar in kept] == list(KEPT.values())
     assert axis.get_xlim()[1] > max(FULL.values())
     assert [text.get_text() for text in axis.texts] == [f"{KEPT[name]} of {FULL[name]}" for name in LAYERS]
@@ -126,7 +126,7 @@ def test_segmentations_show_the_labels_upright() -> None:
     assert shown.origin == "lower"
 
 
-def test_figures_belong_to_nobody_else() -> None:
+def test_figures_are_not_registered_with_pyplot() -> None:
     import matplotlib.pyplot
 
     _channels()

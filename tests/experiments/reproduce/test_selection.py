@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ranp.experiments.reproduce import _selection as selection
+from ranp.experiments.reproduce import selection
 from ranp.scoring import normalize_layer_means, reweight_by_resource
 
 PARITY = Path(__file__).parents[2] / "data_files" / "parity_unet3d15_shapenet.json"

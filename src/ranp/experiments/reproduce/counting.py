@@ -1,8 +1,7 @@
-"""The published tables' own way of counting, kept apart from the exact cost formulas.
+"""Resources as the published tables count them, which differs from the exact costs of `ranp.trace`.
 
-Source: Xu et al., RANP, 3DV 2020. It looks at leaf modules only, counts four operations per element
-of a batch norm, none for activations, max pooling and upsampling, and calls the outputs of all leaf
-modules "memory".
+Source: Xu et al., RANP, 3DV 2020. The tables count leaf modules only: four operations per element of a batch norm,
+none for activations, max pooling and upsampling; the outputs of all leaf modules are called "memory".
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +21,12 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class PublishedResources:
-    """What one row of the published tables says of a network.
+    """Resources of a network, as in one row of the published tables.
 
     Attributes:
-        params_mb: all parameters, norms included, at 4 bytes, in units of 2**20 bytes.
-        gflops: multiply-adds of one forward pass at batch 1, in units of 1e9.
-        memory_mb: outputs of all leaf modules at 4 bytes, in units of 2**20 bytes.
+        params_mb: All parameters, norms included, at 4 bytes, in units of 2**20 bytes.
+        gflops: Multiply-adds of one forward pass at batch size 1, in units of 1e9.
+        memory_mb: Outputs of all leaf modules at 4 bytes, in units of 2**20 bytes.
     """
 
     params_mb: float
@@ -36,17 +35,17 @@ class PublishedResources:
 
 
 def published_resources(model: nn.Module, input_shape: Sequence[int]) -> PublishedResources:
-    """Count a network's resources as the published tables do.
+    """Count the resources of a network as the published tables do.
 
-    Nothing is computed and no memory is taken: parameters and the input stand on the meta device. The
-    model keeps its parameters, buffers, mode and hooks. A module that runs twice counts twice.
+    Parameters and input are on the meta device: nothing is computed and no memory is allocated. The model is left
+    unchanged. A module that is called twice counts twice.
 
     Args:
-        model: the network; its leaf modules must be of the kinds of the published networks.
-        input_shape: `(1, C, D, H, W)`.
+        model: The network; its leaf modules must be of the types of the published networks.
+        input_shape: Shape of the input, `(1, C, D, H, W)`.
 
     Raises:
-        InputError: a leaf module whose cost the published convention does not define.
+        InputError: The published tables do not define the cost of a leaf module.
 
     Example:
         >>> network = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.BatchNorm3d(2), nn.ReLU())
@@ -70,14 +69,12 @@ def published_resources(model: nn.Module, input_shape: Sequence[int]) -> Publish
 
 
 def _macs(name: str, module: nn.Module, output: Tensor) -> int:
-    for kinds, rule in _RULES.items():
-        if isinstance(module, kinds):
+    for types, rule in _RULES.items():
+        if isinstance(module, types):
             return rule(module, output)
-    known = ", ".join(kind.__name__ for kinds in _RULES for kind in kinds)
+    known = ", ".join(each.__name__ for types in _RULES for each in types)
     raise InputError(
-        f"module {name!r}",
-        got=type(module).__name__,
-        expected=f"a kind that the published tables count: {known}",
+        f"module {name!r}", f"the published tables do not count {type(module).__name__}", expected=f"one of {known}"
     )
 
 
@@ -102,7 +99,7 @@ def _batch_norm(module: nn.Module, output: Tensor) -> int:
 
 def _upsampling(module: nn.Upsample, output: Tensor) -> int:
     if module.mode != "nearest":
-        raise InputError("Upsample", got=f"mode {module.mode!r}", expected="nearest, as in the published networks")
+        raise InputError("Upsample", f"the published tables only count the mode nearest, not {module.mode!r}")
     return 0
 
 
@@ -122,25 +119,25 @@ _RULES: dict[tuple[type[nn.Module], ...], Callable[..., int]] = {
 
 @contextmanager
 def _leaf_hooks(model: nn.Module, count: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
-    """Call `count(name, module, output)` after every leaf module; the hooks go in any case."""
+    """Call `count(name, module, output)` after every leaf module."""
     handles = []
-
-    def watch(name: str, leaf: nn.Module) -> None:
-        handles.append(leaf.register_forward_hook(lambda module, _, output: count(name, module, output)))
-
     try:
         for name, module in model.named_modules():
             if next(module.children(), None) is None:
-                watch(name, module)
+                handles.append(module.register_forward_hook(_hook(name, count)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
+def _hook(name: str, count: Callable[[str, nn.Module, Tensor], None]) -> Callable[[nn.Module, object, Tensor], None]:
+    return lambda module, inputs, output: count(name, module, output)
+
+
 @contextmanager
 def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Batch norm refuses single values in training mode; every module's own mode comes back."""
+    """Evaluation mode, since batch norm refuses single values in training mode; restores the mode of every module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,6 +1,7 @@
-"""The published networks, what they were fed and pruned with, and the figures printed for them.
+"""The networks of the published tables: inputs, sparsities, and the published values.
 
-Source: Xu et al., RANP, 3DV 2020, Table 1; the data sets are stood in for by `ranp.experiments.data.synthetic`.
+Source: Xu et al., RANP, 3DV 2020, Table 1. The synthetic inputs of `ranp.experiments.data.synthetic` replace the data
+sets.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,36 +14,36 @@ from torch.nn import functional as F
 
 from ranp.errors import InputError, nearest
 from ranp.experiments.data.synthetic import brain_tumor, moving_shapes, sparse_shape
-from ranp.experiments.reproduce._published import PublishedResources, published_resources
+from ranp.experiments.losses import Objective, dice_cross_entropy
+from ranp.experiments.reproduce.counting import PublishedResources, published_resources
 from ranp.models import I3D, MobileNetV2, UNet3D
 
 Method = Literal["full", "layerwise", "random", "vanilla", "weighted", "ranp-m", "ranp-f", "snip"]
 METHODS: tuple[Method, ...] = get_args(Method)
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Network:
+class PublishedNetwork:
     """A network of the published tables.
 
     Attributes:
-        name: how `--networks` calls it.
-        build: makes the full network.
-        input_shape: `(1, C, D, H, W)`, what resources are counted at.
-        draw: makes one sample of `(inputs, labels)` to score with; it may be smaller than `input_shape`.
-        loss: of `(outputs, labels)`.
-        sparsity: published fraction of neurons to remove.
-        snip_sparsity: published fraction of parameters to remove for SNIP.
-        resource_weight: published lambda of RANP-m and RANP-f.
-        softmax: whether the published network ends in a softmax, whose output its tables count.
-        published: per method the printed parameters (MB), GFLOPs and memory (MB).
+        name: Name on the command line.
+        build: Builds the full network.
+        input_shape: Shape that resources are counted for, `(1, C, D, H, W)`.
+        draw: Draws one sample `(inputs, labels)` for scoring, which may be smaller than `input_shape`.
+        loss: Loss of `(outputs, labels)`.
+        sparsity: Published fraction of neurons to remove.
+        snip_sparsity: Published fraction of parameters to remove for SNIP.
+        resource_weight: Published lambda of RANP-m and RANP-f.
+        softmax: Whether the published network ends in a softmax, whose output its table counts.
+        published: Published parameters (MB), GFLOPs and memory (MB) of every method.
     """
 
     name: str
     build: Callable[[], nn.Module]
     input_shape: tuple[int, ...]
     draw: Callable[[Generator], tuple[Tensor, Tensor]]
-    loss: Loss
+    loss: Objective
     sparsity: float
     snip_sparsity: float
     resource_weight: float
@@ -50,35 +51,19 @@ class Network:
     published: Mapping[Method, PublishedResources]
 
     def resources(self, model: nn.Module) -> PublishedResources:
-        """Resources of the network, or of a pruned one, as the published tables count them."""
+        """Resources of this network, full or pruned, as the published tables count them."""
         counted = nn.Sequential(model, nn.Softmax(dim=1)) if self.softmax else model
         return published_resources(counted, self.input_shape)
 
 
-def cross_entropy_and_dice(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy plus the mean soft Dice loss of the classes but the background.
-
-    Args:
-        outputs: logits `(N, classes, D, H, W)`.
-        labels: classes `(N, D, H, W)`.
-    """
-    truth = F.one_hot(labels, outputs.shape[1]).movedim(-1, 1)[:, 1:]
-    probabilities = outputs.softmax(dim=1)[:, 1:]
-    over = (0, 2, 3, 4)
-    overlap, total = (probabilities * truth).sum(over), probabilities.sum(over) + truth.sum(over)
-    # The usual epsilon makes a class that neither occurs nor is predicted a perfect one.
-    dice = (2 * overlap + 1e-5) / (total + 1e-5)
-    return F.cross_entropy(outputs, labels) + (1 - dice).mean()
-
-
-def network(name: str) -> Network:
+def network(name: str) -> PublishedNetwork:
     """The published network of that name.
 
     Raises:
-        InputError: an unknown name; the nearest is suggested.
+        InputError: There is no such network; the nearest name is suggested.
     """
     if name not in NETWORKS:
-        raise InputError("networks", got=repr(name), expected="a published network", hint=nearest(name, NETWORKS))
+        raise InputError("networks", f"no published network is named {name!r}", hint=nearest(name, NETWORKS))
     return NETWORKS[name]
 
 
@@ -86,8 +71,8 @@ def _table(**rows: tuple[float, float, float]) -> dict[Method, PublishedResource
     return {method: PublishedResources(*rows[method.replace("-", "_")]) for method in METHODS}
 
 
-NETWORKS = {
-    "shapenet": Network(
+NETWORKS: dict[str, PublishedNetwork] = {
+    "shapenet": PublishedNetwork(
         name="shapenet",
         build=partial(UNet3D, in_channels=1, out_channels=50, width=64),
         input_shape=(1, 1, 64, 64, 64),
@@ -108,12 +93,12 @@ NETWORKS = {
             snip=(5.31, 126.22, 833.20),
         ),
     ),
-    "brats": Network(
+    "brats": PublishedNetwork(
         name="brats",
         build=partial(UNet3D, in_channels=4, out_channels=5, width=32),
         input_shape=(1, 4, 128, 128, 128),
         draw=partial(brain_tumor, crop=96),
-        loss=cross_entropy_and_dice,
+        loss=dice_cross_entropy,
         sparsity=0.7817,
         snip_sparsity=0.9888,
         resource_weight=15,
@@ -129,7 +114,7 @@ NETWORKS = {
             snip=(1.09, 233.11, 2999.64),
         ),
     ),
-    "mobilenetv2": Network(
+    "mobilenetv2": PublishedNetwork(
         name="mobilenetv2",
         build=MobileNetV2,
         input_shape=(1, 3, 16, 112, 112),
@@ -150,7 +135,7 @@ NETWORKS = {
             snip=(3.67, 0.54, 155.35),
         ),
     ),
-    "i3d": Network(
+    "i3d": PublishedNetwork(
         name="i3d",
         build=I3D,
         input_shape=(1, 3, 16, 224, 224),

@@ -1,0 +1,223 @@
+"""Plots of a study, drawn from its results alone."""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, blank_figure, style_panel
+from ranp.experiments.studies._results import Entry, Results
+from ranp.experiments.studies._studies import Study, Variant
+from ranp.experiments.studies._tables import finished
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DASHES = ("-", "--", ":", "-.")
+# How far below the best mean the detailed view of curves begins.
+DETAIL = 0.1
+
+
+def write_plots(study: Study, results: Results, folder: Path) -> dict[str, Path]:
+    """Write all plots of a study as PNG files.
+
+    Args:
+        study: The study.
+        results: All results known so far.
+        folder: Folder for the files; it is created if needed.
+
+    Returns:
+        The files by caption.
+    """
+    written: dict[str, Path] = {}
+    for task in study.tasks:
+        for caption, figure in draw(study, results, task).items():
+            title = f"{caption}, {task}" if task else caption
+            path = folder / f"{study.name}-{title.lower().replace(', ', '-').replace(' ', '-')}.png"
+            folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path)
+            written[title] = path
+    return written
+
+
+def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
+    """All plots of a task for which there are results, by caption."""
+    entries = {variant: finished(results, variant) for variant in study.variants_of(task)}
+    runs = {variant: found for variant, found in entries.items() if found}
+    figures: dict[str, Figure] = {}
+    for kind in study.plots:
+        if kind == "batches" and task in results["batches"]:
+            figures |= _batches(results["batches"][task])
+        elif kind == "curves" and runs:
+            figures |= _curves(runs, results["measured"].get(task, {"variants": {}})["variants"])
+        elif kind == "sweep" and runs:
+            figures |= _sweep(runs)
+        elif kind == "layers" and runs:
+            figures |= _layers(runs)
+    return figures
+
+
+Runs = Mapping[Variant, Sequence[Entry]]
+"""Results of the finished runs of every variant that has any."""
+
+
+def _curves(runs: Runs, measured: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """The primary metric against steps, and against time for the variants whose step time is known."""
+    metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
+    figures = {f"{metric} against steps": _curve_figure(runs, metric, "training steps", dict.fromkeys(runs, 1.0))}
+    minutes = {v: measured[v.label]["step_seconds"] / 60 for v in runs if v.label in measured}
+    if minutes:
+        label = "training time (minutes): number of steps times the measured time of a step"
+        timed = {variant: runs[variant] for variant in minutes}
+        figures[f"{metric} against time"] = _curve_figure(timed, metric, label, minutes)
+    return figures
+
+
+def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant, float]) -> "Figure":
+    figure = blank_figure(14, 5)
+    overview, detail = figure.subplots(1, 2)
+    best = 0.0
+    for variant, style in _styles(runs).items():
+        curves = [{row["step"]: row[metric] for row in entry["curve"]} for entry in runs[variant]]
+        for curve in curves if len(curves) > 1 else ():
+            steps = [step * per_step[variant] for step in curve]
+            overview.plot(steps, list(curve.values()), alpha=0.25, linewidth=0.8, **style)
+        # Runs may stop early: the mean extends as far as all seeds do.
+        common = [step for step in curves[0] if all(curve.get(step) is not None for curve in curves)]
+        means = [statistics.mean(curve[step] for curve in curves) for step in common]
+        best = max(best, *means, 0.0)
+        for axis in (overview, detail):
+            steps = [step * per_step[variant] for step in common]
+            axis.plot(steps, means, linewidth=2, label=variant.label if axis is overview else None, **style)
+    for axis in (overview, detail):
+        axis.set_xlabel(label)
+        axis.set_xlim(left=0)
+        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
+    overview.set_ylim(0, 1)
+    detail.set_ylim(best - DETAIL, best + DETAIL / 10)
+    style_panel(overview, f"Validation {metric}: mean over seeds; thin lines: single seeds")
+    style_panel(detail, "Means, detail")
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def _styles(runs: Runs) -> dict[Variant, dict[str, Any]]:
+    """One color per method, and dashes for its variants; with a single method, one color per variant."""
+    methods = {variant: _method(entries) for variant, entries in runs.items()}
+    if len(set(methods.values())) == 1:
+        return {variant: {"color": color} for variant, color in zip(runs, METHOD_COLORS.values(), strict=False)}
+    used: dict[str, int] = {}
+    styles: dict[Variant, dict[str, Any]] = {}
+    for variant, method in methods.items():
+        styles[variant] = {"color": METHOD_COLORS[method], "linestyle": DASHES[used.get(method, 0) % len(DASHES)]}
+        used[method] = used.get(method, 0) + 1
+    return styles
+
+
+def _method(entries: Sequence[Entry]) -> str:
+    return str(entries[0]["recipe"]["pruning"]["method"])
+
+
+def _sweep(runs: Runs) -> dict[str, "Figure"]:
+    """Resources kept and the primary metric against sparsity, one line per method."""
+    pruned: dict[str, dict[float, Sequence[Entry]]] = {}
+    for entries in runs.values():
+        if _method(entries) != "none":
+            sparsity = entries[0]["recipe"]["pruning"]["budget"]["sparsity"]
+            pruned.setdefault(_method(entries), {})[sparsity] = entries
+    if not pruned:
+        return {}
+    full = next((entries for entries in runs.values() if _method(entries) == "none"), ())
+    metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
+    panels: list[tuple[str, Callable[[Entry], float]]] = [
+        ("MACs kept", lambda entry: _kept(entry, "macs")),
+        ("parameters kept", lambda entry: _kept(entry, "params")),
+        ("activation memory kept", lambda entry: _kept(entry, "activation_bytes")),
+        (metric, lambda entry: float(entry["result"]["best"][metric])),
+    ]
+    figure = blank_figure(11, 7)
+    for axis, (title, value) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        for method, points in pruned.items():
+            values = [[value(entry) for entry in points[sparsity]] for sparsity in sorted(points)]
+            means = [statistics.mean(each) for each in values]
+            errors = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
+            style = {"color": METHOD_COLORS[method], "marker": "o", "markersize": 4, "capsize": 2, "label": method}
+            axis.errorbar(sorted(points), means, yerr=errors, **style)
+        if title == metric and full:
+            mean = statistics.mean(map(value, full))
+            axis.axhline(mean, color=METHOD_COLORS["none"], linewidth=1, label="full")
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel("sparsity: fraction of the neurons removed")
+        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
+        style_panel(axis, title)
+    axis.legend(frameon=False)
+    return {f"Resources and {metric} against sparsity": figure}
+
+
+def _kept(entry: Entry, resource: str) -> float:
+    return float(entry["pruning"]["cost"][resource] / entry["pruning"]["full_cost"][resource])
+
+
+def _layers(runs: Runs) -> dict[str, "Figure"]:
+    """Mean importance of each layer, before and after reweighting, and the fraction of its neurons that is kept."""
+    pruned = {variant: entries for variant, entries in runs.items() if _method(entries) != "none"}
+    if not pruned:
+        return {}
+    layers = list(next(iter(pruned.values()))[0]["pruning"]["full_widths"])
+    panels: list[tuple[str, Callable[[Entry, str], float | None]]] = [
+        (
+            "measured importance, relative to the most important layer",
+            lambda entry, layer: _importance(entry, layer, 0),
+        ),
+        ("importance after the reweighting of the method", lambda entry, layer: _importance(entry, layer, -1)),
+        ("neurons kept", lambda e, layer: e["pruning"]["widths"][layer] / e["pruning"]["full_widths"][layer]),
+    ]
+    figure = blank_figure(10, 9)
+    for axis, (title, value) in zip(figure.subplots(len(panels), 1, sharex=True), panels, strict=True):
+        for variant, style in _styles(pruned).items():
+            means = [_mean(value(entry, layer) for entry in pruned[variant]) for layer in layers]
+            if None not in means:
+                axis.plot(range(len(layers)), means, marker="o", markersize=4, label=variant.label, **style)
+        axis.set_ylim(bottom=0)
+        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
+        style_panel(axis, title)
+    axis.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    return {"Importance and neurons kept per layer": figure}
+
+
+def _importance(entry: Entry, layer: str, stage: int) -> float | None:
+    stages = list((entry["pruning"].get("importance") or {}).values())
+    if not stages:  # Nothing is scored when the plan of another variant is applied.
+        return None
+    largest = max(stages[stage].values())
+    return float(stages[stage].get(layer, 0.0) / largest) if largest else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = []
+    for value in values:
+        if value is None:
+            return None
+        known.append(value)
+    return statistics.mean(known)
+
+
+def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
+    """Peak memory against the batch size, with the limit."""
+    figure = blank_figure(8, 4.5)
+    axis = figure.subplots()
+    colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)
+    for (label, entry), color in zip(measured["variants"].items(), colors, strict=False):
+        points = sorted((int(size), peak / 2**20) for size, peak in entry["peaks"].items() if peak is not None)
+        sizes, peaks = [size for size, _ in points], [peak for _, peak in points]
+        axis.plot(sizes, peaks, color=color, marker="o", label=f"{label}: up to {entry['largest']}")
+    axis.axhline(measured["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
+    axis.set_xlabel("batch size")
+    axis.set_ylabel("peak memory of training (MiB)")
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.legend(frameon=False)
+    style_panel(axis, f"Peak memory; horizontal line: the full network at batch size {measured['batch']}")
+    return {"Peak memory against batch size": figure}

@@ -1,0 +1,125 @@
+"""Results of a study as plain data in one file; runs that have an entry in it are not run again.
+
+```
+{"format": "ranp-study", "version": 2, "study": NAME,
+ "runs": {VARIANT: {SEED: {"recipe", "pruning", "result", "curve"} or {"recipe", "infeasible": REASON}}},
+ "measured": {TASK: step times and memory}, "batches": {TASK: largest batches}}
+```
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ranp.errors import ArtifactError
+from ranp.experiments.recipes import Recipe
+from ranp.experiments.runs._folder import PRUNING, RunFolder, check_same, read_curve
+from ranp.experiments.runs._folder import read_json as read_run_json
+from ranp.files import is_rank_zero, read_json, write_json
+from ranp.storage import load_plan
+
+FORMAT, VERSION = "ranp-study", 2
+RESULTS_FILE = "results.json"
+"""Name of the file in the folder of a study."""
+
+Results = dict[str, Any]
+"""All results of a study, as in the file."""
+Entry = dict[str, Any]
+"""Results of one run."""
+
+
+def read_results(name: str, paths: Iterable[Path]) -> Results:
+    """Merge the results of a study from all of the files that exist.
+
+    Args:
+        name: Name of the study.
+        paths: Files; an entry that several of them contain is taken from the first.
+
+    Raises:
+        ArtifactError: A file is damaged, or contains something else.
+    """
+    merged: Results = {"format": FORMAT, "version": VERSION, "study": name, "runs": {}, "measured": {}, "batches": {}}
+    for path in paths:
+        if path.exists():
+            content = _read(path, name)
+            for label, runs in content["runs"].items():
+                merged["runs"][label] = {**runs, **merged["runs"].get(label, {})}
+            for part in ("measured", "batches"):
+                merged[part] = {**content[part], **merged[part]}
+    return merged
+
+
+def _read(path: Path, name: str) -> Results:
+    content = read_json(path, format=FORMAT, version=VERSION, upgrades={1: _upgrade_from_1})
+    parts = [content.get("runs"), content.get("measured"), content.get("batches")]
+    if not all(isinstance(part, dict) and all(isinstance(each, dict) for each in part.values()) for part in parts):
+        raise ArtifactError(str(path), "has no results in it", hint="the file may be damaged: run the study again")
+    if content.get("study") != name:
+        raise ArtifactError(str(path), f"contains results of the study {content.get('study')}, not of {name}")
+    return content
+
+
+def _upgrade_from_1(content: Results) -> Results:
+    """Names of ranp 0.1 that have changed since."""
+    for entry in [entry for runs in content["runs"].values() for entry in runs.values()]:
+        pruning, data = entry["recipe"]["pruning"], entry["recipe"]["data"]
+        _rename(pruning, "lam", "resource_weight")
+        _rename(data, "planes", "slices")
+        _rename(pruning["data"], "planes", "slices")
+        _rename(entry.get("result", {}), "headline", "primary_metric")
+    study = {"initialisation": "initialization"}.get(content["study"], content["study"])
+    return {**content, "study": study}
+
+
+def _rename(content: dict[str, Any], old: str, new: str) -> None:
+    if old in content:
+        content[new] = content.pop(old)
+
+
+def write_results(folder: Path, results: Results) -> None:
+    """Write the file in the folder of a study atomically; in distributed runs only the first process writes."""
+    if is_rank_zero():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / RESULTS_FILE, results)
+
+
+def read_entry(folder: RunFolder, *, trained: bool) -> Entry | None:
+    """Results of a run; None if it is not finished.
+
+    Args:
+        folder: Folder of the run.
+        trained: Whether a run is finished when it is trained, and not already when it is pruned.
+    """
+    if not (folder.result if trained else folder.plan).exists():
+        return None
+    pruning = _without_format(read_run_json(folder.pruning, PRUNING))
+    entry: Entry = {
+        "recipe": _portable(read_run_json(folder.record)["recipe"]),
+        "pruning": {**pruning, "full_widths": dict(load_plan(folder.plan).full_widths)},
+    }
+    if trained:
+        entry |= {"result": _without_format(read_run_json(folder.result)), "curve": list(read_curve(folder.curve))}
+    return entry
+
+
+def infeasible_entry(recipe: Recipe, reason: str) -> Entry:
+    """The entry of a run that is not possible."""
+    return {"recipe": _portable(recipe.model_dump(mode="json")), "infeasible": reason}
+
+
+def check_recipe(entry: Entry, recipe: Recipe, place: str) -> None:
+    """Refuse the results of another recipe.
+
+    Raises:
+        InputError: The recipes differ; the message names the field.
+    """
+    check_same(place, entry["recipe"], _portable(recipe.model_dump(mode="json")))
+
+
+def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe without the path of a plan, which differs from machine to machine."""
+    return {**recipe, "pruning": {**recipe["pruning"], "plan": None}}
+
+
+def _without_format(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in ("format", "version")}

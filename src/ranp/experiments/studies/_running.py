@@ -1,0 +1,170 @@
+"""Running a study: one ordinary run after the other; each resumes where it was stopped."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ranp.errors import BudgetError, InputError, OutOfMemoryError, nearest
+from ranp.experiments.recipes import Recipe, read_recipe
+from ranp.experiments.recipes._files import recipe_file
+from ranp.experiments.runs._folder import RunFolder
+from ranp.experiments.runs._train import prune_recipe, run_recipe
+from ranp.experiments.studies._results import Entry, Results, check_recipe, infeasible_entry, read_entry, write_results
+from ranp.experiments.studies._studies import Study, Variant
+from ranp.progress import Progress
+
+_OUT_OF_MEMORY = "out of memory: "
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """A study to run or to show.
+
+    Attributes:
+        study: The study.
+        out: Folder of all its runs and results.
+        data: Folder of the data set of each task.
+        small: Whether to use the small recipes.
+        seeds: Number of seeds.
+        only: Labels of the variants to run; all if empty.
+        changes: Fields to change in the recipes of all variants.
+        recipe: Recipe file to use instead of the study's own recipes.
+
+    Raises:
+        InputError: A label in `only` is unknown.
+    """
+
+    study: Study
+    out: Path
+    data: Mapping[str, Path]
+    small: bool = False
+    seeds: int = 1
+    only: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    recipe: Path | None = None
+
+    def __post_init__(self) -> None:
+        known = {variant.label for variant in self.study.variants}
+        for label in self.only:
+            if label not in known:
+                raise InputError("--only", f"no variant is named {label!r}", hint=nearest(label, known))
+
+    def variants(self) -> list[Variant]:
+        """The variants to run."""
+        return [variant for variant in self.study.variants if not self.only or variant.label in self.only]
+
+    def base_recipe(self, task: str) -> Recipe:
+        """The recipe of a task, before the changes of the variants."""
+        return self._read(task, ())
+
+    def recipe_of(self, variant: Variant, seed: int) -> Recipe:
+        """The recipe of one run.
+
+        Raises:
+            InputError: A change does not fit the recipe.
+        """
+        changes = variant.small if self.small and variant.small is not None else variant.changes
+        if variant.plan_of:
+            changes = (*changes, f"pruning.plan={self.folder(variant.plan_of, seed).plan.absolute()}")
+        return self._read(variant.task, changes, seed)
+
+    def folder(self, label: str, seed: int) -> RunFolder:
+        """The folder of one run."""
+        return RunFolder(self.out / label / f"seed-{seed}")
+
+    def _read(self, task: str, changes: tuple[str, ...], seed: int | None = None) -> Recipe:
+        choice = self.study.tasks[task].small if self.small else self.study.tasks[task].real
+        path = self.recipe or recipe_file(choice.recipe)
+        return read_recipe(path, (*choice.changes, *changes, *self.changes), seed)
+
+
+def generate_data(request: StudyRequest) -> None:
+    """Generate the data set of each task whose folder does not exist."""
+    for task, folder in request.data.items():
+        if not folder.exists():
+            request.base_recipe(task).data_set().generate(folder, count=request.study.tasks[task].count, seed=0)
+
+
+def run_study(request: StudyRequest, results: Results, *, progress: Progress) -> None:
+    """Run what has no results yet, collect the results, and write them after every run.
+
+    Args:
+        request: What to run.
+        results: Results known so far; new ones are added.
+        progress: Progress callback.
+
+    Raises:
+        RanpError: A run fails. Budgets that cannot be met and lack of memory are results instead.
+    """
+    pending = [(variant, seed) for variant, seed in _runs(request) if not _collect_run(request, results, variant, seed)]
+    for done, (variant, seed) in enumerate(pending):
+        progress("runs", done, len(pending))
+        _add(results, variant, seed, _run(request, results, variant, seed, progress))
+        write_results(request.out, results)
+        progress("runs", done + 1, len(pending))
+    collect(request, results)
+
+
+def collect(request: StudyRequest, results: Results) -> None:
+    """Add the results of all finished runs, of variants that `only` excludes as well, and write them.
+
+    Raises:
+        InputError: There are results of another recipe.
+    """
+    for variant in request.study.variants:
+        for seed in range(request.seeds):
+            _collect_run(request, results, variant, seed)
+    write_results(request.out, results)
+
+
+def _runs(request: StudyRequest) -> Iterator[tuple[Variant, int]]:
+    """Runs in the order of their seeds, so that variants can be compared early."""
+    for seed in range(request.seeds):
+        for variant in request.variants():
+            yield variant, seed
+
+
+def _collect_run(request: StudyRequest, results: Results, variant: Variant, seed: int) -> bool:
+    """Add the results of one run, from its folder if it has one; returns whether nothing remains to be run."""
+    folder = request.folder(variant.label, seed)
+    entry = read_entry(folder, trained=request.study.trains) or results["runs"].get(variant.label, {}).get(str(seed))
+    if entry is None:
+        return False
+    check_recipe(entry, request.recipe_of(variant, seed), str(folder.path))
+    _add(results, variant, seed, entry)
+    # There may be enough memory now, for example on another machine.
+    return not entry.get("infeasible", "").startswith(_OUT_OF_MEMORY)
+
+
+def _add(results: Results, variant: Variant, seed: int, entry: Entry) -> None:
+    results["runs"].setdefault(variant.label, {})[str(seed)] = entry
+
+
+def _run(request: StudyRequest, results: Results, variant: Variant, seed: int, progress: Progress) -> Entry:
+    recipe, folder = request.recipe_of(variant, seed), request.folder(variant.label, seed)
+    if variant.plan_of and (reason := _reason_without_plan(request, results, variant, seed)):
+        return infeasible_entry(recipe, reason)
+    run = run_recipe if request.study.trains else prune_recipe
+    try:
+        run(recipe, request.data[variant.task], folder.path, resume=True, tell=progress)
+    except BudgetError as error:
+        return infeasible_entry(recipe, str(error))
+    except OutOfMemoryError as error:
+        return infeasible_entry(recipe, f"{_OUT_OF_MEMORY}{error}")
+    entry = read_entry(folder, trained=request.study.trains)
+    assert entry is not None
+    return entry
+
+
+def _reason_without_plan(request: StudyRequest, results: Results, variant: Variant, seed: int) -> str:
+    """Why the plan that a variant applies does not exist; empty if it does."""
+    plan = request.folder(variant.plan_of, seed).plan
+    if plan.exists():
+        return ""
+    if reason := results["runs"].get(variant.plan_of, {}).get(str(seed), {}).get("infeasible"):
+        return f"no plan of {variant.plan_of}: {reason}"
+    raise InputError(
+        variant.label,
+        f"needs the plan of {variant.plan_of}, seed {seed}, which is not in {plan}",
+        hint=f"run that variant first, with --only {variant.plan_of}",
+    )
