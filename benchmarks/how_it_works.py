@@ -6,32 +6,33 @@ It takes less than a minute on one core and needs `pip install 'ranp[demo]'`.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 
 import torch
 
 import ranp
-from ranp.experiments.data.mni152 import TISSUES, batches, load_brain, split
-from ranp.experiments.losses import dice_cross_entropy
+from ranp.experiments.data import ResumableSampler, derive_seed, resumable_loader, sample_count
+from ranp.experiments.losses import objective
 from ranp.experiments.plots import DARK_GRAY, LIGHT_GRAY, PALETTE, blank_figure, importance_per_layer, style_panel
-from ranp.models import UNet3D
+from ranp.experiments.recipes import read_recipe, recipe_file
+from ranp.experiments.runs import full_network
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 RESOURCES = {"macs": "multiply-adds", "params": "parameters", "activation_bytes": "activations", "neurons": "neurons"}
-BUDGET = ranp.Budget(macs=0.05)
-# As in the demo.
-WIDTH, PATCH, BATCH, SCORING_BATCHES = 32, 16, 8, 8
 
 
 def main() -> None:
-    training, _ = split(load_brain())
-    torch.manual_seed(0)
-    model = UNet3D(1, len(TISSUES), width=WIDTH)
-    drawn = list(islice(batches(training, patch=PATCH, batch=BATCH, seed=0), SCORING_BATCHES))
-    result = ranp.prune(model, torch.zeros(1, 1, *[PATCH] * 3), drawn, dice_cross_entropy, budget=BUDGET)
+    recipe = read_recipe(recipe_file("demo"))
+    bundle = recipe.data_set().open(Path())
+    stop, batch, seed = recipe.pruning.batches, recipe.training.batch, derive_seed(recipe.seed, "scoring")
+    assert isinstance(stop, int)
+    sampler = ResumableSampler(sample_count(bundle.train), batch, seed=seed, start=0, stop=stop)
+    batches = resumable_loader(bundle.train, sampler, workers=0, pin=False)
+    model, example = full_network(recipe, bundle), torch.zeros(1, *bundle.input_shape)
+    loss_fn = objective(recipe.training.loss, bundle.ignore_index)
+    result = ranp.prune(model, example, batches, loss_fn, budget=ranp.Budget(macs=0.05), seed=recipe.seed)
     importance_per_layer(result.scores.stages).savefig(IMAGES / "importance.png", dpi=100)
-    draw_budgets(kept_over_budgets(result), BUDGET.macs or 1.0)
+    draw_budgets(kept_over_budgets(result), 0.05)
 
 
 def kept_over_budgets(result: ranp.PruneResult) -> dict[str, list[float]]:

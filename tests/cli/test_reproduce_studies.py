@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from ranp.cli._studies import command_of
 from typer.testing import CliRunner
 
 from helpers.tiny_studies import CHANGES, TINY
 from ranp.cli import app
+from ranp.cli._reproduce import command_of
 from ranp.errors import InputError, RanpError
 from ranp.experiments.studies import STUDIES, RecipeChoice, Study, Task, Variant
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ranp.criteria import CRITERIA
 from ranp.optional import optional_import
 
 if TYPE_CHECKING:
@@ -18,18 +19,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which color-blind readers can tell apart, and whose colors differ in lightness as well.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 FULL_COLOR, PRUNED_COLOR = PALETTE[:2]
-METHOD_COLORS = {
-    "none": "#000000",
-    "ranp-f": "#D55E00",
-    "ranp-m": "#E69F00",
-    "weighted": "#009E73",
-    "vanilla": "#CC79A7",
-    "layerwise": "#56B4E9",
-    "uniform": "#0072B2",
-    "random": "#999999",
-    "constant": "#8C6D31",
-    "snip": "#F0E442",
-}
+METHOD_COLORS = {"none": "#000000", **{name: criterion.color for name, criterion in CRITERIA.items()}}
 """A color for each way to prune; `none` is the full network."""
 LIGHT_GRAY, DARK_GRAY = "#D9D9D9", "#222222"
 _BOX_COLORS = ("#F0E442", "#CC79A7", "#56B4E9")

@@ -89,7 +89,7 @@ def test_more_seeds_run_only_what_is_new(done: Done, data: Path, tmp_path: Path)
 def test_runs_made_without_the_study_are_collected(data: Path, tmp_path: Path) -> None:
     request = make_request(tmp_path, data, seeds=1, only=("half",))
     _running.run_recipe(
-        request.recipe_of(TINY.variants[1], 0), data, tmp_path / "half" / "seed-0", resume=False, tell=quiet
+        request.recipe_of(TINY.variants[1], 0), data, tmp_path / "half" / "seed-0", resume=False, progress=quiet
     )
     results = read_results("tiny", [])
     collect(request, results)

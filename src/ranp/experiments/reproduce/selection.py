@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranp.criteria import ranp_f, ranp_m, weighted
 from ranp.experiments.reproduce.networks import Method
 from ranp.graph import ChannelGraph, Floats
-from ranp.scoring import normalize_layer_means, reweight_by_resource
 
 Scores = Mapping[str, Floats]
 Saliency = Mapping[str, NDArray[np.float32]]
@@ -80,16 +80,12 @@ def select(method: Method, evidence: Evidence, sparsity: float) -> Selection:
 
 def _scores(method: Method, evidence: Evidence) -> Scores:
     """Scores of neurons by which the method selects them, and for `snip` those of the guard against empty layers."""
-    layers, importance = evidence.graph.layers, evidence.importance
     if method == "random":
-        return random_scores(importance, evidence.seed)
-    if method not in ("weighted", "ranp-m", "ranp-f"):
-        return importance
-    scores = normalize_layer_means(importance)
-    if method == "weighted":
-        return scores
-    resource = {layer.name: float(layer.macs if method == "ranp-f" else layer.output_elements) for layer in layers}
-    return reweight_by_resource(scores, resource, evidence.resource_weight)
+        return random_scores(evidence.importance, evidence.seed)
+    rules = {"weighted": weighted, "ranp-m": ranp_m, "ranp-f": ranp_f}
+    if method not in rules:
+        return evidence.importance
+    return rules[method](evidence.graph, evidence.importance, evidence.resource_weight)[method]
 
 
 def couple(graph: ChannelGraph, scores: Scores) -> Scores:

@@ -13,13 +13,10 @@ import ranp
 from ranp.costs import peak_step_bytes, step_seconds
 from ranp.environment import hardware, versions
 from ranp.errors import InputError
-from ranp.experiments.data import DataBundle
-from ranp.experiments.data.sampler import ResumableSampler, length, resumable_loader
+from ranp.experiments.data import DataBundle, ResumableSampler, resumable_loader, sample_count
 from ranp.experiments.losses import Objective, objective
-from ranp.experiments.recipes import Recipe, Training
-from ranp.experiments.runs._devices import fabric_precision, make_fabric
-from ranp.experiments.runs._loop import make_optimizer, to_channels_last
-from ranp.experiments.runs._pruning import network_of
+from ranp.experiments.recipes import Recipe, TrainingFields
+from ranp.experiments.runs import fabric_precision, full_network, make_fabric, make_optimizer, to_channels_last
 from ranp.experiments.studies._results import Results, write_results
 from ranp.experiments.studies._running import StudyRequest
 from ranp.experiments.studies._studies import Variant
@@ -212,18 +209,18 @@ class _InBFloat16(nn.Module):
 
 def _model(request: StudyRequest, variant: Variant, seed: int, bundle: DataBundle) -> nn.Module:
     recipe = request.recipe_of(variant, seed)
-    model = ranp.load(request.folder(variant.label, seed).plan, network_of(recipe, bundle))
+    model = ranp.load(request.folder(variant.label, seed).plan, full_network(recipe, bundle))
     to_channels_last(recipe.training, model)
     return _InBFloat16(model) if fabric_precision(recipe.training.precision) == "bf16-mixed" else model
 
 
 # Defined in this module, so that the process that measures memory imports the module when it unpickles the optimizer,
 # before it unpickles the model and starts to count.
-def _optimizer(training: Training, parameters: Iterable[nn.Parameter]) -> Optimizer:
+def _optimizer(training: TrainingFields, parameters: Iterable[nn.Parameter]) -> Optimizer:
     return make_optimizer(training, parameters)
 
 
 def _first_batch(recipe: Recipe, bundle: DataBundle) -> tuple[Tensor, Tensor]:
-    sampler = ResumableSampler(length(bundle.train), recipe.training.batch, seed=recipe.seed, start=0, stop=1)
+    sampler = ResumableSampler(sample_count(bundle.train), recipe.training.batch, seed=recipe.seed, start=0, stop=1)
     inputs, targets = next(iter(resumable_loader(bundle.train, sampler, workers=0, pin=False)))
     return inputs, targets

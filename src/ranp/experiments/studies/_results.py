@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ranp.errors import ArtifactError
-from ranp.experiments.recipes import Recipe
-from ranp.experiments.runs._folder import PRUNING, RunFolder, check_same, read_curve
-from ranp.experiments.runs._folder import read_json as read_run_json
+from ranp.experiments.recipes import Recipe, upgrade_recipe
+from ranp.experiments.runs import RunFolder, check_same_recipe
 from ranp.files import is_rank_zero, read_json, write_json
 from ranp.storage import load_plan
 
@@ -62,18 +61,11 @@ def _read(path: Path, name: str) -> Results:
 def _upgrade_from_1(content: Results) -> Results:
     """Names of ranp 0.1 that have changed since."""
     for entry in [entry for runs in content["runs"].values() for entry in runs.values()]:
-        pruning, data = entry["recipe"]["pruning"], entry["recipe"]["data"]
-        _rename(pruning, "lam", "resource_weight")
-        _rename(data, "planes", "slices")
-        _rename(pruning["data"], "planes", "slices")
-        _rename(entry.get("result", {}), "headline", "primary_metric")
+        entry["recipe"] = upgrade_recipe(entry["recipe"])
+        if "result" in entry:
+            entry["result"]["primary_metric"] = entry["result"].pop("headline")
     study = {"initialisation": "initialization"}.get(content["study"], content["study"])
     return {**content, "study": study}
-
-
-def _rename(content: dict[str, Any], old: str, new: str) -> None:
-    if old in content:
-        content[new] = content.pop(old)
 
 
 def write_results(folder: Path, results: Results) -> None:
@@ -92,13 +84,13 @@ def read_entry(folder: RunFolder, *, trained: bool) -> Entry | None:
     """
     if not (folder.result if trained else folder.plan).exists():
         return None
-    pruning = _without_format(read_run_json(folder.pruning, PRUNING))
+    pruning = _without_format(folder.read_pruning())
     entry: Entry = {
-        "recipe": _portable(read_run_json(folder.record)["recipe"]),
+        "recipe": _portable(folder.read_recipe()),
         "pruning": {**pruning, "full_widths": dict(load_plan(folder.plan).full_widths)},
     }
     if trained:
-        entry |= {"result": _without_format(read_run_json(folder.result)), "curve": list(read_curve(folder.curve))}
+        entry |= {"result": _without_format(folder.read_result()), "curve": list(folder.read_curve())}
     return entry
 
 
@@ -113,7 +105,7 @@ def check_recipe(entry: Entry, recipe: Recipe, place: str) -> None:
     Raises:
         InputError: The recipes differ; the message names the field.
     """
-    check_same(place, entry["recipe"], _portable(recipe.model_dump(mode="json")))
+    check_same_recipe(place, entry["recipe"], _portable(recipe.model_dump(mode="json")))
 
 
 def _portable(recipe: dict[str, Any]) -> dict[str, Any]:

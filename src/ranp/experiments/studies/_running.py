@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ranp.errors import BudgetError, InputError, OutOfMemoryError, nearest
-from ranp.experiments.recipes import Recipe, read_recipe
-from ranp.experiments.recipes._files import recipe_file
-from ranp.experiments.runs._folder import RunFolder
-from ranp.experiments.runs._train import prune_recipe, run_recipe
+from ranp.experiments.recipes import Recipe, read_recipe, recipe_file
+from ranp.experiments.runs import RunFolder, prune_recipe, run_recipe
 from ranp.experiments.studies._results import Entry, Results, check_recipe, infeasible_entry, read_entry, write_results
 from ranp.experiments.studies._studies import Study, Variant
 from ranp.progress import Progress
@@ -146,7 +144,7 @@ def _run(request: StudyRequest, results: Results, variant: Variant, seed: int, p
         return infeasible_entry(recipe, reason)
     run = run_recipe if request.study.trains else prune_recipe
     try:
-        run(recipe, request.data[variant.task], folder.path, resume=True, tell=progress)
+        run(recipe, request.data[variant.task], folder.path, resume=True, progress=progress)
     except BudgetError as error:
         return infeasible_entry(recipe, str(error))
     except OutOfMemoryError as error:

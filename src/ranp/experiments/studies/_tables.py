@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from ranp.experiments.runs._compare import NO_METRIC
 from ranp.experiments.studies._results import Entry, Results
 from ranp.experiments.studies._studies import Study, Variant
+from ranp.explorer import NOT_METRICS
 from ranp.tables import Table
 
 NO_VALUE = "-"
@@ -42,7 +42,7 @@ def metric_names(entries: Sequence[Sequence[Entry]]) -> list[str]:
     """Names of the metric's values that a table shows, the primary metric first."""
     run_results = [entry["result"] for part in entries for entry in part]
     names = dict.fromkeys(name for each in run_results for name in (each["primary_metric"], *each["best"]))
-    known = [name for name in names if name not in NO_METRIC]
+    known = [name for name in names if name not in NOT_METRICS]
     parts = [name for name in known if "/" in name]
     return [name for name in known if name not in parts or len(parts) <= _MAX_PARTS]
 
