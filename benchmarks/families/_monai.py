@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import ranp
 from families._member import Member, Pick, full_size, noise, small_size, volume
 
 Options = dict[str, Any]
@@ -100,8 +101,8 @@ def _unets(nets: Any, pick: Pick) -> Iterator[Member]:
     yield from _each("BasicUNetPlusPlus", nets.BasicUNetPlusPlus, sides=basic_sides, **basic)
     deeply: Options = {"deep_supervision": True, **basic}
     yield from _each("BasicUNetPlusPlus, deep supervision", nets.BasicUNetPlusPlus, sides=_VOLUMES, **deeply)
-    yield from _each("VNet", nets.VNet, sides=volumes)
-    yield from _each("VNet", nets.VNet, sides=pick({2: 64}, {}), dropout_dim=2)
+    yield from _each("VNet", nets.VNet, sides=pick(_VOLUMES, {}))
+    yield from _each("VNet", nets.VNet, sides={2: pick(64, 32)}, dropout_dim=2)
     nnunet: Options = {"in_channels": 1, "out_channels": 3}
     nnunet |= pick(
         {"kernel_size": (3,) * 5, "strides": (1, 2, 2, 2, 2), "upsample_kernel_size": (2,) * 4},
@@ -146,26 +147,36 @@ def _segmentation(nets: Any, pick: Pick) -> Iterator[Member]:
         yield Member(f"AHNet 3D, {upsample}", build, noise(pick((1, 1, 128, 128, 32), (1, 1, 32, 32, 32))))
     blocks = (1, 1, 1, 1)
     light: Options = pick({}, {"init_filters": 4, "blocks_down": blocks, "blocks_up": blocks, "blocks_bottleneck": 1})
-    yield from _each("MedNeXt", nets.MedNeXt, sides=pick(_BOTH, {3: 16, 2: 32}), **light)
-    yield from _each("MedNeXt, deep supervision", nets.MedNeXt, sides=volumes, deep_supervision=True, **light)
-    for letter in pick("SBML", "S"):
-        yield from _each(f"MedNeXt {letter}", getattr(nets, f"MedNeXt{letter}"), sides=volumes)
+    yield from _each("MedNeXt", nets.MedNeXt, sides=pick(_BOTH, {2: 32}), **light)
+    yield from _each("MedNeXt, deep supervision", nets.MedNeXt, sides=_VOLUMES, deep_supervision=True, **light)
+    for letter in pick("SBML", ""):
+        yield from _each(f"MedNeXt {letter}", getattr(nets, f"MedNeXt{letter}"), sides=_VOLUMES)
     filters: Options = pick({}, {"num_filters": 8})
     yield Member("Quicknat 2D", partial(nets.Quicknat, **filters), noise((1, 1, *pick((64, 64), (32, 32)))))
-    yield Member("HoVerNet 2D", nets.HoVerNet, noise((1, 3, 256, 256)))
-    if pick(True, False):  # its inputs have a fixed size
+    image = noise((1, 3, 256, 256))
+    yield Member("HoVerNet 2D", pick(nets.HoVerNet, partial(_narrowed, nets.HoVerNet, image)), image)
+    if pick(True, False):  # differs in kernels and strides only
         original = partial(nets.HoVerNet, mode="original", out_classes=5)
         yield Member("HoVerNet 2D, original", original, noise((1, 3, 270, 270)))
     cuts: Options = {"in_channels": 1, "num_classes": 3}
     for dims, side in both.items():
-        for kind in ("TopologySearch", "TopologyInstance"):
+        kinds = ("TopologySearch", "TopologyInstance")
+        for kind in kinds if pick(True, dims == 2) else kinds[1:]:
             build = partial(_dints, nets, kind, dims, pick(0.5, 0.125), **cuts)
             yield Member(f"DiNTS {dims}D, {kind}", build, noise(volume(1, side, dims)))
-    image = volume(1, pick(32, 16), 3)
-    build = partial(nets.vista3d132, **pick(dict[str, Any](), {"encoder_embed_dim": 8}))
-    yield Member("VISTA3D, classes", build, partial(_prompt, image, {"class_vector": [[1], [2]]}))
+    scan = volume(1, 32, 3)
+    build = partial(nets.vista3d132, encoder_embed_dim=pick(48, 8))
+    yield Member("VISTA3D, classes", build, partial(_prompt, scan, {"class_vector": [[1], [2]]}))
     points = {"point_coords": [[[8, 9, 10], [12, 11, 10]]], "point_labels": [[1, 0]]}
-    yield Member("VISTA3D, points", build, partial(_prompt, image, points), attention=True)
+    yield Member("VISTA3D, points", build, partial(_prompt, scan, points), attention=True)
+
+
+def _narrowed(network: Callable[[], nn.Module], inputs: Callable[[], Any]) -> nn.Module:
+    """A network that has no option for its widths: it is pruned, and can be pruned again."""
+    model = network().eval()
+    graph = ranp.trace(model, inputs())
+    scores = ranp.score(model, graph, [], criterion="random")
+    return ranp.apply(model, ranp.allocate(graph, scores, ranp.Budget(macs=0.02)))
 
 
 def _dints(nets: Any, kind: str, dims: int, width: float, **options: Any) -> nn.Module:
@@ -192,7 +203,7 @@ def _attention(nets: Any, pick: Pick) -> Iterator[Member]:
         {},
         {"decoder_hidden_size": 48, "decoder_mlp_dim": 64, "decoder_num_layers": 1, "decoder_num_heads": 4},
     )
-    for dims, side in _BOTH.items():
+    for dims, side in pick(_BOTH, {2: 64}).items():
         sized: Options = {"sides": {dims: side}, "img_size": (side,) * dims, "attention": True, "in_channels": 1}
         yield from _each("UNETR", nets.UNETR, out_channels=2, **sized, **narrow)
         yield from _each("ViT, classifier", nets.ViT, patch_size=16, classification=True, **sized, **shallow)
@@ -201,10 +212,10 @@ def _attention(nets: Any, pick: Pick) -> Iterator[Member]:
     windows: Options = pick({}, {"feature_size": 12, "depths": (2, 1, 1, 1), "window_size": 2})
     yield from _each("SwinUNETR", nets.SwinUNETR, sides=pick({3: 64, 2: 64}, {2: 64}), attention=True, **io, **windows)
     windows |= {"use_v2": True}
-    yield from _each("SwinUNETR, v2", nets.SwinUNETR, sides={3: pick(64, 32)}, attention=True, **io, **windows)
+    yield from _each("SwinUNETR, v2", nets.SwinUNETR, sides={pick(3, 2): 64}, attention=True, **io, **windows)
     restored: Options = {"in_channels": 1, "out_channels": 1, "attention": True}
     restored |= pick({}, {"dim": 8, "num_refinement_blocks": 1})
-    yield from _each("Restormer", Restormer, sides=pick({3: 16, 2: 64}, {3: 8, 2: 32}), **restored)
+    yield from _each("Restormer", Restormer, sides={3: 16, 2: pick(64, 32)}, **restored)
 
 
 def _registration(nets: Any, pick: Pick) -> Iterator[Member]:
@@ -257,8 +268,8 @@ def _classifiers(nets: Any, pick: Pick) -> Iterator[Member]:
 
 def _backbones(nets: Any, pick: Pick) -> Iterator[Member]:
     both, volumes = pick(_BOTH, {2: 32}), pick(_VOLUMES, {3: 16})
-    narrow: Options = pick({}, {"init_features": 8, "growth_rate": 4, "block_config": (2, 2, 2, 2)})
-    for name in pick(("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264"), ("DenseNet121",)):
+    narrow: Options = pick({}, {"init_features": 8, "growth_rate": 4, "block_config": (2, 2, 2)})
+    for name in ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264"):
         sides = both if name == "DenseNet121" else volumes
         yield from _each(name, getattr(nets, name), sides=sides, in_channels=1, out_channels=2, **narrow)
     one: Options = {"n_input_channels": 1, "num_classes": 2, **pick({}, {"widen_factor": 0.125})}
@@ -331,10 +342,10 @@ def _diffusion(nets: Any, pick: Pick) -> Iterator[Member]:
     narrow: Options = pick(
         {},
         {
-            "channels": (8, 16),
-            "attention_levels": (False, True),
-            "num_res_blocks": (1, 1),
-            "norm_num_groups": 4,
+            "channels": (8, 16, 16),
+            "attention_levels": (False, False, True),
+            "num_res_blocks": 1,
+            "norm_num_groups": 8,
             "num_head_channels": 4,
         },
     )
