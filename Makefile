@@ -6,7 +6,7 @@ CONSTRAINTS := constraints.txt
 TORCH_INDEX :=
 JOBS        := 2
 
-.PHONY: setup demo lint test tests test-fast test-zoo mutants docs dist clean
+.PHONY: setup demo lint test tests test-fast slow-tests test-zoo mutants docs dist clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,10 @@ tests: $(STAMP)
 # For the inner loop: under a minute.
 test-fast: $(STAMP)
 	$(PYTHON) -m pytest -n $(JOBS) -m 'not slow and not zoo'
+
+# After tests were added or changed: measure which are slow.
+slow-tests: $(STAMP)
+	$(PYTHON) benchmarks/slow_tests.py
 
 # Every network of the zoo at full size: pruned, proven and trained for a step.
 test-zoo: $(STAMP)
