@@ -367,17 +367,26 @@ def _digests() -> dict[str, str]:
     return found
 
 
+def _tracked() -> list[Path]:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
+    return [ROOT / name for name in files.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def _version() -> str:
+    """Of sources and tests: what was measured of others does not count."""
+    paths = [path for path in _tracked() if path.suffix == ".py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+
+
 class Slot:
     """A copy of the repository in which one mutant at a time lives, and the process that runs its tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not folder.exists():
-            files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True)
-            for name in files.stdout.split("\0"):
-                if name and (ROOT / name).is_file():
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(ROOT / name, folder / name)
+        for path in _tracked():
+            name = path.relative_to(ROOT)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
 
     def start(self, mutant: Mutant | None, work: Callable[[], Any], limit: float) -> int:
         """Fork; the child writes what `work` returns to a file. What it imports of ranp is the mutant."""
@@ -453,15 +462,17 @@ def main(
     select: Annotated[list[str] | None, typer.Option(help="Tests to consider; all if not given.")] = None,
 ) -> None:
     """Draw mutants of the core and run the tests against them."""
+    version = _version()
+    folder = folder / version
     folder.mkdir(parents=True, exist_ok=True)
     slots = [Slot(folder / f"slot{number}") for number in range(jobs)]
     tests = collect(slots[0].folder, folder / "map", jobs, select or [])
     drawn = random.Random(seed).sample(candidates(ROOT), count)
     outcomes: dict[str, Outcome] = {}
     if results.exists():
-        known = json.loads(results.read_text())["outcomes"]
-        names = {mutant.name for mutant in drawn}
-        outcomes = {name: Outcome(**entry) for name, entry in known.items() if name in names}
+        known = json.loads(results.read_text())
+        names = {mutant.name for mutant in drawn if known["version"] == version}
+        outcomes = {name: Outcome(**entry) for name, entry in known["outcomes"].items() if name in names}
     for name in PRELOADED:
         importlib.import_module(name)
     typer.echo(f"{len(tests)} tests, {len(drawn)} mutants, {len(outcomes)} of them known")
@@ -469,7 +480,7 @@ def main(
     def save() -> None:
         rows = {name: asdict(outcome) for name, outcome in outcomes.items()}
         results.parent.mkdir(parents=True, exist_ok=True)
-        results.write_text(json.dumps({"seed": seed, "count": count, "outcomes": rows}, indent=1) + "\n")
+        results.write_text(json.dumps({"version": version, "seed": seed, "outcomes": rows}, indent=1) + "\n")
 
     _against_new_suite(slots, drawn, tests, outcomes, cap, save)
     if suite == "old":
