@@ -1,4 +1,4 @@
-"""Pruned networks go where other networks go: `torch.export`, ONNX, `torch.compile`; at full size in `make test-zoo`."""
+"""Pruned networks go where other networks go: `torch.export`, ONNX, `torch.compile`; large ones in `make test-zoo`."""
 
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*")  # exporters warn of their 
     ],
 )
 def pruned(request: pytest.FixtureRequest) -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
     small, package, name = request.param
     family = next(entry for entry in FAMILIES if entry.name == package)
     members = family.small_members if small and family.small_members else family.members
