@@ -42,7 +42,7 @@ slow-tests: $(STAMP)
 
 # Every network of the zoo at full size: pruned, proven and trained for a step.
 test-zoo: $(STAMP)
-	$(PYTHON) -m pytest -n $(JOBS) -m zoo tests/zoo
+	$(PYTHON) -m pytest -n $(JOBS) -m zoo
 
 # Do the tests notice errors? Resumes where it was interrupted.
 mutants: $(STAMP)

@@ -16,7 +16,8 @@ SLOW = frozenset((Path(__file__).parent / "slow_tests.txt").read_text(encoding="
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make test-fast` leaves out."""
     for item in items:
-        if item.nodeid in SLOW or "chromium" in getattr(item, "fixturenames", ()):
+        zoo = item.nodeid.startswith("tests/zoo/")
+        if zoo or item.nodeid in SLOW or "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 
