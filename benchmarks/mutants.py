@@ -342,14 +342,12 @@ def _run_tests(tests: list[str]) -> str:
     watch = _FirstFailure()
     arguments = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "", *tests]
     code = pytest.main(arguments, plugins=[watch])
-    return watch.name or ("" if code == pytest.ExitCode.OK else f"pytest: {code.name}")
+    return watch.name or ("" if code == pytest.ExitCode.OK else f"pytest: {pytest.ExitCode(code).name}")
 
 
 def _digests() -> dict[str, str]:
     """For every network of the zoo at full size what tracing, allocation and surgery make of it, without data."""
-    from tests.zoo import test_zoo
-
-    ranp = importlib.import_module("ranp")
+    test_zoo, ranp = (importlib.import_module(name) for name in ("tests.zoo.test_zoo", "ranp"))
     found = {}
     for parameter in test_zoo.networks(lambda family: family.members):
         member = parameter.values[0]
@@ -442,7 +440,8 @@ def _in_parallel(
 
 
 def _capped(names: list[str], seconds: Callable[[str], float], cap: float) -> list[str]:
-    found, total = [], 0.0
+    found: list[str] = []
+    total = 0.0
     for name in names:
         total += seconds(name)
         if found and total > cap:
