@@ -1,16 +1,20 @@
-VENV   := .venv
-PYTHON := $(VENV)/bin/python
-STAMP  := $(VENV)/.installed
+VENV        := .venv
+PYTHON      := $(VENV)/bin/python
+STAMP       := $(VENV)/.installed
+# Which build of torch is installed, and from where; CI replaces both.
+CONSTRAINTS := constraints.txt
+TORCH_INDEX :=
+JOBS        := 2
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo lint test tests test-fast slow-tests test-zoo mutants docs dist clean
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt torch
-	$(PYTHON) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	# nnU-Net's networks, which the zoo's tests prune; what they ask for, timm with torchvision, they do not need.
+	$(PYTHON) -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH_INDEX) torch
+	$(PYTHON) -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
+	# nnU-Net's networks, which the zoo's tests prune; its requirements, timm with torchvision, are not needed.
 	$(PYTHON) -m pip install --quiet --no-deps dynamic-network-architectures==0.4.4
 	touch $@
 
@@ -22,11 +26,35 @@ lint: $(STAMP)
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-test: lint
-	$(PYTHON) -m pytest -n 2
+# Everything but the networks of the zoo at full size.
+test: lint tests
+
+tests: $(STAMP)
+	$(PYTHON) -m pytest -n $(JOBS)
+
+# For the inner loop: under a minute.
+test-fast: $(STAMP)
+	$(PYTHON) -m pytest -n $(JOBS) -m 'not slow and not zoo'
+
+# After tests were added or changed: measure which are slow.
+slow-tests: $(STAMP)
+	$(PYTHON) benchmarks/slow_tests.py
+
+# Every network of the zoo at full size: pruned, proven and trained for a step.
+test-zoo: $(STAMP)
+	$(PYTHON) -m pytest -n $(JOBS) -m zoo
+
+# Do the tests notice errors? Resumes where it was interrupted.
+mutants: $(STAMP)
+	$(PYTHON) benchmarks/mutants.py --jobs $(JOBS)
 
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+# Needs the packages build and twine.
+dist:
+	python3 -m build
+	python3 -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache

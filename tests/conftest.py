@@ -1,4 +1,6 @@
-"""Fixtures of the whole suite; the modules beside this file can be imported from every test."""
+"""Fixtures of the whole suite, and which tests are slow; `helpers` can be imported from every test."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +8,17 @@ import torch
 from helpers.report_pages import chromium, pruned
 
 __all__ = ["chromium", "fixed_seed", "one_thread", "pruned"]
+
+# Written by `make slow-tests`: measured, so that nobody has to keep marks on tests up to date.
+SLOW = frozenset((Path(__file__).parent / "slow_tests.txt").read_text(encoding="utf-8").splitlines())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out."""
+    for item in items:
+        zoo = item.nodeid.startswith("tests/zoo/")
+        if zoo or item.nodeid in SLOW or "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,7 +7,7 @@ from torch import nn
 import ranp
 from ranp.check import check
 from ranp.errors import TraceError
-from ranp.models import BUILT_IN
+from ranp.models import BUILT_IN, UNet3D
 
 
 class Fixed(nn.Module):
@@ -25,7 +25,7 @@ class Fixed(nn.Module):
     [
         ("unet2d", (1, 1, 16, 16)),
         ("unet3d", (1, 1, 16, 16, 16)),
-        ("unet3d-23", (1, 1, 32, 32, 32)),
+        pytest.param("unet3d-23", (1, 1, 32, 32, 32), marks=pytest.mark.zoo),  # test_a_deep_network, at full width
         ("mobilenetv2", (1, 3, 8, 32, 32)),
     ],
 )
@@ -35,6 +35,12 @@ def test_built_in_networks(name: str, shape: tuple[int, ...]) -> None:
     assert 0 < found.plan.cost.macs <= 0.25 * found.plan.full_cost.macs
     assert not found.error
     assert set(BUILT_IN) == {"unet2d", "unet3d", "unet3d-23", "mobilenetv2", "i3d"}
+
+
+def test_a_deep_network() -> None:
+    found = check(UNet3D(1, 3, width=4, levels=6), torch.zeros(1, 1, 32, 32, 32), ranp.Budget(macs=0.25))
+    assert found.verified == "exact"
+    assert 0 < found.plan.cost.macs <= 0.25 * found.plan.full_cost.macs
 
 
 def test_what_cannot_be_pruned_is_named() -> None:

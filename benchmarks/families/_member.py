@@ -2,10 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
+
+T = TypeVar("T")
+
+
+class Pick(Protocol):
+    """Chooses between what a network has at full size and what it has in the small zoo."""
+
+    def __call__(self, full: T, small: T) -> T: ...
+
+
+def full_size(full: T, small: T) -> T:
+    """Networks as people use them."""
+    return full
+
+
+def small_size(full: T, small: T) -> T:
+    """Networks of the same structure that are narrower, shallower and read smaller inputs."""
+    return small
 
 
 @dataclass(frozen=True)
@@ -33,11 +51,14 @@ class Family:
         name: For people.
         package: What Python imports.
         members: Imports the package and lists its networks; raises ImportError without it.
+        small_members: Networks that are quick to prune, prove and train, of the same names: every structure among
+            `members` once. None where the family has no small versions.
     """
 
     name: str
     package: str
     members: Callable[[], tuple[Member, ...]]
+    small_members: Callable[[], tuple[Member, ...]] | None = None
 
 
 def noise(*shapes: tuple[int, ...]) -> Callable[[], tuple[torch.Tensor, ...]]:

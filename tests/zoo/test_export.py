@@ -1,4 +1,4 @@
-"""Pruned networks go where other networks go: `torch.export`, ONNX, `torch.compile`."""
+"""Pruned networks go where other networks go: `torch.export`, ONNX, `torch.compile`; large ones in `make test-zoo`."""
 
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,22 @@ SAMPLE = (
 pytestmark = pytest.mark.filterwarnings("ignore:.*")  # exporters warn of their own future
 
 
-@pytest.fixture(params=SAMPLE, ids=lambda found: found[1])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            (small, *named), id=f"{'small ' if small else ''}{named[1]}", marks=() if small else pytest.mark.zoo
+        )
+        for small in (True, False)
+        for named in SAMPLE
+    ],
+)
 def pruned(request: pytest.FixtureRequest) -> tuple[nn.Module, Any]:
-    family, name = request.param
-    members = next(entry for entry in FAMILIES if entry.name == family).members()
-    member = next(entry for entry in members if entry.name == name)
+    torch.manual_seed(0)
+    small, package, name = request.param
+    family = next(entry for entry in FAMILIES if entry.name == package)
+    members = family.small_members if small and family.small_members else family.members
+    member = next(entry for entry in members() if entry.name == name)
     model, inputs = member.build().eval(), member.inputs()
     return ranp.apply(model, random_plan(ranp.trace(model, inputs), 0, 0.2)), inputs
 
@@ -63,6 +74,7 @@ def test_torch_compile(pruned: tuple[nn.Module, Any]) -> None:
     assert_same(outputs(compiled, inputs), outputs(model, inputs))
 
 
+@pytest.mark.zoo
 def test_torch_compile_down_to_code() -> None:
     model = nn.Sequential(
         nn.Conv3d(1, 16, 3), nn.InstanceNorm3d(16, affine=True), nn.ReLU(), nn.Conv3d(16, 2, 3)
