@@ -87,5 +87,5 @@ def test_install_says_what_is_missing(trainers: Path, monkeypatch: pytest.Monkey
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nnunetv2", None)
     monkeypatch.delitem(sys.modules, "ranp.integrations.nnunet", raising=False)
-    with pytest.raises(RanpError, match=r"no package nnunetv2 .* pip install 'ranp\[nnunet\]'"):
+    with pytest.raises(RanpError, match=r"the package nnunetv2 is not installed .* pip install 'ranp\[nnunet\]'"):
         importlib.import_module("ranp.integrations.nnunet")
