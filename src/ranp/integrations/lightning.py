@@ -132,9 +132,9 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
                 raise InputError("RanpPruning", problem, hint=hint) from error
         names = [name for name, child in pl_module.named_children() if any(True for _ in child.parameters())]
         if len(names) != 1:
-            found = f"{len(names)} children with parameters in {type(pl_module).__name__} ({', '.join(names)})"
+            children = f"{len(names)} children with parameters in {type(pl_module).__name__} ({', '.join(names)})"
             hint = "name the network to prune: RanpPruning(..., network=...)"
-            raise InputError("RanpPruning", f"there are {found}, not one", hint=hint)
+            raise InputError("RanpPruning", f"there are {children}, not one", hint=hint)
         only: nn.Module = pl_module.get_submodule(names[0])
         return only
 
