@@ -213,6 +213,27 @@ def test_a_short_text_cannot_ask_for_much_memory(path: tuple[Any, ...]) -> None:
     assert time.perf_counter() - start < 0.2
 
 
+def test_runs_that_go_backwards_do_not_make_room_for_others() -> None:
+    data = json.loads(GOLDEN.read_text())
+    data["keep"] = {str(number): f"0-{(1 << 22) - 1}" for number in range(50)} | {"last": "9999999999-0"}
+    start = time.perf_counter()
+    with pytest.raises(PlanError, match="keeps more than"):
+        Plan.from_json(json.dumps(data))
+    assert time.perf_counter() - start < 0.2
+
+
+def test_an_unknown_field_may_have_any_name() -> None:
+    for name in ("", "zzz", "__class__", "\ud800"):
+        for path in ((), ("slices", 0), ("budget",), ("cost",)):
+
+            def put(holder: Any, key: Any, name: str = name) -> None:
+                (holder[key] if key is not None else holder)[name] = 1
+
+            text = changed((*path,) or (None,), put)
+            with pytest.raises(PlanError, match="has the unknown field"):
+                Plan.from_json(text)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

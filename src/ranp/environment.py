@@ -1,4 +1,4 @@
-"""What figures were measured on, in words."""
+"""The machine and the software that results were measured with."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import torch
 
 
 def hardware(device: torch.device) -> str:
-    """Processor, cores and threads, and before them the GPU if the device is one."""
+    """Name of the GPU, if the device is one, then processor, cores, threads and system."""
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -21,5 +21,5 @@ def hardware(device: torch.device) -> str:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Versions of Python and of packages that are installed."""
+    """Versions of Python and of installed packages."""
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

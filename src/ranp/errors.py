@@ -1,11 +1,11 @@
-"""Errors that ranp raises: each names the place, the problem and the fix in one sentence."""
+"""The errors of ranp: each names the place, the problem and the fix in one sentence."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class RanpError(Exception):
-    """Base of every error that a user of ranp can cause.
+    """Base class of the errors of ranp.
 
     Args:
         where: The place: an argument, a file, a module of the model.
@@ -23,8 +23,8 @@ class RanpError(Exception):
 
     def __init__(self, where: str, problem: str = "", *, got: str = "", expected: str = "", hint: str = "") -> None:
         parts = [problem, f"got {got}" if got else "", f"expected {expected}" if expected else "", hint]
-        told = "; ".join(part for part in parts if part)
-        super().__init__(f"{where}: {told}" if told else where)
+        message = "; ".join(part for part in parts if part)
+        super().__init__(f"{where}: {message}" if message else where)
         self.where = where
 
 
@@ -41,17 +41,17 @@ class BudgetError(RanpError, ValueError):
 
 
 class PlanError(RanpError, ValueError):
-    """A plan that does not fit the model it is applied to."""
+    """A plan that is damaged, or that does not fit the model it is applied to."""
 
 
 class ArtifactError(RanpError, ValueError):
-    """A saved artifact that is damaged, truncated, hostile or in the way."""
+    """A file or folder that is missing, damaged, not what ranp writes, or cannot be written."""
 
 
 class DataError(RanpError, ValueError):
     """A data set with a file that is missing or damaged.
 
-    A data loader passes on an error of its worker processes as one text; the text alone makes the error again.
+    A data loader re-raises an error of a worker process from its message alone, so that must be possible.
 
     Example:
         >>> print(DataError("a.nii.gz", "the file is missing"))
@@ -62,7 +62,7 @@ class DataError(RanpError, ValueError):
 
 
 class OutOfMemoryError(RanpError, MemoryError):
-    """The memory of the device or of the machine is too small for what was asked."""
+    """The device or the machine ran out of memory."""
 
 
 class VerificationError(RanpError, RuntimeError):
@@ -70,7 +70,7 @@ class VerificationError(RanpError, RuntimeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the known word closest to a misspelt one.
+    """A hint that names the known word closest to a misspelled one.
 
     Example:
         >>> nearest("rapn-f", ["ranp-f", "ranp-m", "snip"])
@@ -83,7 +83,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""What an error says in its first line, or its name where it says nothing.
+    r"""The first line of an error's message, or the name of its class if the message is empty.
 
     Example:
         >>> first_line(ValueError("no such file\nin this folder")), first_line(ValueError())

@@ -1,4 +1,4 @@
-"""Packages that ranp needs for some of what it does, and imports only there."""
+"""Optional packages, which are imported only where they are needed."""
 
 import importlib
 from typing import Any
@@ -10,17 +10,16 @@ def optional_import(module: str, where: str, *, extra: str = "train") -> Any:
     """Import a module of an optional package.
 
     Args:
-        module: Its full name.
-        where: What needs it, for the message.
-        extra: The extra of ranp that brings it.
+        module: Full name of the module.
+        where: The part of ranp that needs it, for the error.
+        extra: The extra of ranp that installs it.
 
     Raises:
-        RanpError: It is not installed.
+        RanpError: The package is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise RanpError(
-            where, got=f"no package {package} ({error})", expected=package, hint=f"run: pip install 'ranp[{extra}]'"
-        ) from error
+        problem = f"the package {package} is not installed ({error})"
+        raise RanpError(where, problem, hint=f"run: pip install 'ranp[{extra}]'") from error

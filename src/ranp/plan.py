@@ -257,20 +257,23 @@ def _unpack_indices(data: dict[str, Any]) -> None:
 
 def _length(text: str) -> int:
     """Number of indices in packed runs, found without unpacking them."""
-    return sum(int(last or first) - int(first) + 1 for first, last in _RUN.findall(text))
+    return sum(max(int(last or first) - int(first) + 1, 0) for first, last in _RUN.findall(text))
 
 
-_hints = cache(get_type_hints)
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
     """A value of an annotated type from JSON, in which indices have been unpacked."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments, make = get_origin(kind), get_args(kind), kind
     if is_dataclass(kind):
-        hints, entries = _hints(kind), _typed(dict, value, place)
-        if odd := min(hints.keys() ^ entries.keys(), default=""):
-            raise ValueError(f"{place} has {'no' if odd in hints else 'the unknown'} field {odd!r:.40}")
-        return kind(**{name: _read(hint, entries[name], name) for name, hint in hints.items()})
+        hints, entries = _hints(make), _typed(dict, value, place)
+        if odd := hints.keys() ^ entries.keys():
+            name = min(odd)
+            raise ValueError(f"{place} has {'no' if name in hints else 'the unknown'} field {name!r:.40}")
+        return make(**{name: _read(hint, entries[name], name) for name, hint in hints.items()})
     if origin is UnionType:
         return None if value is None else _read(arguments[0], value, place)
     if isinstance(value, tuple):
@@ -282,7 +285,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     return _typed(kind, value, place)
 
 
-def _typed(kind: type, value: Any, place: str) -> Any:
+def _typed(kind: Any, value: Any, place: str) -> Any:
     if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):

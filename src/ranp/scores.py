@@ -1,4 +1,4 @@
-"""What scoring says of a network: plain arrays."""
+"""The scores of a network's channels, as plain arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ranp.graph import Floats
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of neurons and of channels; higher means more worth keeping.
+    """Scores of neurons and of channels; higher means more important.
 
     Attributes:
         criterion: Name of the criterion.
@@ -19,7 +19,7 @@ class Scores:
         channels: Score of every channel of the graph, added up over the layers that produce it: shape (channels,).
         batches: Number of batches seen.
         stability: Rank correlation of the channels' scores over n batches and over the first half of them, as pairs
-            (n, correlation) for n = 2, 4, 8, ...; in several processes none.
+            (n, correlation) for n = 2, 4, 8, ...; empty if several processes scored.
     """
 
     criterion: str

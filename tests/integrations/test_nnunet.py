@@ -14,17 +14,17 @@ import torch
 import ranp
 from ranp.cli._nnunet import TRAINERS
 from ranp.integrations import attached_plan
-from ranp.integrations._state_dict import KEY
+from ranp.integrations.state_dict import KEY
 
 pytest.importorskip("nnunetv2", reason="needs nnU-Net: pip install 'ranp[nnunet]'")
 pytestmark = pytest.mark.filterwarnings("ignore:.*")  # those of nnU-Net and what it imports
 
 TRAINER = """
 import os, torch
-from ranp.integrations.nnunet import Budget, Settings, nnUNetTrainerRanp
+from ranp.integrations.nnunet import Budget, NnUNetPruning, nnUNetTrainerRanp
 
 class nnUNetTrainerRanpShort(nnUNetTrainerRanp):
-    ranp = Settings(Budget(macs=0.1), batches=2)
+    ranp = NnUNetPruning(Budget(macs=0.1), batches=2)
 
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)

@@ -12,8 +12,8 @@ import ranp
 from helpers.networks import CASES
 from helpers.oracles import in_double, random_plan, randomize, run
 from ranp.errors import PlanError
-from ranp.integrations import attach_plan, attached_plan, follow, shrink_in_place
-from ranp.integrations._state_dict import KEY
+from ranp.integrations import attach_plan, attached_plan, resize_to_state_dict, shrink_in_place
+from ranp.integrations.state_dict import KEY
 from ranp.models import UNet3D
 
 PRUNABLE = [name for name, case in CASES.items() if case.groups]
@@ -131,7 +131,7 @@ def test_a_plan_for_another_network_is_refused() -> None:
     stored = shrink_in_place(attach_plan(full), small, plan).state_dict()
     other = attach_plan(UNet3D(1, 2, 8, levels=2))
     with pytest.raises(PlanError, match="made for another model"):
-        follow(other, stored)
+        resize_to_state_dict(other, stored)
     assert attached_plan(other) is None
 
 
@@ -139,13 +139,13 @@ def test_the_plan_that_a_network_has_already_changes_nothing() -> None:
     full, small, plan = pruned_unet()
     stored = copy.deepcopy(shrink_in_place(attach_plan(full), small, plan).state_dict())
     held = list(full.parameters())
-    assert not follow(full, stored)
+    assert not resize_to_state_dict(full, stored)
     full.load_state_dict(stored)
     assert all(a is b for a, b in zip(full.parameters(), held, strict=True))
-    assert follow(attach_plan(UNet3D(1, 2, 4, levels=2)), stored)
+    assert resize_to_state_dict(attach_plan(UNet3D(1, 2, 4, levels=2)), stored)
 
 
-def test_a_network_unknown_to_carry_plan_is_refused() -> None:
+def test_a_network_unknown_to_attach_plan_is_refused() -> None:
     full, small, plan = pruned_unet()
     with pytest.raises(PlanError, match="attach_plan"):
         shrink_in_place(full, small, plan)

@@ -1,4 +1,4 @@
-"""What a training step takes, measured: seconds side by side, peak memory each in a process of its own."""
+"""Measured costs of a training step: seconds, and peak memory."""
 
 import copy
 import gc
@@ -24,8 +24,8 @@ Batch = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
-# Of the GNU C library: blocks from this size on are mapped one by one, and unmapped as soon as they are freed.
-_GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": str(64 * 2**10)}
+# For the GNU C library: larger blocks are mapped one by one, and unmapped as soon as they are freed.
+_RELEASE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(64 * 2**10)}
 
 
 def step_seconds(
@@ -39,7 +39,7 @@ def step_seconds(
 ) -> dict[str, float]:
     """Median time of a training step of each model, on copies.
 
-    The models take turns, so that whatever else the machine does falls on all of them alike.
+    The models take turns, so that other load on the machine affects all of them alike.
 
     Args:
         models: Named models, each on the device to measure.
@@ -47,7 +47,7 @@ def step_seconds(
         loss_fn: Scalar loss of outputs and targets.
         make_optimizer: Optimizer of a model's parameters.
         repeats: Timed steps per model, after an untimed one.
-        limit_seconds: Begin no further round after this time; one is timed in any case.
+        limit_seconds: Start no further round after this time; one is timed in any case.
 
     Returns:
         Seconds per model.
@@ -68,7 +68,7 @@ def step_seconds(
 
 
 def timed_steps(model: nn.Module, batch: Batch, loss_fn: Loss, optimizer: Optimizer) -> Iterator[float]:
-    """Train on one batch for ever; yields the seconds that each step took."""
+    """Train on one batch without end; yields the duration of each step in seconds."""
     device = next(model.parameters()).device
     model.train()
     while True:
@@ -78,30 +78,29 @@ def timed_steps(model: nn.Module, batch: Batch, loss_fn: Loss, optimizer: Optimi
         loss = loss_fn(model(inputs), targets)
         loss.backward()
         optimizer.step()
-        float(loss.detach())  # Reading the number waits for the device.
+        float(loss.detach())  # waits for the device
         yield time.perf_counter() - begin
 
 
 def peak_step_bytes(
     models: Mapping[str, nn.Module], batch: Batch, loss_fn: Loss, make_optimizer: MakeOptimizer
 ) -> dict[str, int]:
-    """Peak memory that a model and its training take, above what was in use before the model.
+    """Peak memory of a model and its training, above what was in use before.
 
-    On CUDA it is the allocator's peak. On the CPU it is the peak of resident memory in a fresh process per
-    model, which gives back to the system what it frees: what an allocator keeps in reserve would differ by a tenth
-    from one time to the next.
+    On CUDA it is the allocator's peak. On the CPU it is the peak of resident memory in a fresh process per model, in
+    which freed memory is returned to the system at once: the reserve of an allocator varies by a tenth between runs.
 
     Args:
-        models: Named models, all on one device. On the CPU they and the rest must survive pickling.
+        models: Named models, all on one device. On the CPU, these and all other arguments must be picklable.
         batch: Inputs and targets of the steps.
         loss_fn: Scalar loss of outputs and targets.
         make_optimizer: Optimizer of a model's parameters.
 
     Returns:
-        Bytes per model, over two steps: the second one begins with the optimizer's state in place.
+        Bytes per model, over two steps: the optimizer's state exists from the second one on.
 
     Raises:
-        RanpError: The fresh process failed.
+        RanpError: The step failed in the fresh process.
     """
     device = next(next(iter(models.values())).parameters()).device
     if device.type == "cuda":
@@ -123,12 +122,12 @@ def _peak_on_cuda(model: nn.Module, batch: Batch, loss_fn: Loss, make_optimizer:
 def _peak_in_processes(
     models: Mapping[str, nn.Module], batch: Batch, loss_fn: Loss, make_optimizer: MakeOptimizer
 ) -> dict[str, int]:
-    """Run the child module once per model, all at once: most of its time is spent importing."""
-    command = [sys.executable, "-m", "ranp.costs._peak_child"]
+    """Run one fresh process per model, all at the same time: most of their time is spent on imports."""
+    command = [sys.executable, "-c", "from ranp.costs.measure import _measure_peak; _measure_peak()"]
     children: dict[str, subprocess.Popen[str]] = {}
     try:
         for name, model in models.items():
-            # The model travels as bytes within bytes: the child unpacks it after it has read its baseline.
+            # The model is pickled separately: the process loads it after it has measured its baseline.
             task = (pickle.dumps(model), batch, loss_fn, make_optimizer)
             with tempfile.TemporaryFile() as file:
                 pickle.dump(task, file)
@@ -139,7 +138,7 @@ def _peak_in_processes(
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    env=os.environ | _GIVE_BACK,
+                    env=os.environ | _RELEASE_MEMORY,
                 )
         return {name: _answer(name, child) for name, child in children.items()}
     finally:
@@ -152,18 +151,34 @@ def _answer(name: str, child: subprocess.Popen[str]) -> int:
     output, errors = child.communicate()
     if child.returncode:
         reason = errors.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise RanpError(f"peak memory of {name}", got=reason[0], expected="a training step in a fresh process")
+        raise RanpError(f"peak memory of {name}", f"the training step in a fresh process failed: {reason[0]}")
     return int(output.split()[-1])
 
 
+def _measure_peak() -> None:
+    """In a fresh process: read a task from standard input, take two training steps, print the peak in bytes."""
+    packed_model, batch, loss_fn, make_optimizer = pickle.load(sys.stdin.buffer)
+    # The first step of a process costs memory once, whatever the model: threads, kernels, the autograd engine.
+    tiny = nn.Conv3d(1, 1, 3)
+    tiny(torch.zeros(1, 1, 8, 8, 8)).sum().backward()
+    torch.optim.AdamW(tiny.parameters()).step()
+    gc.collect()
+    reset_peak_memory()
+    before = resident_bytes(peak=False)
+    model = pickle.loads(packed_model)
+    for _ in itertools.islice(timed_steps(model, batch, loss_fn, make_optimizer(model.parameters())), 2):
+        pass
+    print(resident_bytes(peak=True) - before)
+
+
 def resident_bytes(*, peak: bool) -> int:
-    """Memory of this process that is resident now, or was at most since `reset_peak_memory`."""
+    """Resident memory of this process: the present amount, or the peak since `reset_peak_memory`."""
     status = Path("/proc/self/status")
     if not status.exists():
         import resource
 
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024
+        peak_size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak_size if sys.platform == "darwin" else peak_size * 1024
     # Not `ru_maxrss` on Linux: a child inherits its parent's peak there.
     label = "VmHWM:" if peak else "VmRSS:"
     line = next(line for line in status.read_text().splitlines() if line.startswith(label))
@@ -171,7 +186,7 @@ def resident_bytes(*, peak: bool) -> int:
 
 
 def reset_peak_memory() -> None:
-    """Lower this process's peak of resident memory to what is resident now, where the system can do that."""
+    """Reset this process's peak of resident memory to the present amount, where the system supports it (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

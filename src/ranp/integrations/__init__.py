@@ -1,5 +1,5 @@
-"""ranp inside other frameworks: nnU-Net, Lightning, and whatever keeps models in state dicts."""
+"""ranp inside other frameworks: nnU-Net, Lightning, and whatever stores models as state dicts."""
 
-from ranp.integrations._state_dict import attach_plan, attached_plan, follow, shrink_in_place
+from ranp.integrations.state_dict import attach_plan, attached_plan, resize_to_state_dict, shrink_in_place
 
-__all__ = ["attach_plan", "attached_plan", "follow", "shrink_in_place"]
+__all__ = ["attach_plan", "attached_plan", "resize_to_state_dict", "shrink_in_place"]

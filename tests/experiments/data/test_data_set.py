@@ -218,7 +218,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
     name: str, folder: Path, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(RanpError, match=rf"no package {package}.*pip install 'ranp\[train\]'"):
+    with pytest.raises(RanpError, match=rf"the package {package} is not installed.*pip install 'ranp\[train\]'"):
         SMALL[name].open(folder)
 
 

@@ -146,7 +146,7 @@ def test_a_package_that_is_missing_is_named(
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(CONTENT))
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(RanpError, match=rf"no package {package}.*pip install 'ranp\[train\]'"):
+    with pytest.raises(RanpError, match=rf"the package {package} is not installed.*pip install 'ranp\[train\]'"):
         train(path, data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from ranp import Budget, RanpError
 from ranp.cli import app
 from ranp.cli._nnunet import MODULE, TRAINERS
-from ranp.integrations._nnunet_settings import Settings
+from ranp.integrations.settings import NnUNetPruning
 
 
 def test_the_environment_changes_what_it_names() -> None:
-    mine = Settings(Budget(macs=0.3, params=0.5), criterion="snip", batches=7)
+    mine = NnUNetPruning(Budget(macs=0.3, params=0.5), criterion="snip", batches=7)
     assert mine.changed_by({"HOME": "/", "nnUNet_raw": "/raw"}) == mine
     assert mine.changed_by({"nnUNet_ranp_activations": "0.25"}).budget == Budget(activations=0.25)
     found = mine.changed_by({"nnUNet_ranp_importance": "neuron", "nnUNet_ranp_round_to": "8"})
@@ -30,12 +30,14 @@ def test_the_environment_changes_what_it_names() -> None:
         ("macs", "5%", "'5%'"),
         ("macs", "2", "a fraction"),
         ("batches", "0", "at least 1"),
-        ("batches", "1.5", "a number"),
+        ("batches", "1.5", "an integer"),
+        ("resource_weight", "much", "a number"),
+        ("seed", "-1", "at least 0"),
     ],
 )
 def test_what_the_environment_says_wrongly_is_refused(name: str, text: str, said: str) -> None:
     with pytest.raises(RanpError, match=said):
-        Settings().changed_by({f"nnUNet_ranp_{name}": text})
+        NnUNetPruning().changed_by({f"nnUNet_ranp_{name}": text})
 
 
 @pytest.fixture
@@ -85,5 +87,5 @@ def test_install_says_what_is_missing(trainers: Path, monkeypatch: pytest.Monkey
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nnunetv2", None)
     monkeypatch.delitem(sys.modules, "ranp.integrations.nnunet", raising=False)
-    with pytest.raises(RanpError, match=r"no package nnunetv2 .* pip install 'ranp\[nnunet\]'"):
+    with pytest.raises(RanpError, match=r"the package nnunetv2 is not installed .* pip install 'ranp\[nnunet\]'"):
         importlib.import_module("ranp.integrations.nnunet")

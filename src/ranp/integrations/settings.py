@@ -1,0 +1,89 @@
+"""How the integrations prune: options of `ranp.prune`, and for nnU-Net also environment variables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from ranp.budget import Budget
+from ranp.costs import RESOURCES
+from ranp.errors import InputError, nearest
+from ranp.scoring._criteria import Importance
+from ranp.surgery import Weights
+
+PREFIX = "nnUNet_ranp_"
+
+
+@dataclass(frozen=True)
+class PruningSettings:
+    """How to prune inside a framework, which has the network, its batches and its loss.
+
+    Attributes:
+        budget: What the pruned network may cost, at the size of the framework's training inputs.
+        criterion: See `ranp.prune`, as for the other options.
+        importance: `parameter` or `neuron`.
+        batches: How many training batches to score with; in each process, if there are several.
+        round_to: Round widths down to multiples of this.
+        min_width: Channels that every group keeps at least.
+        resource_weight: Weight of the resource term.
+        seed: Seed of whatever is random.
+        weights: `keep` the surviving weights, or draw new ones by `glorot` or `orthogonal`.
+    """
+
+    budget: Budget = field(default_factory=lambda: Budget(macs=0.1))
+    criterion: str = "ranp-f"
+    importance: Importance = "parameter"
+    batches: int = 20
+    round_to: int = 1
+    min_width: int = 1
+    resource_weight: float | None = None
+    seed: int = 0
+    weights: Weights = "keep"
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of `ranp.prune`: all settings but the batches."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "batches"}
+
+
+@dataclass(frozen=True)
+class NnUNetPruning(PruningSettings):
+    """How nnU-Net's trainer prunes; costs are counted at the patch size of nnU-Net's plans."""
+
+    def changed_by(self, environment: Mapping[str, str]) -> "NnUNetPruning":
+        """Settings for a single run, from environment variables: `nnUNet_ranp_macs=0.05`, `nnUNet_ranp_round_to=8`.
+
+        Limits are those of `Budget`, and those given replace the whole budget; the other names are the attributes'.
+
+        Raises:
+            RanpError: An unknown name, or a value that cannot be used.
+
+        Example:
+            >>> found = NnUNetPruning().changed_by({"nnUNet_ranp_params": "0.2", "nnUNet_ranp_batches": "4"})
+            >>> str(found.budget), found.batches
+            ('params=0.2', 4)
+        """
+        given = {name[len(PREFIX) :]: text for name, text in environment.items() if name.startswith(PREFIX)}
+        values = {name: _value(name, text) for name, text in given.items()}
+        limits = {name: values.pop(name) for name in _LIMITS if name in values}
+        return replace(self, budget=Budget(**limits) if limits else self.budget, **values)
+
+
+_LIMITS = [resource.limit for resource in RESOURCES]
+_KINDS: dict[str, type] = {
+    **dict.fromkeys((*_LIMITS, "resource_weight"), float),
+    **dict.fromkeys(("criterion", "importance", "weights"), str),
+    **dict.fromkeys(("batches", "round_to", "min_width", "seed"), int),
+}
+
+
+def _value(name: str, text: str) -> Any:
+    if name not in _KINDS:
+        raise InputError(PREFIX + name, "is not a setting", hint=nearest(name, _KINDS))
+    kind = _KINDS[name]
+    try:
+        value = kind(text)
+    except ValueError as error:
+        wanted = "an integer" if kind is int else "a number"
+        raise InputError(PREFIX + name, f"must be {wanted}, not {text!r}") from error
+    if kind is int and value < (name != "seed"):
+        raise InputError(PREFIX + name, f"must be at least {int(name != 'seed')}, not {text}")
+    return value
