@@ -1,17 +1,31 @@
 """Recipes: typed descriptions of an experiment, read from YAML; needs the extra `train`."""
 
-from ranp.experiments.recipes._fields import METHODS, Limits, Network, Pruning, Recipe, Training
-from ranp.experiments.recipes._networks import build_network
-from ranp.experiments.recipes._read import parse_recipe, read_recipe
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ranp.experiments.recipes._files import recipe_file, upgrade_recipe
+from ranp.optional import optional_import
+
+if TYPE_CHECKING:
+    from ranp.experiments.recipes._read import read_recipe
+    from ranp.experiments.recipes._recipe import NetworkFields, PruningFields, Recipe, TrainingFields
 
 __all__ = [
-    "METHODS",
-    "Limits",
-    "Network",
-    "Pruning",
+    "NetworkFields",
+    "PruningFields",
     "Recipe",
-    "Training",
-    "build_network",
-    "parse_recipe",
+    "TrainingFields",
     "read_recipe",
+    "recipe_file",
+    "upgrade_recipe",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import pydantic and yaml only when a recipe is read, and name the extra if they are missing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for package in ("pydantic", "yaml"):
+        optional_import(package, "recipe")
+    module = "_read" if name == "read_recipe" else "_recipe"
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -1,6 +1,8 @@
-"""From a YAML file to a recipe; whatever is wrong with it is one error that names the file and the field."""
+"""From YAML to a recipe; whatever is wrong with it is one error that names the file and the field."""
 
+import copy
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
@@ -8,127 +10,153 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from ranp.errors import InputError, nearest
-from ranp.experiments.data import data_set
-from ranp.experiments.recipes._fields import Recipe
+from ranp.errors import InputError, RanpError, nearest
+from ranp.experiments.recipes._files import upgrade_recipe
+from ranp.experiments.recipes._recipe import DataSets, Recipe
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
-def read_recipe(path: str | os.PathLike[str], changes: Sequence[str] = (), seed: int | None = None) -> Recipe:
+def read_recipe(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    changes: Sequence[str] = (),
+    seed: int | None = None,
+    *,
+    data_sets: DataSets | None = None,
+    place: str = "",
+) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: A YAML file.
+        source: A YAML file, or its content as plain values.
         changes: Such as `training.steps=10`; values are YAML.
         seed: Instead of the recipe's.
+        data_sets: Data sets of your own, by the name that the recipe gives them.
+        place: Where the content comes from, for messages; the file, if it is one.
 
     Raises:
         InputError: The file cannot be read, or a field is missing, unknown or of the wrong kind.
+
+    Example:
+        >>> from ranp.experiments.recipes import recipe_file
+        >>> recipe = read_recipe(recipe_file("small-decathlon"), ["training.steps=10"], seed=3)
+        >>> recipe.seed, recipe.training.steps, recipe.pruning.method
+        (3, 10, 'ranp-f')
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(str(path), got=str(error), expected="a recipe: a file of YAML") from error
-    content = _load(text, str(path))
-    if not isinstance(content, dict):
-        raise InputError(str(path), got=type(content).__name__, expected="a recipe: YAML with named fields")
+    if isinstance(source, Mapping):
+        content, place = copy.deepcopy(dict(source)), place or "recipe"
+    else:
+        content, place = _read_yaml(Path(source)), place or str(source)
     for change in changes:
         _set(content, change)
     if seed is not None:
         content["seed"] = seed
-    return parse_recipe(content, str(path))
+    upgraded = upgrade_recipe(content)
+    if upgraded != content:
+        renamed = "pruning.lam is now called resource_weight, and the setting planes of decathlon slices"
+        warnings.warn(f"{place}: a field has its name of version 0.1; {renamed}", DeprecationWarning, stacklevel=2)
+    return _validated(upgraded, place, data_sets or {})
 
 
-def parse_recipe(content: Mapping[str, Any], place: str) -> Recipe:
-    """A recipe of plain values.
-
-    Args:
-        content: Fields by name.
-        place: Where they come from, for messages.
-
-    Raises:
-        InputError: A field is missing, unknown or of the wrong kind.
-    """
+def _validated(content: Mapping[str, Any], place: str, data_sets: DataSets) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise _refusal(error, place, (), Recipe) from error
+    recipe._data_sets = data_sets
     for prefix, changes in (("data", {}), ("pruning.data", recipe.pruning.data)):
         try:
             recipe.data_set(changes)
         except ValidationError as error:
-            raise _refusal(error, place, (prefix,), data_set(str({**recipe.data, **changes}["name"]))) from error
+            kind = recipe.data_set_type(str({**recipe.data, **changes}["name"]))
+            raise _refusal(error, place, (prefix,), kind) from error
         except InputError as error:
-            raise InputError(f"{place}: {prefix}.name", got="an unknown data set", expected=str(error)) from error
+            raise InputError(f"{place}: {prefix}.name", _text(error)) from error
     return recipe
 
 
-def _load(text: str, place: str) -> Any:
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"cannot be read ({error})", expected="a recipe: a YAML file") from error
+    content = _parse_yaml(text, str(path))
+    if not isinstance(content, dict):
+        raise InputError(str(path), got=type(content).__name__, expected="a recipe: YAML with named fields")
+    return content
+
+
+def _parse_yaml(text: str, place: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(place, got=f"no YAML ({reason})", expected="a recipe: a file of YAML") from error
+        raise InputError(place, f"is not valid YAML ({' '.join(str(error).split())})") from error
 
 
 def _set(content: dict[str, Any], change: str) -> None:
-    """Set the field that a dotted name leads to; whether it may be there is found later."""
+    """Set the field that a dotted name leads to; whether such a field exists is checked later."""
     name, equals, text = change.partition("=")
     *parents, last = name.strip().split(".")
     if not equals or not last:
         raise InputError("--set", got=repr(change), expected="a field and its value", hint="--set training.steps=10")
-    place = content
+    fields = content
     for parent in parents:
-        inner = place.setdefault(parent, {})
+        inner = fields.setdefault(parent, {})
         if not isinstance(inner, dict):
-            raise InputError("--set", got=repr(change), expected=f"a field; {parent} has no fields of its own")
-        place = inner
-    place[last] = _load(text, f"--set {name}")
+            raise InputError("--set", f"{parent} has no fields", got=repr(change))
+        fields = inner
+    fields[last] = _parse_yaml(text, f"--set {name}")
 
 
 def _refusal(error: ValidationError, place: str, prefix: tuple[str, ...], kind: Any) -> InputError:
-    """The first thing that is wrong, in the words of our own errors."""
-    # A misspelt field is missing under its right name, too: the misspelling is what helps.
+    """The first thing that is wrong, in the form of our own errors."""
+    # A misspelt field is also missing under its right name: the misspelling is what helps.
     found = min(error.errors(), key=lambda entry: entry["type"] not in _UNKNOWN)
     path = _path(found)
     where = f"{place}: {'.'.join((*prefix, *path))}" if path or prefix else place
     if found["type"] in _UNKNOWN:
-        hint = nearest(path[-1], _known(kind, path[:-1]))
-        return InputError(where, got="an unknown field", expected="another one", hint=hint)
+        return InputError(where, "unknown field", hint=nearest(path[-1], _field_names(kind, path[:-1])))
     if found["type"] == "missing":
-        return InputError(where, got="nothing", expected="a value")
-    # Of a field that may be of several kinds there is an error for each of them.
-    wanted = [_wanted(entry) for entry in error.errors() if _path(entry) == path]
+        return InputError(where, "the field is missing")
+    if isinstance(cause := found.get("ctx", {}).get("error"), RanpError):
+        return InputError(where, _text(cause))
+    if found["type"] == "value_error":
+        return InputError(where, expected=_expected(found))
+    # For a field that accepts several types there is one error for each of them.
+    expected = [_expected(entry) for entry in error.errors() if _path(entry) == path]
     given = found["input"]
-    got = "its fields" if isinstance(given, Mapping) else repr(given)
     hint = nearest(given, _choices(found)) if found["type"] == "literal_error" and isinstance(given, str) else ""
-    return InputError(where, got=got, expected=" or ".join(wanted), hint=hint)
+    return InputError(where, got=repr(given), expected=" or ".join(expected), hint=hint)
+
+
+def _text(error: RanpError) -> str:
+    """What an error says, without its place."""
+    return str(error).removeprefix(f"{error.where}: ")
 
 
 def _path(entry: Mapping[str, Any]) -> list[str]:
-    """Names of the fields that lead to an error, without those that pydantic gives to the kinds of one field."""
+    """Names of the fields that lead to an error, without those that pydantic gives to the types of one field."""
     names = [str(part) for part in entry["loc"]]
     return [name for name in names if name != "constrained-int" and not name.startswith("literal[")]
 
 
-def _wanted(entry: Mapping[str, Any]) -> str:
+def _expected(entry: Mapping[str, Any]) -> str:
     message = str(entry["msg"]).removeprefix("Input should be ").removeprefix("Value error, ")
-    return message.partition(", unable")[0]
+    return message.partition(", unable")[0].partition(" or instance of ")[0]
 
 
 def _choices(found: Mapping[str, Any]) -> list[str]:
     return [word.strip("' ") for word in found["ctx"]["expected"].replace(" or ", ",").split(",")]
 
 
-def _known(kind: Any, path: Iterable[str]) -> list[str]:
+def _field_names(kind: Any, path: Iterable[str]) -> list[str]:
     """Names of the fields of the part of a recipe that a path leads to."""
     for name in path:
         options = (kind.model_fields[name].annotation,) if hasattr(kind, "model_fields") else ()
         candidates = [inner for option in options for inner in (option, *get_args(option))]
-        kind = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        kind = next((c for c in candidates if is_dataclass(c) or hasattr(c, "model_fields")), None)
     if is_dataclass(kind):
         return [entry.name for entry in dataclass_fields(kind)]
     return list(getattr(kind, "model_fields", {}))

@@ -1,51 +1,99 @@
-"""Judging the best weights of a run on a data set's folder."""
+"""The evaluation loop, and the evaluation of a run's best weights."""
 
+import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ranp.experiments.data import Progress
-from ranp.experiments.recipes import parse_recipe
-from ranp.experiments.runs._devices import make_fabric
-from ranp.experiments.runs._faults import translate_errors
-from ranp.experiments.runs._folder import EVALUATION, VERSION, RunFolder, read_json
-from ranp.experiments.runs._progress import read_best
-from ranp.experiments.runs._train import best_model
-from ranp.experiments.runs._validation import validate
-from ranp.files import write_json
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from ranp.experiments.data import DataBundle
+from ranp.experiments.data.sampler import length
+from ranp.experiments.runs._folder import RunFolder
+from ranp.experiments.runs._machine import make_fabric, translate_errors
+from ranp.experiments.runs._networks import best_model
+from ranp.experiments.runs._state import read_best
+from ranp.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from ranp.experiments.recipes import DataSets
 
 
-def evaluate_run(out: Path, data: Path, *, tell: Progress) -> dict[str, Any]:
+def validate(
+    fabric: Any, model: nn.Module, bundle: DataBundle, *, batch: int, workers: int = 0, progress: Progress = no_progress
+) -> dict[str, float | None]:
+    """Metrics of a model on the evaluation part of a data set; processes share the samples.
+
+    Args:
+        fabric: Provides device and precision.
+        model: On the device; its training modes are restored.
+        bundle: The data set.
+        batch: Largest number of samples per batch.
+        workers: Processes that load data.
+        progress: Progress callback.
+
+    Returns:
+        Each metric by name, None where it is not a finite number.
+    """
+    # Every n-th sample, none of them twice: means must not count a sample more than once.
+    own = range(fabric.global_rank, length(bundle.evaluation), fabric.world_size)
+    loader = DataLoader(
+        Subset(bundle.evaluation, own), batch_size=min(batch, bundle.evaluation_batch or batch), num_workers=workers
+    )
+    metric: Any = bundle.metric()
+    metric.to(fabric.device)
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), fabric.autocast():
+            for done, (inputs, targets) in enumerate(loader, start=1):
+                outputs = bundle.predict(model, inputs.to(fabric.device))
+                metric.update(outputs.float(), targets.to(fabric.device))
+                progress("validation", done, len(loader))
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    metrics = {name: float(value) for name, value in metric.compute().items()}
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def evaluate_run(
+    out: Path, data: Path, *, data_sets: "DataSets | None" = None, progress: Progress = no_progress
+) -> dict[str, Any]:
     """Evaluate the best weights of a run, finished or not, by the data set's metric.
 
     Args:
         out: Folder of the run.
         data: Folder of the data set.
-        tell: Told of progress.
+        data_sets: As `read_recipe` takes them.
+        progress: Progress callback.
 
     Returns:
-        The figures, as written to `evaluation.json`.
+        The results, as written to `evaluation.json`.
 
     Raises:
-        RanpError: The folder is no run's, it has no weights yet, or data are missing.
+        RanpError: The folder is not that of a run, it has no weights yet, or data are missing.
     """
+    from ranp.experiments.recipes import read_recipe
+
     folder = RunFolder(out)
-    recipe = parse_recipe(read_json(folder.record)["recipe"], str(folder.record))
+    recipe = read_recipe(folder.read_recipe(), data_sets=data_sets, place=str(folder.record))
     best = read_best(folder.best)
     training = recipe.training
-    with translate_errors("evaluation", memory="lower training.batch", disk="make room and evaluate again"):
-        bundle = recipe.data_set().open(data, progress=tell)
+    with translate_errors("evaluation", memory="lower training.batch", disk="free disk space and evaluate again"):
+        bundle = recipe.data_set().open(data, progress=progress)
         fabric = make_fabric(training.precision)
         model = best_model(folder, recipe, bundle).to(fabric.device)
         begin = time.perf_counter()
-        figures = validate(fabric, model, bundle, batch=training.batch, workers=training.workers, tell=tell)
+        metrics = validate(
+            fabric, model, bundle, batch=training.batch, workers=training.workers, progress=progress
+        )
         found = {
-            "format": EVALUATION,
-            "version": VERSION,
             "step": best["step"],
             "primary_metric": bundle.primary_metric,
-            "figures": figures,
+            "metrics": metrics,
             "seconds": time.perf_counter() - begin,
         }
-        write_json(folder.evaluation, found)
-    return found
+        return folder.write(folder.evaluation, found)

@@ -1,16 +1,17 @@
-"""The training of a run: a loop that can stop after any step and go on as if it had not.
+"""The training loop: it can be interrupted after any step and resumed with the same result.
 
-All that is random in a step follows from the seed and the step's number: which samples it sees, how they are varied,
-what dropout drops. So nothing of a random state has to be kept.
+Everything random in a step follows from the seed and the number of the step: which samples it sees, how they are
+augmented, what dropout drops. So no random state needs to be stored.
 """
 
 import csv
 import io
 import math
+import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,37 +20,48 @@ from torch.optim import Optimizer
 
 from ranp.errors import InputError
 from ranp.experiments.data import DataBundle
-from ranp.experiments.data import Progress as Tell
 from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
-from ranp.experiments.losses import SCHEDULES, objective
-from ranp.experiments.recipes import Recipe, Training
+from ranp.experiments.losses import SCHEDULES, Objective, objective
+from ranp.experiments.runs._evaluate import validate
 from ranp.experiments.runs._folder import RunFolder
-from ranp.experiments.runs._progress import Progress, read_best, read_checkpoint, write_best, write_checkpoint
-from ranp.experiments.runs._validation import validate
+from ranp.experiments.runs._machine import translate_errors
+from ranp.experiments.runs._state import Row, TrainingState, read_best, read_checkpoint, write_best, write_checkpoint
 from ranp.files import write_bytes
+from ranp.module_utils import forked_random
+from ranp.progress import Progress
+from ranp.scores import Scores
 
-LOG_EVERY = 10
+if TYPE_CHECKING:
+    from ranp.experiments.recipes import Recipe, TrainingFields
+
+_LOG_EVERY = 10
 
 
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """What a training needs.
+@dataclass(eq=False)
+class Run:
+    """A run whose network is pruned: what training needs, and how far it has come.
 
     Attributes:
-        folder: Where it is kept.
+        folder: Its files.
         recipe: What to do.
         bundle: The data set.
         fabric: Device, precision, processes, loggers.
         model: Trained in place, on the device.
-        tell: Told of progress.
+        pruning: Results of pruning, as in `RunFolder.pruning`.
+        scores: What the plan rests on; None if nothing was scored now.
+        progress: Progress callback.
+        state: How far training has come.
     """
 
     folder: RunFolder
-    recipe: Recipe
+    recipe: "Recipe"
     bundle: DataBundle
     fabric: Any
     model: nn.Module
-    tell: Tell
+    pruning: dict[str, Any]
+    scores: Scores | None
+    progress: Progress
+    state: TrainingState = field(default_factory=TrainingState)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -58,65 +70,65 @@ class Trial:
         return -(-length(self.bundle.train) // batch)
 
     @property
-    def steps(self) -> int:
-        """Steps of the whole training."""
+    def steps(self) -> int | None:
+        """Steps of the whole training; None if its length is given in seconds."""
         training = self.recipe.training
-        if training.steps is not None:
-            return training.steps
-        assert training.epochs is not None
-        return int(training.epochs) * self.steps_per_epoch
+        return training.steps if training.epochs is None else training.epochs * self.steps_per_epoch
 
-    def is_over(self, progress: Progress) -> bool:
-        """Whether all steps are done, or validation has not improved for too long."""
-        patience = self.recipe.training.patience
-        tired = patience is not None and progress.validations_since_best() >= patience
-        return tired or progress.step >= self.steps
+    def completed(self) -> tuple[float, float]:
+        """How much of the training is done, and its length, both in steps or both in seconds."""
+        if self.steps is not None:
+            return self.state.step, self.steps
+        assert self.recipe.training.seconds is not None
+        return self.state.seconds, self.recipe.training.seconds
+
+    def is_over(self) -> bool:
+        """Whether the training has its full length, or validation has not improved for too long."""
+        patience, (done, total) = self.recipe.training.patience, self.completed()
+        return done >= total or (patience is not None and self.state.validations_since_best() >= patience)
 
 
-def fit(trial: Trial) -> Progress:
+def fit(run: Run) -> Iterator[Row]:
     """Train from the last checkpoint, or from the start, to the end.
 
-    Returns:
-        How it went.
+    The caller may do other things between two validations; they do not count as training time, and the global random
+    state is that of the caller then.
+
+    Yields:
+        Every validation, after its checkpoint is written.
 
     Raises:
         InputError: The loss is not finite.
+        RanpError: Memory or disk are short, or a worker process died.
     """
-    training, fabric = trial.recipe.training, trial.fabric
-    to_channels_last(training, trial.model)
-    optimizer: Any = make_optimizer(training, trial.model.parameters())
-    model, optimizer = fabric.setup(trial.model, optimizer)
-    progress = _resumed(trial, optimizer)
-    batches = iter(_loader(trial, progress.step))
-    loss_fn = objective(training.loss, trial.bundle.ignore_index)
-    trial.model.train()
-    while not trial.is_over(progress):
-        begin = time.perf_counter()
-        inputs, targets = (part.to(fabric.device, non_blocking=True) for part in next(batches))
-        fetched = time.perf_counter()
-        torch.manual_seed(derive_seed(trial.recipe.seed, "step", progress.step, fabric.global_rank))
-        rate = training.rate * SCHEDULES[training.schedule](progress.step / trial.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = loss_fn(model(inputs), targets)
-        fabric.backward(loss)
-        optimizer.step()
-        # Reading the number waits for the device, so the clock sees all the work.
-        value = float(loss.detach())
-        progress.add_step(fetched - begin, time.perf_counter() - fetched)
-        _after_step(trial, optimizer, progress, value, rate)
-    return progress
+    training = run.recipe.training
+    memory = "lower training.batch, the size of the data, or pruning.budget"
+    disk = f"the last checkpoint in {run.folder.path} is intact: free disk space and resume with --resume"
+    with translate_errors("training", memory=memory, disk=disk):
+        to_channels_last(training, run.model)
+        optimizer: Any = make_optimizer(training, run.model.parameters())
+        model, optimizer = run.fabric.setup(run.model, optimizer)
+        run.state = _resumed(run, optimizer)
+        run.model.train()
+        loss_fn = objective(training.loss, run.bundle.ignore_index)
+        with forked_random(run.model):
+            batches = iter(_loader(run))
+        while not run.is_over():
+            row = None
+            with forked_random(run.model):
+                while row is None:
+                    row = _step(run, model, optimizer, batches, loss_fn)
+            yield row
 
 
-def to_channels_last(training: Training, model: nn.Module) -> None:
-    """Put the weights of convolutions in the order in memory that the recipe asks for."""
+def to_channels_last(training: "TrainingFields", model: nn.Module) -> None:
+    """Put the weights of convolutions into the memory format of the recipe."""
     if training.channels_last:
         convert_conv2d_weight_memory_format(model, torch.channels_last)
         convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
 
 
-def make_optimizer(training: Training, parameters: Iterable[nn.Parameter]) -> Optimizer:
+def make_optimizer(training: "TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer."""
     kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     more = {"momentum": 0.9} if training.optimizer == "sgd" else {}
@@ -126,74 +138,106 @@ def make_optimizer(training: Training, parameters: Iterable[nn.Parameter]) -> Op
     return made
 
 
-def _resumed(trial: Trial, optimizer: Any) -> Progress:
-    folder = trial.folder
+def _resumed(run: Run, optimizer: Any) -> TrainingState:
+    folder = run.folder
     if not folder.last.exists():
-        return Progress()
-    progress = read_checkpoint(folder.last, trial.model, optimizer)
+        return TrainingState()
+    state = read_checkpoint(folder.last, run.model, optimizer)
     if folder.best.exists():
         # It is written before the checkpoint, so it may be one validation ahead.
-        progress.best = read_best(folder.best)
-    return progress
+        state.best = read_best(folder.best)
+    return state
 
 
-def _loader(trial: Trial, start: int) -> Any:
-    training, fabric = trial.recipe.training, trial.fabric
-    stream = ResumableSampler(
-        length(trial.bundle.train),
+def _loader(run: Run) -> Any:
+    training, fabric = run.recipe.training, run.fabric
+    sampler = ResumableSampler(
+        length(run.bundle.train),
         training.batch,
-        seed=derive_seed(trial.recipe.seed, "training"),
-        start=start,
-        stop=trial.steps,
+        seed=derive_seed(run.recipe.seed, "training"),
+        start=run.state.step,
+        stop=sys.maxsize if run.steps is None else run.steps,
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
     pin = fabric.device.type == "cuda"
-    return resumable_loader(trial.bundle.train, stream, workers=training.workers, pin=pin)
+    return resumable_loader(run.bundle.train, sampler, workers=training.workers, pin=pin)
 
 
-def _after_step(trial: Trial, optimizer: Any, progress: Progress, loss: float, rate: float) -> None:
-    """Log, validate and write a checkpoint where it is time to."""
-    training, step = trial.recipe.training, progress.step
+def _step(run: Run, model: nn.Module, optimizer: Any, batches: Iterator[Any], loss_fn: Objective) -> Row | None:
+    """One training step; returns the validation if there was one after it."""
+    training, fabric, state = run.recipe.training, run.fabric, run.state
+    before, total = run.completed()
+    begin = time.perf_counter()
+    inputs, targets = (part.to(fabric.device, non_blocking=True) for part in next(batches))
+    fetched = time.perf_counter()
+    torch.manual_seed(derive_seed(run.recipe.seed, "step", state.step, fabric.global_rank))
+    rate = training.rate * SCHEDULES[training.schedule](before / total)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss: Tensor = loss_fn(model(inputs), targets)
+    fabric.backward(loss)
+    optimizer.step()
+    # Reading the value waits for the device, so that the clock sees all the work.
+    value = float(loss.detach())
+    state.add_step(fetched - begin, time.perf_counter() - fetched)
+    if run.steps is None and fabric.world_size > 1:
+        # All processes must stop after the same step.
+        state.seconds = fabric.broadcast(state.seconds)
+    return _after_step(run, optimizer, before, value, rate)
+
+
+def _after_step(run: Run, optimizer: Any, before: float, loss: float, rate: float) -> Row | None:
+    """Report progress, log, validate and write a checkpoint where one of them is due."""
+    training, step = run.recipe.training, run.state.step
     if not math.isfinite(loss):
-        raise InputError(
-            "training", got=f"a loss of {loss} at step {step}", expected="a finite loss", hint="lower training.rate"
-        )
-    trial.tell("training", step, trial.steps)
-    if step % LOG_EVERY == 0:
-        trial.fabric.log_dict({"loss": loss, "rate": rate}, step)
-    if step % (training.validate_every or trial.steps_per_epoch) == 0 or step == trial.steps:
-        _validate(trial, progress, loss, rate)
-    elif step % training.checkpoint_every:
-        return
-    if trial.fabric.is_global_zero:
-        write_checkpoint(trial.folder.last, trial.model, optimizer, progress)
-    trial.fabric.barrier()
+        raise InputError("training", f"the loss is {loss} at step {step}", hint="lower training.rate")
+    done, total = run.completed()
+    unit = 1 if run.steps is not None else 1000  # Progress is reported in whole numbers: milliseconds.
+    run.progress("training", round(unit * min(done, total)), round(unit * total))
+    if step % _LOG_EVERY == 0:
+        run.fabric.log_dict({"loss": loss, "rate": rate}, step)
+    row = _validate(run, loss, rate) if _validation_is_due(run, before) else None
+    if row is not None or step % training.checkpoint_every == 0:
+        if run.fabric.is_global_zero:
+            write_checkpoint(run.folder.last, run.model, optimizer, run.state)
+        run.fabric.barrier()
+    return row
 
 
-def _validate(trial: Trial, progress: Progress, loss: float, rate: float) -> None:
-    training, folder = trial.recipe.training, trial.folder
-    figures = validate(
-        trial.fabric,
-        trial.model,
-        trial.bundle,
+def _validation_is_due(run: Run, before: float) -> bool:
+    training, (done, total) = run.recipe.training, run.completed()
+    if done >= total:
+        return True
+    if training.validations is not None:
+        return done * training.validations // total > before * training.validations // total
+    return run.state.step % (training.validate_every or run.steps_per_epoch) == 0
+
+
+def _validate(run: Run, loss: float, rate: float) -> Row:
+    training, folder, state = run.recipe.training, run.folder, run.state
+    metrics = validate(
+        run.fabric,
+        run.model,
+        run.bundle,
         batch=training.batch,
         workers=training.workers,
-        tell=trial.tell,
+        progress=run.progress,
     )
-    row = {"step": progress.step, "seconds": progress.seconds, "loss": loss, "rate": rate, **figures}
-    better = progress.add_row(row, trial.bundle.primary_metric)
-    if not trial.fabric.is_global_zero:
-        return
-    if better:
-        write_best(folder.best, trial.model, row)
-    write_bytes(folder.curve, _table(progress))
-    trial.fabric.log_dict({name: value for name, value in figures.items() if value is not None}, progress.step)
+    row = {"step": state.step, "seconds": state.seconds, "loss": loss, "rate": rate, **metrics}
+    better = state.add_row(row, run.bundle.primary_metric)
+    if run.fabric.is_global_zero:
+        if better:
+            write_best(folder.best, run.model, row)
+        write_bytes(folder.curve, _csv(state.curve))
+        run.fabric.log_dict({name: value for name, value in metrics.items() if value is not None}, state.step)
+    return row
 
 
-def _table(progress: Progress) -> bytes:
+def _csv(curve: list[Row]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in progress.curve for name in row)))
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in curve for name in row)))
     writer.writeheader()
-    writer.writerows(progress.curve)
+    writer.writerows(curve)
     return text.getvalue().encode()

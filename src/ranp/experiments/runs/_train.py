@@ -1,162 +1,175 @@
-"""A run in one screen: open the data, prune, train, and say what came out."""
+"""A run from beginning to end: open the data, prune, train, write the results."""
 
 import shutil
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 import ranp
 from ranp.environment import hardware, versions
-from ranp.experiments.data import DataBundle, Progress
-from ranp.experiments.recipes import Recipe
-from ranp.experiments.runs._devices import make_fabric
-from ranp.experiments.runs._faults import translate_errors
-from ranp.experiments.runs._folder import FORMAT, VERSION, RunFolder, lock_run_dir, read_json
-from ranp.experiments.runs._loop import Trial, fit
-from ranp.experiments.runs._progress import Progress as Done
-from ranp.experiments.runs._pruning import network_of, pruned_network
-from ranp.files import write_json
-from ranp.module_utils import forked_random
-from ranp.storage import load_plan, read_weights
+from ranp.experiments.runs._folder import RunFolder, lock_run_dir
+from ranp.experiments.runs._loop import Run, fit
+from ranp.experiments.runs._machine import make_fabric, translate_errors
+from ranp.experiments.runs._networks import best_model, pruned_network
+from ranp.experiments.runs._state import checkpoint_step
+from ranp.progress import Progress, no_progress
+from ranp.storage import load_plan
 
-MEMORY = {
-    "pruning": "lower pruning.batch or the size in pruning.data",
-    "training": "lower training.batch, the size of the data, or pruning.budget",
-}
+if TYPE_CHECKING:
+    from ranp.experiments.recipes import Recipe
 
 
-def run_recipe(recipe: Recipe, data: Path, out: Path, *, resume: bool, tell: Progress) -> dict[str, Any]:
-    """Prune and train as a recipe says, or go on with that where it was stopped.
+def run_recipe(
+    recipe: "Recipe", data: Path, out: Path, *, resume: bool = False, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """Prune and train as a recipe says, or continue where that was interrupted.
 
     Args:
         recipe: What to do.
         data: Folder of the data set.
         out: Folder of the run; new, unless it is resumed.
-        resume: Go on with the run in the folder, if there is one.
-        tell: Told of progress.
+        resume: Resume the run in the folder, if there is one.
+        progress: Progress callback.
 
     Returns:
-        The figures in `result.json`.
+        The results, as in `result.json`.
 
     Raises:
-        RanpError: The folder is taken, data are missing, a budget cannot be met, memory or disk are short, ...
-            Whatever had been done is kept, and the run can be resumed.
+        RanpError: The folder exists, data are missing, a budget cannot be met, memory or disk are short, ...
+            Whatever was done is kept, and the run can be resumed.
     """
-    fabric = make_fabric(recipe.training.precision, RunFolder(out).logs, start=_step_of(RunFolder(out)))
-    fabric.launch()
-    disk = f"the last checkpoint in {out} is whole: make room and go on with --resume"
-    with _entered(fabric, recipe, out, resume=resume) as folder:
-        if folder.result.exists():
-            return read_json(folder.result)
-        bundle, model, facts = _pruned(folder, recipe, data, fabric, disk, tell)
-        with translate_errors("training", memory=MEMORY["training"], disk=disk), forked_random(model):
-            trial = Trial(folder, recipe, bundle, fabric, model, tell)
-            done = fit(trial)
-            if fabric.is_global_zero:
-                fabric.logger.finalize("success")
-                _export(folder, recipe, bundle)
-                write_json(folder.result, _result(trial, done, facts))
-            fabric.barrier()
-        return read_json(folder.result)
+    with _locked(recipe, out, resume=resume) as (folder, fabric):
+        if not folder.result.exists():
+            run = _pruned(folder, recipe, data, fabric, progress)
+            for _ in fit(run):
+                pass
+            finish_run(run)
+        return folder.read_result()
 
 
-def prune_recipe(recipe: Recipe, data: Path, out: Path, *, resume: bool, tell: Progress) -> dict[str, Any]:
-    """The first half of `run_recipe`: prune and stop; resuming the run would train it.
+def prune_recipe(
+    recipe: "Recipe", data: Path, out: Path, *, resume: bool = False, progress: Progress = no_progress
+) -> dict[str, Any]:
+    """The first half of `run_recipe`: prune only; resuming the run trains it.
 
     Args:
         recipe: What to do.
         data: Folder of the data set.
         out: Folder of the run; new, unless it is resumed.
-        resume: Go on with the run in the folder, if there is one.
-        tell: Told of progress.
+        resume: Resume the run in the folder, if there is one.
+        progress: Progress callback.
 
     Returns:
-        The figures in `pruning.json`.
+        The results, as in `pruning.json`.
 
     Raises:
         RanpError: As `run_recipe`.
     """
-    fabric = make_fabric(recipe.training.precision)
-    fabric.launch()
-    with _entered(fabric, recipe, out, resume=resume) as folder:
-        return _pruned(folder, recipe, data, fabric, f"make room and go on with {out}", tell)[2]
-
-
-def _pruned(
-    folder: RunFolder, recipe: Recipe, data: Path, fabric: Any, disk: str, tell: Progress
-) -> tuple[DataBundle, torch.nn.Module, dict[str, Any]]:
-    with translate_errors("opening the data set", memory="lower data.cache or data.size", disk=disk):
-        bundle = recipe.data_set().open(data, progress=tell)
-    with translate_errors("pruning", memory=MEMORY["pruning"], disk=disk):
-        return bundle, *pruned_network(folder, recipe, data, bundle, fabric=fabric, tell=tell)
+    with _locked(recipe, out, resume=resume, logs=False) as (folder, fabric):
+        _pruned(folder, recipe, data, fabric, progress)
+        return folder.read_pruning()
 
 
 @contextmanager
-def _entered(fabric: Any, recipe: Recipe, out: Path, *, resume: bool) -> Iterator[RunFolder]:
-    """The run's folder, which the first process claims for all."""
+def open_run(
+    recipe: "Recipe", data: Path, out: Path, *, device: torch.device | None = None, progress: Progress = no_progress
+) -> Iterator[Run]:
+    """Begin a run and prune its network; the caller trains it with `fit` and ends it with `finish_run`.
+
+    Args:
+        recipe: What to do.
+        data: Folder of the data set.
+        out: Folder of the run, a new one.
+        device: Where to compute; the best device of the machine if not given.
+        progress: Progress callback.
+
+    Yields:
+        The run, in a folder that is locked until the end.
+
+    Raises:
+        RanpError: As `run_recipe`.
+    """
+    with _locked(recipe, out, resume=False, device=device) as (folder, fabric):
+        yield _pruned(folder, recipe, data, fabric, progress)
+
+
+@contextmanager
+def _locked(
+    recipe: "Recipe", out: Path, *, resume: bool, logs: bool = True, device: torch.device | None = None
+) -> Iterator[tuple[RunFolder, Any]]:
+    """The run's folder, which the first process locks for all, and the run's Fabric."""
+    folder = RunFolder(out)
+    fabric = make_fabric(
+        recipe.training.precision,
+        folder.logs if logs else None,
+        first_step=checkpoint_step(folder.last),
+        device=device,
+    )
+    fabric.launch()
     with ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(lock_run_dir(out, recipe.model_dump(mode="json"), resume=resume))
         fabric.barrier()
-        yield RunFolder(out)
+        yield folder, fabric
 
 
-def _step_of(folder: RunFolder) -> int:
-    """Steps that the last checkpoint holds."""
-    if not folder.last.exists():
-        return 0
-    try:
-        return int(torch.load(folder.last, map_location="cpu", weights_only=True)["progress"]["step"])
-    except Exception:  # Reported in full where the checkpoint is used.
-        return 0
+def _pruned(folder: RunFolder, recipe: "Recipe", data: Path, fabric: Any, progress: Progress) -> Run:
+    disk = f"free disk space and resume the run in {folder.path} with --resume"
+    with translate_errors("opening the data set", memory="lower data.cache or data.size", disk=disk):
+        bundle = recipe.data_set().open(data, progress=progress)
+    with translate_errors("pruning", memory="lower pruning.batch or the size in pruning.data", disk=disk):
+        model, results, scores = pruned_network(folder, recipe, data, bundle, fabric=fabric, progress=progress)
+    return Run(folder, recipe, bundle, fabric, model, results, scores, progress)
 
 
-def _export(folder: RunFolder, recipe: Recipe, bundle: DataBundle) -> None:
-    """Write the best weights as a network that `ranp.load` reads."""
-    shutil.rmtree(folder.model, ignore_errors=True)
-    model = best_model(folder, recipe, bundle)
-    ranp.save(model, load_plan(folder.plan), folder.model)
+def finish_run(run: Run) -> dict[str, Any]:
+    """Write the best weights as a network that `ranp.load` reads, and the results.
 
-
-def best_model(folder: RunFolder, recipe: Recipe, bundle: DataBundle) -> torch.nn.Module:
-    """The pruned network with the weights of the best validation, on the CPU.
+    Returns:
+        The results, as in `result.json`.
 
     Raises:
-        ArtifactError: There was no validation yet, or a file is damaged.
+        RanpError: The disk is full.
     """
-    model = ranp.load(folder.plan, network_of(recipe, bundle))
-    read_weights(model, folder.best)
-    return model
+    folder = run.folder
+    disk = f"free disk space and resume the run in {folder.path} with --resume"
+    with translate_errors("training", memory="", disk=disk):
+        if run.fabric.is_global_zero:
+            run.fabric.logger.finalize("success")
+            shutil.rmtree(folder.model, ignore_errors=True)
+            ranp.save(best_model(folder, run.recipe, run.bundle), load_plan(folder.plan), folder.model)
+            folder.write(folder.result, _result(run))
+        run.fabric.barrier()
+    return folder.read_result()
 
 
-def _result(trial: Trial, done: Done, facts: dict[str, Any]) -> dict[str, Any]:
-    device = trial.fabric.device
-    on_cuda = device.type == "cuda"
+def _result(run: Run) -> dict[str, Any]:
+    device, state, pruning = run.fabric.device, run.state, run.pruning
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        "method": facts["method"],
-        "seed": trial.recipe.seed,
-        "primary_metric": trial.bundle.primary_metric,
-        "best": done.best,
-        "last": done.curve[-1] if done.curve else None,
-        "steps": done.step,
-        "steps_asked": trial.steps,
-        "seconds": done.seconds,
-        "seconds_waiting": done.waited,
-        "step_seconds": statistics.median(done.durations),
-        "pruning_seconds": facts["seconds"],
-        "scoring_batches": facts["batches"],
-        "scoring_stability": facts["stability"],
-        "batch": trial.recipe.training.batch * trial.fabric.world_size,
-        "cost": facts["cost"],
-        "full_cost": facts["full_cost"],
-        "device": torch.cuda.get_device_name(device) if on_cuda else f"cpu, {torch.get_num_threads()} threads",
+        "method": pruning["method"],
+        "seed": run.recipe.seed,
+        "primary_metric": run.bundle.primary_metric,
+        "best": state.best,
+        "last": state.curve[-1] if state.curve else None,
+        "steps": state.step,
+        "steps_asked": run.steps,
+        "seconds": state.seconds,
+        "seconds_waiting": state.waited,
+        "step_seconds": statistics.median(state.durations),
+        "pruning_seconds": pruning["seconds"],
+        "scoring_batches": pruning["batches"],
+        "scoring_stability": pruning["stability"],
+        "batch": run.recipe.training.batch * run.fabric.world_size,
+        "cost": pruning["cost"],
+        "full_cost": pruning["full_cost"],
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads",
         "hardware": hardware(device),
-        "processes": trial.fabric.world_size,
+        "processes": run.fabric.world_size,
         "versions": versions(("ranp", "torch", "lightning")),
     }

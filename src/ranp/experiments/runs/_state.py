@@ -1,4 +1,4 @@
-"""How far a training has come, and the checkpoint that holds it."""
+"""The state of a training, and the files that hold it: the checkpoint and the best weights."""
 
 import io
 import json
@@ -18,20 +18,20 @@ from ranp.errors import ArtifactError, first_line
 from ranp.files import write_bytes
 from ranp.storage import named_tensors
 
-FORMAT, VERSION = "ranp-checkpoint", 1
-KEPT_DURATIONS = 200
+_FORMAT, _VERSION = "ranp-checkpoint", 1
+_KEPT_DURATIONS = 200
 
 Row = dict[str, Any]
-"""Figures of one validation: step, seconds, loss and those of the metric."""
+"""One validation: step, seconds, loss, learning rate, and the metrics by name."""
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """How far a training has come.
 
     Attributes:
-        step: Steps done.
-        seconds: Spent on them, waiting for data included, validation and checkpoints not.
+        step: Finished steps.
+        seconds: Time of these steps, including waiting for data, without validation and checkpoints.
         waited: Seconds of these spent waiting for data.
         durations: Seconds of the latest steps, without waiting.
         curve: A row for every validation.
@@ -50,16 +50,16 @@ class Progress:
         self.step += 1
         self.waited += waited
         self.seconds += waited + worked
-        self.durations = [*self.durations[1 - KEPT_DURATIONS :], worked]
+        self.durations = [*self.durations[1 - _KEPT_DURATIONS :], worked]
 
     def add_row(self, row: Row, primary_metric: str) -> bool:
-        """Add a validation; tell whether it is the best so far.
+        """Add a validation; returns whether it is the best so far.
 
         Example:
-            >>> progress = Progress()
-            >>> [progress.add_row({"step": step, "dice": dice}, "dice") for step, dice in enumerate((0.1, 0.3, 0.3))]
+            >>> state = TrainingState()
+            >>> [state.add_row({"step": step, "dice": dice}, "dice") for step, dice in enumerate((0.1, 0.3, 0.3))]
             [True, True, False]
-            >>> progress.validations_since_best()
+            >>> state.validations_since_best()
             1
         """
         self.curve.append(row)
@@ -69,7 +69,7 @@ class Progress:
         return better
 
     def validations_since_best(self) -> int:
-        """Validations after the best one."""
+        """Number of validations after the best one."""
         best = self.best
         return 0 if best is None else sum(row["step"] > best["step"] for row in self.curve)
 
@@ -79,52 +79,59 @@ def _value(row: Row, primary_metric: str) -> float:
     return -math.inf if value is None else float(value)
 
 
-def write_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
-    """Write all that training goes on from; the file that was there stays until the new one is whole."""
+def write_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, state: TrainingState) -> None:
+    """Write all that training resumes from; the previous file remains until the new one is complete."""
     content = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": _FORMAT,
+        "version": _VERSION,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "progress": asdict(progress),
+        "progress": asdict(state),
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_bytes(path, buffer.getvalue())
 
 
-def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> Progress:
-    """Put model and optimizer in the state that a checkpoint holds; loading it runs no code.
+def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> TrainingState:
+    """Restore model and optimizer from a checkpoint; loading it runs no code.
 
     Raises:
-        ArtifactError: The file is damaged, or no checkpoint of this model.
+        ArtifactError: The file is damaged, or not a checkpoint of this model.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if (content["format"], content["version"]) != (FORMAT, VERSION):
+        if (content["format"], content["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"{content['format']!r} version {content['version']!r}")
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
-        return Progress(**content["progress"])
-    # Whatever a damaged file makes torch raise: the training cannot go on from it.
+        return TrainingState(**content["progress"])
+    # Whatever torch raises for a damaged file: training cannot resume from it.
     except Exception as error:
         reason = first_line(error)
         raise ArtifactError(
             str(path),
-            got=f"a file that cannot be used ({reason})",
-            expected="the checkpoint that ranp train wrote",
-            hint="remove it to train again from the start; plan and best weights stay",
+            f"is not a usable checkpoint of ranp train ({reason})",
+            hint="remove it to train again from the start; the plan and the best weights are kept",
         ) from error
 
 
 def write_best(path: Path, model: nn.Module, row: Row) -> None:
-    """Write the weights of the best validation, and its figures."""
+    """Write the weights of the best validation, with the validation as metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
     write_bytes(path, save(tensors, metadata={"validation": json.dumps(row)}))
 
 
+def checkpoint_step(path: Path) -> int:
+    """Steps of a checkpoint; 0 if there is none, or if it is damaged, which `read_checkpoint` reports."""
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True)["progress"]["step"])
+    except Exception:
+        return 0
+
+
 def read_best(path: Path) -> Row:
-    """The figures of the best validation.
+    """The best validation.
 
     Raises:
         ArtifactError: The file is damaged.
@@ -134,4 +141,4 @@ def read_best(path: Path) -> Row:
             metadata: Mapping[str, str] = stored.metadata() or {}
         return dict(json.loads(metadata["validation"]))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(str(path), got=str(error), expected="weights that ranp train wrote") from error
+        raise ArtifactError(str(path), f"are not weights of ranp train ({error})") from error

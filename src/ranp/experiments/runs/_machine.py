@@ -1,0 +1,113 @@
+"""The machine that a run computes on: its devices and precision, and what to do where it fails."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ranp.errors import ArtifactError, InputError, OutOfMemoryError, RanpError, first_line
+from ranp.optional import optional_import
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def make_fabric(
+    precision: str, logs: Path | None = None, *, first_step: int = 0, device: torch.device | None = None
+) -> Any:
+    """Lightning's Fabric on one device, or on all those that torchrun started processes for.
+
+    Args:
+        precision: See `TrainingFields.precision`.
+        logs: Folder of TensorBoard events; none are written if not given.
+        first_step: Step that training starts from: later events, of a run that was interrupted, are dropped.
+        device: Where to compute; the best device of the machine if not given.
+
+    Raises:
+        RanpError: A package is missing.
+        InputError: The device does not support the precision.
+    """
+    optional_import("lightning", "train")
+    from lightning.fabric import Fabric
+    from lightning.fabric.loggers import TensorBoardLogger
+
+    loggers = []
+    if logs is not None:
+        optional_import("tensorboard", "train")
+        purge = {"purge_step": first_step + 1} if first_step else {}
+        loggers = [TensorBoardLogger(logs.parent, name=logs.name, version="", **purge)]
+    accelerator = "auto" if device is None else device.type
+    return Fabric(
+        accelerator=accelerator, precision=fabric_precision(precision, device), loggers=loggers, **_processes(device)
+    )
+
+
+def fabric_precision(precision: str, device: torch.device | None = None) -> str:
+    """Fabric's name of a recipe's precision: `32-true` or `bf16-mixed`.
+
+    Args:
+        precision: See `TrainingFields.precision`.
+        device: Where to compute; the best device of the machine if not given.
+
+    Raises:
+        InputError: The device does not support the precision.
+    """
+    on_cuda = torch.cuda.is_available() if device is None else device.type == "cuda"
+    if precision == "auto":
+        return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if precision == "bf16" and on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError("training.precision", "the GPU does not support bf16", hint="use auto")
+    return {"32": "32-true", "bf16": "bf16-mixed"}[precision]
+
+
+def _processes(device: torch.device | None) -> dict[str, Any]:
+    """One process and device, or those of torchrun."""
+    if "LOCAL_WORLD_SIZE" not in os.environ:
+        return {"devices": [device.index] if device is not None and device.index is not None else 1}
+    local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+    return {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
+
+
+@contextmanager
+def translate_errors(what: str, *, memory: str, disk: str) -> Iterator[None]:
+    """Turn failures of the machine into errors that name a remedy.
+
+    Args:
+        what: What is being done.
+        memory: What to do when memory is short.
+        disk: What to do when the disk is full.
+
+    Raises:
+        OutOfMemoryError: Memory is short.
+        RanpError: A worker process died.
+        ArtifactError: The disk is full.
+
+    Example:
+        >>> with translate_errors("training", memory="lower training.batch", disk="free space"):
+        ...     raise torch.OutOfMemoryError("tried to allocate 3 GiB")
+        Traceback (most recent call last):
+        ranp.errors.OutOfMemoryError: training: ran out of memory (tried to allocate 3 GiB); lower training.batch
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError, RanpError) as error:
+        reason = first_line(error)
+        if _is_memory(error):
+            raise OutOfMemoryError(what, f"ran out of memory ({reason})", hint=memory) from error
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise ArtifactError(what, f"the disk is full ({reason})", hint=disk) from error
+        if "DataLoader worker" in str(error) and not isinstance(error, RanpError):
+            hint = "it may have run out of memory: lower training.workers, or set it to 0 to see the error itself"
+            raise RanpError(what, f"a worker process died ({reason})", hint=hint) from error
+        raise
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,171 @@
+"""The networks of a run: the full one, the pruned one, which is decided once and kept, and the best trained one."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import ranp
+from ranp.experiments.data import DataBundle
+from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
+from ranp.experiments.losses import objective
+from ranp.experiments.runs._folder import RunFolder
+from ranp.explorer import survey, timed, write_survey
+from ranp.graph import ChannelGraph
+from ranp.progress import Progress
+from ranp.scores import Scores
+from ranp.storage import load_plan, read_weights
+
+if TYPE_CHECKING:
+    from ranp.experiments.recipes import Recipe
+
+
+def full_network(recipe: "Recipe", bundle: DataBundle) -> nn.Module:
+    """The full network for a data set, with its initial weights."""
+    return recipe.network.build(bundle.in_channels, bundle.classes, seed=recipe.seed)
+
+
+def best_model(folder: RunFolder, recipe: "Recipe", bundle: DataBundle) -> nn.Module:
+    """The pruned network with the weights of the best validation, on the CPU.
+
+    Raises:
+        ArtifactError: There was no validation yet, or a file is damaged.
+    """
+    model = ranp.load(folder.plan, full_network(recipe, bundle))
+    read_weights(model, folder.best)
+    return model
+
+
+def pruned_network(
+    folder: RunFolder, recipe: "Recipe", data: Path, bundle: DataBundle, *, fabric: Any, progress: Progress
+) -> tuple[nn.Module, dict[str, Any], Scores | None]:
+    """The pruned network with its initial weights: read if it exists, else made and written.
+
+    Args:
+        folder: Of the run.
+        recipe: Of the run.
+        data: Folder of the data set.
+        bundle: The data set, as training sees it.
+        fabric: Provides the device and the processes; each scores its share of the batches, the first one writes.
+        progress: Progress callback.
+
+    Returns:
+        The network, on the CPU; the results of pruning (see `RunFolder.pruning`); and the scores, if it was scored now.
+    """
+    full = full_network(recipe, bundle)
+    exists = folder.plan.exists()
+    fabric.barrier()  # No process may write before all have looked.
+    if exists:
+        return ranp.load(folder.plan, full), folder.read_pruning(), None
+    begin = time.perf_counter()
+    decided = _prune(full.to(fabric.device), recipe, data, bundle, fabric, progress)
+    seconds = time.perf_counter() - begin
+    found = decided.survey() if fabric.is_global_zero else {}
+    small, scores, full = decided.model.cpu(), decided.scores, full.cpu()
+    example = torch.zeros(1, *bundle.input_shape)
+    graph = ranp.trace(full, example)
+    method = recipe.pruning.method if recipe.pruning.plan is None else f"plan ({decided.plan.criterion})"
+    results = {
+        "method": method,
+        "batches": 0 if scores is None else scores.batches,
+        "stability": [] if scores is None else [list(entry) for entry in scores.stability],
+        "seconds": seconds,
+        # Pruning may have seen smaller samples: these are the costs of one that training sees.
+        "cost": asdict(ranp.trace(small, example).cost()),
+        "full_cost": asdict(graph.cost()),
+        "widths": dict(decided.plan.widths),
+        "guarded": [] if scores is None else _guarded(graph, decided.plan, scores),
+        "importance": {} if scores is None else _mean_importance(scores),
+    }
+    if fabric.is_global_zero:
+        folder.write(folder.pruning, results)
+        write_survey(folder.path, found)
+        # Last: its presence means that pruning is finished.
+        ranp.save(small, decided.plan, folder.plan)
+    return small, results, scores
+
+
+def _guarded(graph: ChannelGraph, plan: ranp.Plan, scores: Scores) -> list[str]:
+    """Groups that would be empty if as many channels had been kept by their scores alone."""
+    count = sum(len(kept) for kept in plan.keep.values())
+    best = np.argsort(-scores.channels, kind="stable")[:count]
+    alive = np.bincount(graph.group_of[best], minlength=len(graph.groups))
+    return [group.name for group, number in zip(graph.groups, alive, strict=True) if not number]
+
+
+def _mean_importance(scores: Scores) -> dict[str, dict[str, float]]:
+    """Mean over the neurons of every layer, before and after each reweighting."""
+    return {
+        stage: {layer: float(np.mean(values)) for layer, values in layers.items()}
+        for stage, layers in scores.stages.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Decision:
+    """The pruned network, its plan, the scores it rests on, and how to compute its survey."""
+
+    model: nn.Module
+    plan: ranp.Plan
+    scores: Scores | None
+    survey: Callable[[], dict[str, Any]]
+
+
+def _prune(
+    full: nn.Module, recipe: "Recipe", data: Path, bundle: DataBundle, fabric: Any, progress: Progress
+) -> _Decision:
+    """Prune as the recipe says; the full network gets a plan, too, which keeps everything."""
+    pruning, device = recipe.pruning, next(full.parameters()).device
+    if pruning.plan is not None:
+        plan = load_plan(pruning.plan)
+        small = ranp.apply(full, plan, weights=pruning.weights, seed=recipe.seed)
+        example = torch.zeros(1, *bundle.input_shape, device=device)
+        return _Decision(small, plan, None, lambda: survey(ranp.trace(full, example), plan))
+    keep_all = pruning.method == "none"
+    scored = recipe.data_set(pruning.data).open(data, progress=progress) if pruning.data else bundle
+    example = torch.zeros(1, *scored.input_shape, device=device)
+    result = ranp.prune(
+        full,
+        example,
+        _batches(recipe, scored, fabric),
+        objective(recipe.training.loss, scored.ignore_index),
+        budget=ranp.Budget(macs=1.0) if keep_all or pruning.budget is None else pruning.budget,
+        criterion="uniform" if keep_all else pruning.method,
+        importance=pruning.importance,
+        resource_weight=pruning.resource_weight,
+        seed=recipe.seed,
+        min_width=pruning.min_width,
+        round_to=pruning.round_to,
+        weights=pruning.weights,
+        stop_at_correlation=pruning.stability if pruning.batches == "stable" else None,
+        progress=progress,
+    )
+    return _Decision(
+        result.model,
+        result.plan,
+        result.scores,
+        lambda: timed(result.survey(), result.graph, result.plan, full, example),
+    )
+
+
+def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
+    """This process's share of the batches to score with, the same in every run of the same seed."""
+    pruning, count = recipe.pruning, length(bundle.train)
+    batch = pruning.batch or recipe.training.batch
+    batches = pruning.batches if isinstance(pruning.batches, int) else -(-count // batch)
+    rank, world = fabric.global_rank, fabric.world_size
+    sampler = ResumableSampler(
+        count,
+        batch,
+        seed=derive_seed(recipe.seed, "scoring"),
+        start=0,
+        stop=len(range(rank, batches, world)),
+        rank=rank,
+        world=world,
+    )
+    return resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=False)
