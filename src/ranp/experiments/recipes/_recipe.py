@@ -8,10 +8,10 @@ from torch import nn
 
 from ranp import import_by_name
 from ranp.budget import Budget
+from ranp.criteria import CRITERIA, Importance
 from ranp.experiments.data import DataSet, data_set
 from ranp.experiments.losses import LOSSES, SCHEDULES
 from ranp.models import BUILT_IN
-from ranp.scoring import CRITERIA
 from ranp.surgery import Weights, redraw
 
 DataSets: TypeAlias = Mapping[str, type[DataSet[Any]]]
@@ -80,7 +80,7 @@ class PruningFields(_Fields):
         "everywhere), or none (the full network).",
     )
     budget: Budget | None = Field(default=None, description="What the pruned network may cost; not for none.")
-    importance: Literal["parameter", "neuron"] = Field(
+    importance: Importance = Field(
         default="parameter", description="How importance is measured: parameter or neuron."
     )
     resource_weight: float | None = Field(
@@ -218,4 +218,4 @@ class Recipe(_Fields):
         Raises:
             InputError: An unknown data set.
         """
-        return self._data_sets[name] if name in self._data_sets else data_set(name)
+        return data_set(name, self._data_sets)

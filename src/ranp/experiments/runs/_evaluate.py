@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from ranp.experiments.data import DataBundle
-from ranp.experiments.data.sampler import length
+from ranp.experiments.data import DataBundle, sample_count
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model
@@ -38,7 +37,7 @@ def validate(
         Each metric by name, None where it is not a finite number.
     """
     # Every n-th sample, none of them twice: means must not count a sample more than once.
-    own = range(fabric.global_rank, length(bundle.evaluation), fabric.world_size)
+    own = range(fabric.global_rank, sample_count(bundle.evaluation), fabric.world_size)
     loader = DataLoader(
         Subset(bundle.evaluation, own), batch_size=min(batch, bundle.evaluation_batch or batch), num_workers=workers
     )

@@ -19,8 +19,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_w
 from torch.optim import Optimizer
 
 from ranp.errors import InputError
-from ranp.experiments.data import DataBundle
-from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
+from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import SCHEDULES, Objective, objective
 from ranp.experiments.runs._evaluate import validate
 from ranp.experiments.runs._folder import RunFolder
@@ -152,7 +151,7 @@ def _resumed(run: Run, optimizer: Any) -> TrainingState:
 def _loader(run: Run) -> Any:
     training, fabric = run.recipe.training, run.fabric
     sampler = ResumableSampler(
-        length(run.bundle.train),
+        sample_count(run.bundle.train),
         training.batch,
         seed=derive_seed(run.recipe.seed, "training"),
         start=run.state.step,

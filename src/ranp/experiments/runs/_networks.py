@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 import ranp
-from ranp.experiments.data import DataBundle
-from ranp.experiments.data.sampler import ResumableSampler, derive_seed, length, resumable_loader
+from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.experiments.runs._folder import RunFolder
 from ranp.explorer import survey, timed, write_survey
@@ -155,7 +154,7 @@ def _prune(
 
 def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
     """This process's share of the batches to score with, the same in every run of the same seed."""
-    pruning, count = recipe.pruning, length(bundle.train)
+    pruning, count = recipe.pruning, sample_count(bundle.train)
     batch = pruning.batch or recipe.training.batch
     batches = pruning.batches if isinstance(pruning.batches, int) else -(-count // batch)
     rank, world = fabric.global_rank, fabric.world_size
