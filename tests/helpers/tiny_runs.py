@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ranp.experiments.recipes import Recipe, parse_recipe
-from ranp.experiments.runs._train import run_recipe
+from ranp.experiments.recipes import Recipe, read_recipe
+from ranp.experiments.runs import run_recipe
+from ranp.progress import no_progress
 
 CONTENT: dict[str, Any] = {
     "about": "for tests",
@@ -36,15 +37,14 @@ def recipe(**changes: Any) -> Recipe:
         for parent in parents:
             place = place[parent]
         place[last] = value
-    return parse_recipe(content, "tiny")
+    return read_recipe(content)
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    pass
+quiet = no_progress
 
 
 def run(chosen: Recipe, data: Path, out: Path, *, resume: bool = False) -> dict[str, Any]:
-    return run_recipe(chosen, data, out, resume=resume, tell=quiet)
+    return run_recipe(chosen, data, out, resume=resume)
 
 
 def curve(out: Path) -> list[dict[str, str]]:

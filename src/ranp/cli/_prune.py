@@ -75,7 +75,7 @@ def prune(
     from ranp.cli import _sources as sources
     from ranp.cli._figures import pruning_figures, scoring_figures, show_folder, show_pruning
     from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
-    from ranp.experiments.runs._faults import translate_errors
+    from ranp.experiments.runs import translate_errors
     from ranp.explorer import write_survey
     from ranp.files import new_folder
     from ranp.import_by_name import build_network, find_device

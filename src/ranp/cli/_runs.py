@@ -22,18 +22,17 @@ def train(
     """Prune once, then train, as a recipe says."""
     need_recipes()
     from ranp.experiments.recipes import read_recipe
-    from ranp.experiments.runs._compare import table_of
-    from ranp.experiments.runs._train import run_recipe
+    from ranp.experiments.runs import run_recipe, runs_table
 
     chosen = read_recipe(recipe, changes or (), seed)
     with working(bars=is_rank_zero()) as tell:
-        result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, tell=tell)}
+        result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, progress=tell)}
     if not is_rank_zero():
         return
     if as_json:
         print_json("train", result)
     else:
-        stdout().print(table_of([result]))
+        stdout().print(runs_table([result]).rich())
 
 
 def evaluate(
@@ -41,14 +40,14 @@ def evaluate(
 ) -> None:
     """Judge the best weights of a run by the data set's metric; figures go to evaluation.json in its folder."""
     need_recipes()
-    from ranp.experiments.runs._evaluate import evaluate_run
+    from ranp.experiments.runs import evaluate_run
 
     with working(bars=is_rank_zero()) as tell:
-        found = evaluate_run(out, data, tell=tell)
+        found = evaluate_run(out, data, progress=tell)
     if as_json:
         print_json("evaluate", {"run": str(out), **found})
         return
-    for name, value in found["figures"].items():
+    for name, value in found["metrics"].items():
         print(f"{name}: {'-' if value is None else format(value, '.4f')}")
 
 
@@ -56,13 +55,13 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")], as_json: AsJson = False
 ) -> None:
     """Put finished runs side by side: metrics, costs, time."""
-    from ranp.experiments.runs._compare import read_runs, table_of
+    from ranp.experiments.runs import read_runs, runs_table
 
     found = read_runs(runs)
     if as_json:
         print_json("compare", {"runs": found})
     else:
-        stdout().print(table_of(found))
+        stdout().print(runs_table(found).rich())
 
 
 def check_data(recipe: RecipeFile, data: DataFolder, changes: Changes = None) -> None:

@@ -10,17 +10,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from helpers.tiny_runs import CONTENT, quiet, recipe, run
+from helpers.tiny_runs import CONTENT, recipe, run
 from ranp.cli import app
 from ranp.cli._runs import train
 from ranp.errors import ArtifactError, RanpError
-from ranp.experiments.runs._compare import read_runs, rows_of
-from ranp.experiments.runs._evaluate import evaluate_run
-from ranp.experiments.runs._folder import RunFolder
-from ranp.experiments.runs._progress import Progress, write_best
-from ranp.experiments.runs._train import best_model
+from ranp.experiments.runs import RunFolder, best_model, evaluate_run, read_runs, runs_table
+from ranp.experiments.runs._state import TrainingState, write_best
 
 Finished = tuple[Path, dict[str, Any]]
+
+
+def rows_of(runs: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The table's cells by label."""
+    return {label: list(cells) for label, *cells in runs_table(runs).rows}
 
 
 @pytest.fixture
@@ -29,10 +31,10 @@ def copy(finished: Finished, tmp_path: Path) -> Path:
 
 
 def test_an_evaluation_repeats_the_best_validation(copy: Path, finished: Finished, data: Path) -> None:
-    found = evaluate_run(copy, data, tell=quiet)
+    found = evaluate_run(copy, data)
     best = finished[1]["best"]
-    assert found["figures"] == pytest.approx({name: best[name] for name in found["figures"]})
-    assert set(found["figures"]) == {"dice", "dice/Anterior", "dice/Posterior"}
+    assert found["metrics"] == pytest.approx({name: best[name] for name in found["metrics"]})
+    assert set(found["metrics"]) == {"dice", "dice/Anterior", "dice/Posterior"}
     assert found["step"] == best["step"]
     assert json.loads((copy / "evaluation.json").read_text()) == found
 
@@ -53,7 +55,7 @@ def test_an_evaluation_agrees_with_the_metric_by_hand(copy: Path, data: Path) ->
             metric.update(model(inputs[None]), targets[None])
     expected = {name: float(value) for name, value in metric.compute().items()}
     assert min(expected.values()) > 0
-    assert evaluate_run(copy, data, tell=quiet)["figures"] == pytest.approx(expected)
+    assert evaluate_run(copy, data)["metrics"] == pytest.approx(expected)
 
 
 def test_it_is_the_best_weights_that_are_evaluated(copy: Path, data: Path) -> None:
@@ -62,26 +64,26 @@ def test_it_is_the_best_weights_that_are_evaluated(copy: Path, data: Path) -> No
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
     write_best(copy / "best.safetensors", model, {"step": 5, "dice": 0.0})
-    found = evaluate_run(copy, data, tell=quiet)
-    assert found["figures"]["dice/Posterior"] == 0 < found["figures"]["dice/Anterior"]
+    found = evaluate_run(copy, data)
+    assert found["metrics"]["dice/Posterior"] == 0 < found["metrics"]["dice/Anterior"]
     assert found["step"] == 5
 
 
 def test_no_run_and_no_weights_are_errors(copy: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"run\.json: got no file"):
-        evaluate_run(tmp_path, data, tell=quiet)
+    with pytest.raises(ArtifactError, match=r"run\.json: the file is missing"):
+        evaluate_run(tmp_path, data)
     (copy / "best.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"best\.safetensors"):
-        evaluate_run(copy, data, tell=quiet)
+        evaluate_run(copy, data)
     (copy / "result.json").write_text("{}")
-    with pytest.raises(ArtifactError, match=r"result\.json: got KeyError"):
+    with pytest.raises(ArtifactError, match=r"result\.json: cannot be read \(KeyError"):
         read_runs([copy])
 
 
 def test_runs_side_by_side(finished: Finished, data: Path, tmp_path: Path) -> None:
     run(recipe(pruning__method="none", training__steps=2), data, tmp_path / "full")
     runs = read_runs([tmp_path / "full", finished[0]])
-    rows = dict(rows_of(runs))
+    rows = rows_of(runs)
     assert rows["method"] == ["none", "ranp-f"]
     assert list(rows)[2] == "dice"
     assert [float(value) for value in rows["dice"]] == pytest.approx([run["best"]["dice"] for run in runs], abs=5e-4)
@@ -99,7 +101,7 @@ def test_figures_that_only_one_run_has_are_shown(finished: Finished) -> None:
         "primary_metric": "top1",
         "best": {"step": 1, "seconds": 1.0, "loss": 1.0, "rate": 1.0, "top1": None},
     }
-    rows = dict(rows_of([one, other]))
+    rows = rows_of([one, other])
     assert rows["top1"] == ["-", "-"]
     assert rows["dice"][1] == "-" != rows["dice"][0]
 
@@ -125,16 +127,16 @@ def test_the_commands_from_data_to_comparison(tmp_path: Path) -> None:
     assert "dice/Anterior" in shown
     assert "dice: 0." in ranp("evaluate", out, "--data", folder)
     judged = json.loads(ranp("evaluate", out, "--data", folder, "--json"))
-    assert judged == {**stored("evaluation.json"), "format": "ranp-evaluate", "run": out}
+    assert judged.items() >= {**stored("evaluation.json"), "format": "ranp-evaluate", "version": 1, "run": out}.items()
     assert "ranp-f" in ranp("compare", out, out)
     (entry,) = json.loads(ranp("compare", out, "--json"))["runs"]
     assert (entry["run"], entry["seed"], entry["steps"]) == (out, 3, 2)
     again = json.loads(ranp("train", str(path), "--data", folder, "--out", out, "--resume", *changes, "--json"))
-    assert again == {**stored("result.json"), "format": "ranp-train", "run": out}
+    assert again.items() >= {**stored("result.json"), "format": "ranp-train", "version": 1, "run": out}.items()
     next(Path(folder, "imagesTr").iterdir()).unlink()
     found = CliRunner().invoke(app, ["data", "check", str(path), "--data", folder])
     assert found.exit_code == 1
-    assert "no file" in found.output
+    assert "the file is missing" in found.output
 
 
 @pytest.mark.parametrize("package", ["pydantic", "yaml", "lightning", "tensorboard"])
@@ -150,8 +152,8 @@ def test_a_package_that_is_missing_is_named(
 
 
 def test_ties_go_to_the_earlier_validation_and_no_number_is_worst() -> None:
-    progress = Progress()
+    state = TrainingState()
     rows = [{"step": step, "dice": dice} for step, dice in enumerate([None, 0.2, 0.2, None, 0.1])]
-    assert [progress.add_row(row, "dice") for row in rows] == [True, True, False, False, False]
-    assert progress.best == rows[1]
-    assert progress.validations_since_best() == 3
+    assert [state.add_row(row, "dice") for row in rows] == [True, True, False, False, False]
+    assert state.best == rows[1]
+    assert state.validations_since_best() == 3

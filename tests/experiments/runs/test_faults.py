@@ -17,9 +17,7 @@ from torch.utils.data import DataLoader
 
 from helpers.tiny_runs import recipe, run, same_outcome
 from ranp.errors import ArtifactError, RanpError
-from ranp.experiments.runs import _loop
-from ranp.experiments.runs._faults import translate_errors
-from ranp.experiments.runs._train import run_recipe
+from ranp.experiments.runs import _loop, run_recipe, translate_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -32,8 +30,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import monai.transforms, monai.data, nibabel, torchmetrics, lightning.fabric, tensorboard
-from ranp.experiments.runs._devices import make_fabric
-from ranp.experiments.data._metrics import RegionDice
+from ranp.experiments.runs import make_fabric
+from ranp.experiments.data.metrics import RegionDice
 from helpers.tiny_runs import recipe, run
 data, out, seed = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 draw = random.Random(seed)
@@ -64,7 +62,7 @@ print(kills)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_kills_at_random_moments_lose_nothing(seed: int, finished: Finished, data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLER, str(data), str(tmp_path / "out"), str(seed)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert found.returncode == 0, found.stderr
     assert int(found.stdout.split()[-1]) >= 2
@@ -113,7 +111,7 @@ def test_a_crash_before_any_write_loses_nothing(data: Path, tmp_path: Path) -> N
 def test_a_resumed_run_starts_at_its_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
 
-    def tell(what: str, done: int, total: int) -> None:
+    def progress(what: str, done: int, total: int) -> None:
         if what == "training":
             steps.append(done)
             if done == 8 and len(steps) == 8:
@@ -121,7 +119,7 @@ def test_a_resumed_run_starts_at_its_checkpoint(data: Path, tmp_path: Path, monk
 
     for _ in range(2):
         try:
-            run_recipe(recipe(), data, tmp_path / "out", resume=True, tell=tell)
+            run_recipe(recipe(), data, tmp_path / "out", resume=True, progress=progress)
         except Crash:
             continue
     assert steps == [1, 2, 3, 4, 5, 6, 7, 8, 7, 8, 9, 10, 11, 12]
@@ -141,7 +139,7 @@ def test_best_weights_that_are_ahead_of_the_checkpoint_are_not_forgotten(data: P
 def test_what_a_killed_run_had_begun_to_write_is_removed(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Crash):
-        run_recipe(recipe(), data, out, resume=False, tell=_crash_in_training)
+        run_recipe(recipe(), data, out, progress=_crash_in_training)
     (out / ".plan-xyz").mkdir()
     (out / ".plan-xyz" / "plan.json").touch()
     (out / ".last.ckpt.partial").touch()
@@ -160,7 +158,7 @@ def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
     (out / "result.json").unlink()
     content = (out / "last.ckpt").read_bytes()
     (out / "last.ckpt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ArtifactError, match=r"last\.ckpt: got a file that cannot be used"):
+    with pytest.raises(ArtifactError, match=r"last\.ckpt: is not a usable checkpoint"):
         run(recipe(), data, out, resume=True)
 
 
@@ -185,15 +183,15 @@ def test_a_full_disk_leaves_the_last_checkpoint(data: Path, tmp_path: Path, fini
 
     out = tmp_path / "out"
 
-    def tell(what: str, done: int, total: int) -> None:
+    def progress(what: str, done: int, total: int) -> None:
         if what == "training" and done == 7:
             soft = (out / "last.ckpt").stat().st_size // 2
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(ArtifactError, match=r"training: got no room to write.*make room and go on with --resume"):
-            run_recipe(recipe(), data, out, resume=False, tell=tell)
+        with pytest.raises(ArtifactError, match=r"training: the disk is full .*free disk space and resume with --resume"):
+            run_recipe(recipe(), data, out, progress=progress)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert torch.load(out / "last.ckpt", weights_only=True)["progress"]["step"] == 6
@@ -217,9 +215,9 @@ def test_a_worker_that_dies_is_an_error_soon(data: Path, tmp_path: Path, monkeyp
     def deadly(samples: Any, stream: Any, *, workers: int, pin: bool) -> Any:
         return DataLoader(Deadly(), batch_sampler=stream, num_workers=1)
 
-    monkeypatch.setattr(_loop, "stream_loader", deadly)
+    monkeypatch.setattr(_loop, "resumable_loader", deadly)
     begin = time.perf_counter()
-    with pytest.raises(RanpError, match=r"training: got DataLoader worker.*lower training\.workers"):
+    with pytest.raises(RanpError, match=r"training: a worker process died .*lower training\.workers"):
         run(recipe(training__workers=1), data, tmp_path / "out")
     assert time.perf_counter() - begin < 30
 
@@ -230,27 +228,27 @@ def test_out_of_memory_says_what_to_lower(data: Path, tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "backward", exhausted)
-        with pytest.raises(RanpError, match=r"pruning: got out of memory .*20\.00 GiB.*lower pruning\.batch"):
+        with pytest.raises(RanpError, match=r"pruning: ran out of memory .*20\.00 GiB.*lower pruning\.batch"):
             run(recipe(), data, tmp_path / "out")
-        with pytest.raises(RanpError, match=r"training: got out of memory .*lower training\.batch"):
+        with pytest.raises(RanpError, match=r"training: ran out of memory .*lower training\.batch"):
             run(recipe(pruning__method="uniform"), data, tmp_path / "uniform")
     run(recipe(), data, tmp_path / "out", resume=True)
 
 
 def test_out_of_memory_within_a_forward_is_seen_through_its_wrapping() -> None:
     with (
-        pytest.raises(RanpError, match="pruning: got out of memory"),
+        pytest.raises(RanpError, match="pruning: ran out of memory"),
         translate_errors("pruning", memory="less", disk="more"),
     ):
         _wrapped(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes"))
 
 
 def _wrapped(fault: RuntimeError) -> None:
-    raise RanpError("batch 0", got="an error", expected="none") from fault
+    raise RanpError("batch 0", "the forward pass failed") from fault
 
 
 def test_other_errors_pass_unchanged() -> None:
-    for error in (RuntimeError("shape"), OSError(2, "No such file"), RanpError("x", got="y", expected="z")):
+    for error in (RuntimeError("shape"), OSError(2, "No such file"), RanpError("x", "y")):
         with pytest.raises(type(error)) as found, translate_errors("training", memory="", disk=""):
             raise error
         assert found.value is error

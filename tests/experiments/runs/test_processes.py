@@ -48,7 +48,7 @@ def plan_of(out: Path) -> Plan:
 @pytest.mark.parametrize("importance", ["parameter", "neuron"])
 def test_two_processes_make_the_plan_of_one(importance: str, data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PAIR, str(data), str(tmp_path / "two"), importance, str(free_port())]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert found.returncode == 0, found.stderr
     result: dict[str, Any] = run(recipe(pruning__importance=importance, training__batch=1), data, tmp_path / "one")

@@ -13,14 +13,10 @@ import torch
 from safetensors import safe_open
 
 import ranp
-from helpers.tiny_runs import curve, quiet, recipe, run, same_outcome
+from helpers.tiny_runs import curve, recipe, run, same_outcome
 from ranp.errors import ArtifactError, BudgetError, InputError, RanpError
-from ranp.experiments.recipes import build_network
-from ranp.experiments.runs import _loop
-from ranp.experiments.runs._folder import lock_run_dir
-from ranp.experiments.runs._loop import make_optimizer
-from ranp.experiments.runs._pruning import _batches
-from ranp.experiments.runs._train import prune_recipe, run_recipe
+from ranp.experiments.runs import _loop, lock_run_dir, make_optimizer, prune_recipe, run_recipe
+from ranp.experiments.runs._networks import _batches
 from ranp.explorer import read_survey
 from ranp.graph import Cost
 from ranp.storage import load_plan
@@ -47,7 +43,7 @@ def test_figures_are_those_of_the_curve_and_of_the_networks(finished: Finished) 
     assert (result["steps"], result["seed"], result["method"], result["primary_metric"]) == (12, 0, "ranp-f", "dice")
     assert 0 < result["step_seconds"] * result["steps"] < 3 * result["seconds"]
     assert 0 < result["seconds_waiting"] < result["seconds"]
-    full = build_network(recipe().network, 1, 3, seed=0)
+    full = recipe().network.build(1, 3, seed=0)
     small = ranp.load(out / "model", full)
     example = torch.zeros(1, 1, 8, 8, 8)
     assert result["full_cost"] == asdict(ranp.trace(full, example).cost())
@@ -57,7 +53,7 @@ def test_figures_are_those_of_the_curve_and_of_the_networks(finished: Finished) 
 
 def test_the_exported_weights_are_the_best_ones(finished: Finished) -> None:
     out, result = finished
-    small = ranp.load(out / "model", build_network(recipe().network, 1, 3, seed=0))
+    small = ranp.load(out / "model", recipe().network.build(1, 3, seed=0))
     with safe_open(out / "best.safetensors", framework="pt") as stored:
         assert json.loads(stored.metadata()["validation"]) == result["best"]
         assert all(torch.equal(tensor, stored.get_tensor(name)) for name, tensor in small.state_dict().items())
@@ -88,7 +84,7 @@ def test_one_step_is_the_update_by_hand(data: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(_loop, "objective", recorded)
     chosen = recipe(training__steps=1, training__schedule="constant", training__optimizer="sgd")
     run(chosen, data, tmp_path / "out")
-    model = ranp.load(tmp_path / "out" / "plan", build_network(chosen.network, 1, 3, seed=0))
+    model = ranp.load(tmp_path / "out" / "plan", chosen.network.build(1, 3, seed=0))
     bundle = chosen.data_set().open(data)
     numbers = next(iter(_stream(chosen, len(bundle.train))))  # type: ignore[arg-type]
     optimizer = make_optimizer(chosen.training, model.parameters())
@@ -153,7 +149,7 @@ def test_scoring_sees_the_same_batches_in_every_run_of_a_seed(data: Path) -> Non
 
 
 def test_pruning_alone_is_the_first_half_of_a_run(finished: Finished, data: Path, tmp_path: Path) -> None:
-    facts = prune_recipe(recipe(), data, tmp_path / "out", resume=False, tell=quiet)
+    facts = prune_recipe(recipe(), data, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "run.json",
         "plan",
@@ -161,21 +157,21 @@ def test_pruning_alone_is_the_first_half_of_a_run(finished: Finished, data: Path
         "survey.json",
         ".lock",
     }
-    assert prune_recipe(recipe(), data, tmp_path / "out", resume=True, tell=quiet) == facts
+    assert prune_recipe(recipe(), data, tmp_path / "out", resume=True) == facts
     run(recipe(), data, tmp_path / "out", resume=True)
     assert same_outcome(finished[0], tmp_path / "out")
 
 
 def test_pruning_says_what_it_saw(data: Path, tmp_path: Path) -> None:
     """Importance before and after reweighting, and the groups that would be empty without their guard."""
-    loose = prune_recipe(recipe(), data, tmp_path / "loose", resume=False, tell=quiet)
+    loose = prune_recipe(recipe(), data, tmp_path / "loose")
     assert loose["guarded"] == []
     assert list(loose["importance"]) == ["importance", "weighted", "ranp-f"]
     means = list(loose["importance"]["weighted"].values())
     assert means == pytest.approx([max(loose["importance"]["importance"].values())] * len(means))
     assert loose["importance"]["importance"].keys() == loose["widths"].keys()
     tight = recipe(pruning__method="vanilla", pruning__budget={"sparsity": 0.6})
-    facts = prune_recipe(tight, data, tmp_path / "tight", resume=False, tell=quiet)
+    facts = prune_recipe(tight, data, tmp_path / "tight")
     plan = load_plan(tmp_path / "tight" / "plan")
     assert facts["guarded"]
     assert all(len(plan.keep[name]) == 1 for name in facts["guarded"])
@@ -258,7 +254,7 @@ def test_another_recipe_is_refused_by_the_field_that_differs(finished: Finished,
 
 
 def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"run\.json: got no file"):
+    with pytest.raises(ArtifactError, match=r"run\.json: the file is missing"):
         run(recipe(), data, tmp_path, resume=True)
 
 
@@ -301,19 +297,19 @@ def test_what_cannot_be_is_said_before_any_training(data: Path, tmp_path: Path) 
         run(recipe(pruning__budget={"macs": 1e-6}), data, tmp_path / "budget")
     with pytest.raises(InputError, match=r"network\.name unet3d: got arguments .*widht"):
         run(recipe(network__arguments={"widht": 4}), data, tmp_path / "network")
-    with pytest.raises(RanpError, match="description"):
+    with pytest.raises(RanpError, match=r"dataset\.json: the file is missing"):
         run(recipe(), tmp_path, tmp_path / "data")
 
 
 def test_a_loss_that_is_not_finite_is_refused(data: Path, tmp_path: Path) -> None:
     chosen = recipe(training__rate=1e30, training__optimizer="sgd", training__schedule="constant")
-    with pytest.raises(InputError, match=r"training: got a loss of \w+ at step \d+.*lower training\.rate"):
+    with pytest.raises(InputError, match=r"training: the loss is \w+ at step \d+.*lower training\.rate"):
         run(chosen, data, tmp_path / "out")
 
 
 def test_progress_is_told(data: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    run_recipe(recipe(), data, tmp_path / "out", resume=False, tell=lambda *args: told.append(args))
+    run_recipe(recipe(), data, tmp_path / "out", progress=lambda *args: told.append(args))
     assert [(done, total) for what, done, total in told if what == "training"] == [(step, 12) for step in range(1, 13)]
     assert {"scoring", "training", "validation"} <= {what for what, *_ in told}
 

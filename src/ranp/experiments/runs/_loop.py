@@ -66,7 +66,7 @@ class Run:
     def steps_per_epoch(self) -> int:
         """Steps in which all processes together see every sample once."""
         batch: int = self.recipe.training.batch * self.fabric.world_size
-        return -(-length(self.bundle.train) // batch)
+        return -(-sample_count(self.bundle.train) // batch)
 
     @property
     def steps(self) -> int | None:
