@@ -30,7 +30,7 @@ def demo(
     folder = out or first_free(Path(), "ranp-demo")
     on = find_device(device)
     with working() as tell, new_folder(folder) as partial, quickest_threads():
-        report = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, tell=tell)
+        report = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, progress=tell)
     if as_json:
         print_json("demo", {"out": str(folder), **report})
         return
