@@ -140,7 +140,11 @@ def train_in_turns(runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:
         For each run the validations, before training and during it: `seconds`, `steps`, and `dice` by tissue.
     """
     first = {
-        name: {"step": 0, "seconds": 0.0, **validate(run.fabric, run.model, run.bundle, batch=run.recipe.training.batch)}
+        name: {
+            "step": 0,
+            "seconds": 0.0,
+            **validate(run.fabric, run.model, run.bundle, batch=run.recipe.training.batch),
+        }
         for name, run in runs.items()
     }
     for _ in zip_longest(*(fit(run) for run in runs.values())):
@@ -148,6 +152,10 @@ def train_in_turns(runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:
     for run in runs.values():
         finish_run(run)
     return {name: [_point(row) for row in (first[name], *run.state.curve)] for name, run in runs.items()}
+
+
+def _validated(run: Run) -> dict[str, float | None]:
+    return validate(run.fabric, run.model, run.bundle, batch=run.recipe.training.batch)
 
 
 def _point(row: Mapping[str, Any]) -> dict[str, Any]:

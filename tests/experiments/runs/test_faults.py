@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(data: Path, tmp_path: Path, fini
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(ArtifactError, match=r"training: the disk is full .*free disk space and resume with --resume"):
+        with pytest.raises(ArtifactError, match=r"training: the disk is full .*free disk space and .*--resume"):
             run_recipe(recipe(), data, out, progress=progress)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

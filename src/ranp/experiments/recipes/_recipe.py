@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, PrivateAttr, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    PrivateAttr,
+    TypeAdapter,
+    field_serializer,
+    model_validator,
+)
 from torch import nn
 
 from ranp import import_by_name
@@ -80,9 +89,7 @@ class PruningFields(_Fields):
         "everywhere), or none (the full network).",
     )
     budget: Budget | None = Field(default=None, description="What the pruned network may cost; not for none.")
-    importance: Importance = Field(
-        default="parameter", description="How importance is measured: parameter or neuron."
-    )
+    importance: Importance = Field(default="parameter", description="How importance is measured: parameter or neuron.")
     resource_weight: float | None = Field(
         default=None, ge=0, description="Weight of the resource term of ranp-f and ranp-m; 11 if not given."
     )
@@ -118,6 +125,11 @@ class PruningFields(_Fields):
         description="Folder of a pruned network (such as a run's `plan`) whose plan is applied instead of scoring; "
         "its input channels and classes may differ.",
     )
+
+    @field_serializer("budget")
+    def _given_limits(self, budget: Budget | None) -> dict[str, float] | None:
+        """Only the limits that are given: files of runs do not depend on which others exist."""
+        return None if budget is None else {**dict(budget.given()), **budget.custom}
 
     @model_validator(mode="after")
     def _budget_where_needed(self) -> "PruningFields":

@@ -86,9 +86,7 @@ def evaluate_run(
         fabric = make_fabric(training.precision)
         model = best_model(folder, recipe, bundle).to(fabric.device)
         begin = time.perf_counter()
-        metrics = validate(
-            fabric, model, bundle, batch=training.batch, workers=training.workers, progress=progress
-        )
+        metrics = validate(fabric, model, bundle, batch=training.batch, workers=training.workers, progress=progress)
         found = {
             "step": best["step"],
             "primary_metric": bundle.primary_metric,

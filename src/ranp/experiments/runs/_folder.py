@@ -1,7 +1,6 @@
 """The folder of a run: which files it holds, who may write into it, and whether a run may be resumed in it."""
 
 import csv
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from ranp.errors import ArtifactError, InputError
 from ranp.experiments.recipes import upgrade_recipe
-from ranp.files import new_folder, write_json
+from ranp.files import new_folder, read_json, write_json
 
 CHANGEABLE = ("about", "training.workers", "training.checkpoint_every")
 """Fields of a recipe that do not change what a run computes."""
@@ -170,18 +169,7 @@ _KINDS = {
 
 def _read(path: Path) -> dict[str, Any]:
     kind = _KINDS[path.name]
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] == kind.format and 1 <= content["version"] <= kind.version:
-            for version in range(content["version"], kind.version):
-                content = {**kind.upgrades[version](content), "version": version + 1}
-            return dict(content)
-        problem = f"has the format {content['format']!r} version {content['version']!r}"
-    except FileNotFoundError:
-        problem = "the file is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"cannot be read ({type(error).__name__}: {error})"
-    raise ArtifactError(str(path), problem, expected="a file that ranp train wrote")
+    return read_json(path, format=kind.format, version=kind.version, upgrades=kind.upgrades)
 
 
 def _number(text: str) -> float | None:

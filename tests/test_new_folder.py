@@ -1,10 +1,9 @@
-"""The output folder: complete, or not there."""
+"""A new folder: complete, or not there."""
 
 from pathlib import Path
 
 import pytest
 
-from ranp.cli._demo import first_free
 from ranp.errors import ArtifactError
 from ranp.files import new_folder, refuse_existing
 
@@ -52,11 +51,3 @@ def test_a_folder_that_appears_in_the_meantime_is_not_overwritten(tmp_path: Path
     with pytest.raises(ArtifactError, match="exists"):
         fill()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_first_free_name(tmp_path: Path) -> None:
-    assert first_free(tmp_path, "demo") == tmp_path / "demo"
-    (tmp_path / "demo").mkdir()
-    assert first_free(tmp_path, "demo") == tmp_path / "demo-2"
-    (tmp_path / "demo-2").write_text("")
-    assert first_free(tmp_path, "demo") == tmp_path / "demo-3"
