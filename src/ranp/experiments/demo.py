@@ -139,14 +139,7 @@ def train_in_turns(runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:
     Returns:
         For each run the validations, before training and during it: `seconds`, `steps`, and `dice` by tissue.
     """
-    first = {
-        name: {
-            "step": 0,
-            "seconds": 0.0,
-            **validate(run.fabric, run.model, run.bundle, batch=run.recipe.training.batch),
-        }
-        for name, run in runs.items()
-    }
+    first = {name: {"step": 0, "seconds": 0.0, **_validated(run)} for name, run in runs.items()}
     for _ in zip_longest(*(fit(run) for run in runs.values())):
         pass
     for run in runs.values():
