@@ -27,6 +27,7 @@ from ranp.experiments.runs import Run, finish_run, fit, open_run, validate
 from ranp.files import write_json
 from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
+from ranp.tables import Table
 
 FORMAT_VERSION = 2
 # Packages that the results depend on.
@@ -246,7 +247,7 @@ def rows(report: Mapping[str, Any]) -> list[Row]:
 def markdown(report: Mapping[str, Any]) -> str:
     """The report as a page: table, plots, environment and limits."""
     settings, full = report["settings"], report["full"]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows(report))
+    table = Table("", ("", "full", "pruned", "change"), rows(report)).markdown()
     packages = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     durations = ", ".join(f"{what} after {seconds:.0f} s" for what, seconds in report["elapsed_seconds"].items())
     return f"""# A 3D U-Net, pruned before training
@@ -255,8 +256,6 @@ The pruned network keeps {settings["macs"]:.0%} of the multiply-adds of the full
 RANP, 3DV 2020) on {settings["scoring_batches"]} batches. Both then trained for the same wall time,
 {full["training_seconds"]:.0f} seconds each, on the same sequence of patches.
 
-| | full | pruned | change |
-|---|---:|---:|---:|
 {table}
 
 ![Dice against time and against steps](dice.png)

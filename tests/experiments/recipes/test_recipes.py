@@ -1,5 +1,6 @@
 """Recipes: the files that come with the project, every field, and every way to get one wrong."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -10,12 +11,14 @@ import yaml
 from pydantic import BaseModel
 
 from helpers.tiny_runs import CONTENT
+from ranp.criteria import CRITERIA
 from ranp.errors import InputError
 from ranp.experiments.data import DATA_SETS
-from ranp.experiments.recipes import METHODS, Network, Recipe, build_network, parse_recipe, read_recipe
+from ranp.experiments.data.decathlon import Decathlon
+from ranp.experiments.losses import LOSSES, SCHEDULES
+from ranp.experiments.recipes import NetworkFields, PruningFields, Recipe, TrainingFields, read_recipe
 from ranp.models import UNet3D
-from ranp.scoring import CRITERIA
-from ranp.surgery._initialize import redraw
+from ranp.surgery import redraw
 
 FILES = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
 
@@ -37,19 +40,25 @@ def parts(kind: Any) -> list[type[BaseModel]]:
 
 def test_every_field_is_documented() -> None:
     found = parts(Recipe)
-    assert {part.__name__ for part in found} == {"Recipe", "Network", "Pruning", "Limits", "Training"}
+    assert {part.__name__ for part in found} == {"Recipe", "NetworkFields", "PruningFields", "TrainingFields"}
     for part in found:
         for name, entry in part.model_fields.items():
             assert re.fullmatch(r"[A-Z0-9].{8,}\.", entry.description or ""), f"{part.__name__}.{name}"
 
 
-def test_methods_are_the_criteria_and_none() -> None:
-    assert set(METHODS) == {"none", *CRITERIA}
+def choices(part: type[BaseModel], name: str) -> set[Any]:
+    return set(get_args(part.model_fields[name].annotation))
+
+
+def test_choices_are_those_of_the_library() -> None:
+    assert choices(PruningFields, "method") == {"none", *CRITERIA}
+    assert choices(TrainingFields, "loss") == set(LOSSES)
+    assert choices(TrainingFields, "schedule") == set(SCHEDULES)
 
 
 def test_a_recipe_round_trips() -> None:
-    recipe = parse_recipe(CONTENT, "here")
-    assert parse_recipe(recipe.model_dump(mode="json"), "there") == recipe
+    recipe = read_recipe(CONTENT)
+    assert read_recipe(recipe.model_dump(mode="json")) == recipe
     assert recipe.data_set() == DATA_SETS["decathlon"](size=(8, 8, 8), validation=0.34)
     assert recipe.data_set({"size": [4, 4, 4]}) == DATA_SETS["decathlon"](size=(4, 4, 4), validation=0.34)
 
@@ -57,7 +66,7 @@ def test_a_recipe_round_trips() -> None:
 def test_weights_to_score_with_are_drawn_as_asked() -> None:
     arguments = {"width": 4, "levels": 2}
     plain, glorot, again, other = (
-        build_network(Network(name="unet3d", arguments=arguments, weights=weights), 1, 3, seed=seed)  # type: ignore[arg-type]
+        NetworkFields(name="unet3d", arguments=arguments, weights=weights).build(1, 3, seed=seed)  # type: ignore[arg-type]
         for weights, seed in ((None, 0), ("glorot", 0), ("glorot", 0), ("glorot", 1))
     )
     by_hand = UNet3D(1, 3, width=4, levels=2)
@@ -83,24 +92,29 @@ def test_fields_are_changed_from_outside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ("trainign.rate=1", "trainign: got an unknown field; expected another one; did you mean 'training'?"),
-        ("training.rte=1", "training.rte: got an unknown field; expected another one; did you mean 'rate'?"),
+        ("trainign.rate=1", "trainign: unknown field; did you mean 'training'?"),
+        ("training.rte=1", "training.rte: unknown field; did you mean 'rate'?"),
         (
             "pruning.budget.mac=1",
-            "pruning.budget.mac: got an unknown field; expected another one; did you mean 'macs'",
+            "pruning.budget.mac: unknown field; did you mean 'macs'",
         ),
-        ("data.sise=[8, 8, 8]", "data.sise: got an unknown field; expected another one; did you mean 'size'?"),
-        ("pruning.data.sise=8", "pruning.data.sise: got an unknown field; expected another one; did you mean 'size'?"),
-        ("data.name=decatlon", "did you mean 'decathlon'?"),
+        ("data.sise=[8, 8, 8]", "data.sise: unknown field; did you mean 'size'?"),
+        ("pruning.data.sise=8", "pruning.data.sise: unknown field; did you mean 'size'?"),
+        ("data.name=decatlon", "data.name: no data set is named 'decatlon'; did you mean 'decathlon'?"),
         ("data.size=big", "data.size: got 'big'; expected a valid tuple"),
+        ("pruning.budget.macs=2", "pruning.budget: got macs=2.0; expected a fraction to keep in (0, 1]"),
+        ("training.seconds=3", "training: expected one of steps, epochs and seconds"),
+        ("training.steps=null", "training: expected one of steps, epochs and seconds"),
+        ("training.validations=3", "training: expected validate_every or validations, not both"),
+        ("training.loss=dice", "training.loss: got 'dice'; expected 'cross-entropy'"),
         ("training.rate=fast", "training.rate: got 'fast'; expected a valid number"),
         ("training.rate=0", "training.rate: got 0; expected greater than 0"),
         ("training.batch=0", "training.batch: got 0; expected greater than 0"),
-        ("training.epochs=3", "training: got its fields; expected either steps or epochs"),
+        ("training.epochs=3", "training: expected one of steps, epochs and seconds"),
         ("pruning.method=rapn-f", "pruning.method: got 'rapn-f'; expected 'none'"),
         ("pruning.method=rapn-f", "did you mean 'ranp-f'?"),
-        ("pruning.budget=null", "pruning: got its fields; expected a budget"),
-        ("pruning.budget={}", "pruning.budget: got its fields; expected at least one limit"),
+        ("pruning.budget=null", "pruning: expected a budget"),
+        ("pruning.budget={}", "pruning.budget: got no limit; expected at least one"),
         ("pruning.batches=some", "pruning.batches: got 'some'; expected a valid integer or 'all' or 'stable'"),
         ("seed=-1", "seed: got -1; expected greater than or equal to 0"),
         ("network=unet3d", "network: got 'unet3d'; expected a valid dictionary"),
@@ -115,13 +129,13 @@ def test_what_is_wrong_is_named_with_file_and_field(changes: str, message: str, 
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"recipe\.yaml: training: got nothing; expected a value"):
+    with pytest.raises(InputError, match=r"recipe\.yaml: training: the field is missing"):
         read_recipe(write(tmp_path, {name: part for name, part in CONTENT.items() if name != "training"}))
 
 
 def test_a_misspelt_field_comes_before_the_one_that_is_missing_for_it(tmp_path: Path) -> None:
     content = {"trainign" if name == "training" else name: part for name, part in CONTENT.items()}
-    with pytest.raises(InputError, match=r"trainign: got an unknown field.*did you mean 'training'"):
+    with pytest.raises(InputError, match=r"trainign: unknown field; did you mean 'training'"):
         read_recipe(write(tmp_path, content))
 
 
@@ -133,24 +147,24 @@ def test_a_change_that_is_none_is_refused(change: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just words", ""])
 def test_a_file_that_is_no_recipe_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"recipe\.yaml: got"):
+    with pytest.raises(InputError, match=r"recipe\.yaml: (got|is not valid YAML)"):
         read_recipe(write(tmp_path, text))
-    with pytest.raises(InputError, match=r"none\.yaml: got"):
+    with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
         read_recipe(tmp_path / "none.yaml")
 
 
 def test_yaml_runs_no_code(tmp_path: Path) -> None:
     text = f"about: !!python/object/apply:os.mkdir [{tmp_path / 'touched'}]\n"
-    with pytest.raises(InputError, match="no YAML"):
+    with pytest.raises(InputError, match="is not valid YAML"):
         read_recipe(write(tmp_path, text))
     assert not (tmp_path / "touched").exists()
 
 
 def test_networks_are_built_in_or_ones_own() -> None:
-    own = build_network(Network(name="recipes_networks_of_a_user:build", arguments={"width": 3}), 2, 4, seed=0)
+    own = NetworkFields(name="helpers.user_networks:build", arguments={"width": 3}).build(2, 4, seed=0)
     assert own.conv.weight.shape == (4 * 3, 2, 1, 1, 1)
-    assert isinstance(build_network(Network(name="unet3d"), 1, 2, seed=0), UNet3D)
-    deep = build_network(Network(name="unet3d-23", arguments={"width": 1}), 1, 2, seed=0)
+    assert isinstance(NetworkFields(name="unet3d").build(1, 2, seed=0), UNet3D)
+    deep = NetworkFields(name="unet3d-23", arguments={"width": 1}).build(1, 2, seed=0)
     assert sum(isinstance(module, torch.nn.Conv3d) for module in deep.modules()) == 23
     for name, message in (
         ("unet", "did you mean 'unet3d'"),
@@ -158,18 +172,53 @@ def test_networks_are_built_in_or_ones_own() -> None:
         ("math:pow", r"missing a required argument: 'x'"),
     ):
         with pytest.raises(InputError, match=message):
-            build_network(Network(name=name), 1, 2, seed=0)
+            NetworkFields(name=name).build(1, 2, seed=0)
 
 
 def test_weights_follow_from_the_seed_and_nothing_else() -> None:
     def weight(seed: int) -> torch.Tensor:
-        return build_network(Network(name="unet3d", arguments={"width": 2}), 1, 2, seed=seed).head.weight.detach()
+        return NetworkFields(name="unet3d", arguments={"width": 2}).build(1, 2, seed=seed).head.weight.detach()
 
     first = weight(0)
     before = torch.get_rng_state()
     assert torch.equal(first, weight(0))
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.equal(first, weight(1))
+
+
+def test_a_data_set_of_ones_own_is_an_argument_or_named_by_its_module() -> None:
+    class Mine(Decathlon):
+        """As the built-in one."""
+
+    content = {**CONTENT, "data": {**CONTENT["data"], "name": "mine"}}
+    recipe = read_recipe(content, data_sets={"mine": Mine})
+    assert type(recipe.data_set()) is Mine
+    assert recipe.data_set({"size": (4, 4, 4)}) == Mine(size=(4, 4, 4), validation=0.34)
+    with pytest.raises(InputError, match=r"data\.name: no data set is named 'mine'"):
+        read_recipe(content)
+    with pytest.raises(InputError, match=r"data\.sise: unknown field; did you mean 'size'"):
+        read_recipe(content, ["data.sise=3"], data_sets={"mine": Mine})
+    by_module = {**CONTENT["data"], "name": "ranp.experiments.data:Decathlon"}
+    assert type(read_recipe({**CONTENT, "data": by_module}).data_set()) is Decathlon
+
+
+def test_names_of_version_0_1_load_with_a_warning(tmp_path: Path) -> None:
+    old = copy.deepcopy(CONTENT)
+    old["pruning"] |= {"lam": 3, "data": {"planes": False}}
+    old["data"]["planes"] = True
+    with pytest.warns(DeprecationWarning, match=r"recipe\.yaml.*resource_weight.*slices"):
+        recipe = read_recipe(write(tmp_path, old))
+    assert recipe.pruning.resource_weight == 3
+    assert recipe.data_set() == Decathlon(size=(8, 8, 8), validation=0.34, slices=True)
+    assert recipe.data_set(recipe.pruning.data) == Decathlon(size=(8, 8, 8), validation=0.34)
+    with pytest.warns(DeprecationWarning, match="resource_weight"):
+        assert read_recipe(CONTENT, ["pruning.lam=4"]).pruning.resource_weight == 4
+
+
+def test_reading_leaves_plain_values_as_they_are() -> None:
+    before = copy.deepcopy(CONTENT)
+    read_recipe(CONTENT, ["training.steps=3"], seed=5)
+    assert before == CONTENT
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -179,6 +228,6 @@ def test_the_recipes_that_come_with_the_project(path: Path) -> None:
     recipe.data_set(recipe.pruning.data)
     if recipe.network.name == "unet3d":
         width = recipe.network.arguments.get("width", 64)
-        assert build_network(recipe.network, 1, 2, seed=0).head.in_channels == width
+        assert recipe.network.build(1, 2, seed=0).head.in_channels == width
     # Whoever reads one learns how long it takes and on what.
     assert re.search(r"(CPU|GPU)", recipe.about)

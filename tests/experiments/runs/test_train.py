@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import time
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,17 @@ from safetensors import safe_open
 import ranp
 from helpers.tiny_runs import curve, recipe, run, same_outcome
 from ranp.errors import ArtifactError, BudgetError, InputError, RanpError
-from ranp.experiments.runs import _loop, lock_run_dir, make_optimizer, prune_recipe, run_recipe
+from ranp.experiments.recipes import Recipe
+from ranp.experiments.runs import (
+    _loop,
+    finish_run,
+    fit,
+    lock_run_dir,
+    make_optimizer,
+    open_run,
+    prune_recipe,
+    run_recipe,
+)
 from ranp.experiments.runs._networks import _batches
 from ranp.explorer import read_survey
 from ranp.graph import Cost
@@ -211,6 +223,81 @@ def test_epochs_are_passes_over_the_data(data: Path, tmp_path: Path) -> None:
     chosen = recipe(training__steps=None, training__epochs=2, training__validate_every=None, training__batch=3)
     assert run(chosen, data, tmp_path / "out")["steps"] == 4  # 4 samples in batches of 3: two steps a pass
     assert [row["step"] for row in curve(tmp_path / "out")] == ["2", "4"]
+
+
+@pytest.mark.parametrize(("steps", "validations", "expected"), [(12, 3, [4, 8, 12]), (10, 4, [3, 5, 8, 10])])
+def test_validations_are_spaced_evenly(
+    steps: int, validations: int, expected: list[int], data: Path, tmp_path: Path
+) -> None:
+    chosen = recipe(training__steps=steps, training__validate_every=None, training__validations=validations)
+    run(chosen, data, tmp_path / "out")
+    assert [int(row["step"]) for row in curve(tmp_path / "out")] == expected
+
+
+def by_the_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Recipe:
+    """A recipe whose length is given in seconds, and a clock by which every step takes half a second."""
+    ticks = count()
+    monkeypatch.setattr(_loop, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 4))
+    return recipe(
+        training__steps=None, training__seconds=seconds, training__validate_every=None, training__validations=4
+    )
+
+
+def test_a_training_by_the_clock_is_that_of_as_many_steps(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The schedule and the validations follow the time that is used."""
+    run(recipe(training__steps=10, training__validate_every=None, training__validations=4), data, tmp_path / "steps")
+    result = run(by_the_clock(monkeypatch, 5.0), data, tmp_path / "seconds")
+    assert same_outcome(tmp_path / "steps", tmp_path / "seconds")
+    assert (result["steps"], result["steps_asked"], result["seconds"]) == (10, None, 5.0)
+
+
+def test_the_last_step_may_exceed_the_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(by_the_clock(monkeypatch, 4.7), data, tmp_path / "out")
+    assert (result["steps"], result["seconds"]) == (10, 5.0)
+    assert result["last"]["step"] == 10
+
+
+def test_a_step_longer_than_the_time_between_validations_is_validated_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(by_the_clock(monkeypatch, 0.9), data, tmp_path / "out")
+    assert [row["step"] for row in curve(tmp_path / "out")] == ["1", "2"]
+
+
+def test_a_training_by_the_clock_is_resumed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = by_the_clock(monkeypatch, 5.0)
+    run(chosen, data, tmp_path / "whole")
+
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "training" and done == 3500:
+            assert total == 5000
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(chosen, data, tmp_path / "out", progress=stop)
+    result = run(chosen, data, tmp_path / "out", resume=True)
+    assert same_outcome(tmp_path / "whole", tmp_path / "out")
+    assert (result["steps"], result["seconds"]) == (10, 5.0)
+
+
+def test_between_two_validations_the_caller_may_do_other_things(finished: Finished, data: Path, tmp_path: Path) -> None:
+    """Two runs in turns are those that follow each other; the random state in between is the caller's."""
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with open_run(recipe(), data, tmp_path / "one") as one, open_run(recipe(seed=1), data, tmp_path / "other") as other:
+        for row, _ in zip(fit(one), fit(other), strict=True):
+            assert row == one.state.curve[-1]
+            assert torch.equal(before, torch.get_rng_state())
+            seconds = one.state.seconds
+            time.sleep(0.05)
+            assert one.state.seconds == seconds
+        assert finish_run(one)["steps"] == 12
+        finish_run(other)
+    assert same_outcome(finished[0], tmp_path / "one")
+    run(recipe(seed=1), data, tmp_path / "alone")
+    assert same_outcome(tmp_path / "alone", tmp_path / "other")
 
 
 @pytest.mark.parametrize("method", ["none", "uniform", "constant", "random", "snip"])
