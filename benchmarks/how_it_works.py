@@ -1,38 +1,48 @@
-"""Draws the pictures of docs/how-it-works.md: the demo's network, pruned on the demo's MRI.
+"""Draws the plots of docs/how-it-works.md: the demo's network, pruned on the demo's MRI.
 
     python benchmarks/how_it_works.py
 
-It takes less than a minute on one core and needs `pip install 'ranp[demo]'`.
+It takes less than a minute on one core and needs `pip install 'ranp[demo,report]'`.
 """
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from ranp.experiments.demo._pipeline import prepare, prune
-from ranp.experiments.demo._settings import Settings
+import ranp
 from ranp.experiments.plots import FAINT, blank_figure, importance_per_layer, tidy
-from ranp.pruning import PruneResult
+from ranp.experiments.recipes import read_recipe, recipe_file
+from ranp.experiments.runs import full_network, open_run
+from ranp.explorer import read_survey
+from ranp.graph import ChannelGraph
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 RESOURCES = {"macs": "multiply-adds", "params": "parameters", "activation_bytes": "activations", "neurons": "neurons"}
-# Okabe and Ito's palette, as in the other pictures.
+# Okabe and Ito's palette, as in the other plots.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def main() -> None:
-    settings = Settings()
-    task = prepare(settings, lambda *_: None)
-    _, result = prune(task, settings, seed=0, device=torch.device("cpu"), tell=lambda *_: None)
-    importance_per_layer(result.scores.stages).savefig(IMAGES / "importance.png", dpi=100)
-    draw_budgets(all_budgets(result), settings.macs)
+    recipe = read_recipe(recipe_file("demo"))
+    assert recipe.pruning.budget is not None
+    assert recipe.pruning.budget.macs is not None
+    with (
+        tempfile.TemporaryDirectory() as place,
+        open_run(recipe, Path(place), Path(place, "run"), device=torch.device("cpu")) as run,
+    ):
+        assert run.scores is not None
+        importance_per_layer(run.scores.stages).savefig(IMAGES / "importance.png", dpi=100)
+        graph = ranp.trace(full_network(recipe, run.bundle), torch.zeros(1, *run.bundle.input_shape))
+        steps = read_survey(run.folder.path / "survey.json")["steps"]
+    draw_budgets(all_budgets(graph, [step["widths"] for step in steps]), recipe.pruning.budget.macs)
 
 
-def all_budgets(result: PruneResult) -> dict[str, list[float]]:
-    """Fractions kept by the plans over the whole range of budgets, by resource."""
-    full = result.graph.cost()
-    costs = [result.graph.cost(step["widths"]) for step in result.survey()["steps"]]
+def all_budgets(graph: ChannelGraph, widths: Sequence[Sequence[int]]) -> dict[str, list[float]]:
+    """Fractions kept by plans over the whole range of budgets, by resource."""
+    full = graph.cost()
+    costs = [graph.cost(kept) for kept in widths]
     return {name: [getattr(cost, name) / getattr(full, name) for cost in costs] for name in RESOURCES}
 
 

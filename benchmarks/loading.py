@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ranp.environment import hardware
-from ranp.experiments.recipes import Recipe, read_recipe
-from ranp.experiments.recipes._files import recipe_file
-from ranp.experiments.runs._train import run_recipe
+from ranp.experiments.recipes import Recipe, read_recipe, recipe_file
+from ranp.experiments.runs import run_recipe
 
 GENERATED = {
     "small-decathlon": 20,
@@ -69,7 +68,7 @@ def measured(name: str, data: Path, workers: int, steps: int | None, folder: Pat
     if steps is not None:
         changes += [f"training.steps={steps}", f"training.validate_every={steps}"]
     out = folder / f"{name}-{workers}"
-    result = run_recipe(recipe(name, *changes), data, out, resume=False, tell=lambda *_: None)
+    result = run_recipe(recipe(name, *changes), data, out, resume=False, progress=lambda *_: None)
     return {
         "recipe": name,
         "workers": workers,
