@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 import monai.transforms, monai.data, nibabel, torchmetrics, lightning.fabric, tensorboard
-from ranp.experiments.data._metrics import RegionDice
+from ranp.experiments.data.metrics import RegionDice
 from helpers.processes import forked
 from helpers.tiny_runs import recipe, run
 data, out, importance, port = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]

@@ -130,7 +130,7 @@ def test_channels_last_is_the_same_but_for_rounding(data: Path, tmp_path: Path) 
 
 
 def _stream(chosen: Any, count: int) -> Any:
-    from ranp.experiments.data.sampler import ResumableSampler, derive_seed
+    from ranp.experiments.data import ResumableSampler, derive_seed
 
     return ResumableSampler(count, chosen.training.batch, seed=derive_seed(chosen.seed, "training"), start=0, stop=1)
 
