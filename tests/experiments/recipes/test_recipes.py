@@ -18,7 +18,7 @@ from ranp.experiments.data.decathlon import Decathlon
 from ranp.experiments.losses import LOSSES, SCHEDULES
 from ranp.experiments.recipes import NetworkFields, PruningFields, Recipe, TrainingFields, read_recipe
 from ranp.models import UNet3D
-from ranp.surgery import redraw
+from ranp.surgery import initialize
 
 FILES = sorted((Path(__file__).parents[3] / "recipes").glob("*.yaml"))
 
@@ -70,7 +70,7 @@ def test_weights_to_score_with_are_drawn_as_asked() -> None:
         for weights, seed in ((None, 0), ("glorot", 0), ("glorot", 0), ("glorot", 1))
     )
     by_hand = UNet3D(1, 3, width=4, levels=2)
-    redraw(by_hand, "glorot", 0)
+    initialize(by_hand, "glorot", 0)
     for name, tensor in glorot.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
         assert torch.equal(tensor, by_hand.state_dict()[name])
@@ -114,7 +114,7 @@ def test_fields_are_changed_from_outside(tmp_path: Path) -> None:
         ("pruning.method=rapn-f", "pruning.method: got 'rapn-f'; expected 'none'"),
         ("pruning.method=rapn-f", "did you mean 'ranp-f'?"),
         ("pruning.budget=null", "pruning: expected a budget"),
-        ("pruning.budget={}", "pruning.budget: got no limit; expected at least one"),
+        ("pruning.budget={}", "pruning.budget: it has no limit; give at least one"),
         ("pruning.batches=some", "pruning.batches: got 'some'; expected a valid integer or 'all' or 'stable'"),
         ("seed=-1", "seed: got -1; expected greater than or equal to 0"),
         ("network=unet3d", "network: got 'unet3d'; expected a valid dictionary"),

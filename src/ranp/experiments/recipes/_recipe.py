@@ -21,7 +21,7 @@ from ranp.criteria import CRITERIA, Importance
 from ranp.experiments.data import DataSet, data_set
 from ranp.experiments.losses import LOSSES, SCHEDULES
 from ranp.models import BUILT_IN
-from ranp.surgery import Weights, redraw
+from ranp.surgery import Weights, initialize
 
 DataSets: TypeAlias = Mapping[str, type[DataSet[Any]]]
 """Data sets of the caller's own, by the name that a recipe gives them."""
@@ -77,7 +77,7 @@ class NetworkFields(_Fields):
         remedy = "the recipe's network.arguments are added to the data's channels and classes"
         model = import_by_name.build_network(self.name, arguments, seed=seed, where="network.name", remedy=remedy)
         if self.weights is not None:
-            redraw(model, self.weights, seed)
+            initialize(model, self.weights, seed)
         return model
 
 

@@ -26,7 +26,7 @@ from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import translate_errors
 from ranp.experiments.runs._state import Row, TrainingState, read_best, read_checkpoint, write_best, write_checkpoint
 from ranp.files import write_bytes
-from ranp.module_utils import forked_random
+from ranp.module_utils import preserve_rng
 from ranp.progress import Progress
 from ranp.scores import Scores
 
@@ -110,11 +110,11 @@ def fit(run: Run) -> Iterator[Row]:
         run.state = _resumed(run, optimizer)
         run.model.train()
         loss_fn = objective(training.loss, run.bundle.ignore_index)
-        with forked_random(run.model):
+        with preserve_rng(run.model):
             batches = iter(_loader(run))
         while not run.is_over():
             row = None
-            with forked_random(run.model):
+            with preserve_rng(run.model):
                 while row is None:
                     row = _step(run, model, optimizer, batches, loss_fn)
             yield row

@@ -14,7 +14,7 @@ import ranp
 from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.experiments.runs._folder import RunFolder
-from ranp.explorer import survey, timed, write_survey
+from ranp.explorer import survey, with_forward_seconds, write_survey
 from ranp.graph import ChannelGraph
 from ranp.progress import Progress
 from ranp.scores import Scores
@@ -148,7 +148,7 @@ def _prune(
         result.model,
         result.plan,
         result.scores,
-        lambda: timed(result.survey(), result.graph, result.plan, full, example),
+        lambda: with_forward_seconds(result.survey(), result.graph, result.plan, full, example),
     )
 
 

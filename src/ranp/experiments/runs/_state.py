@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from ranp.errors import ArtifactError, first_line
 from ranp.files import write_bytes
-from ranp.storage import named_tensors
+from ranp.module_utils import all_tensors
 
 _FORMAT, _VERSION = "ranp-checkpoint", 1
 _KEPT_DURATIONS = 200
@@ -118,7 +118,8 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> Train
 
 def write_best(path: Path, model: nn.Module, row: Row) -> None:
     """Write the weights of the best validation, with the validation as metadata."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
+    named = all_tensors(model, remove_duplicate=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
     write_bytes(path, save(tensors, metadata={"validation": json.dumps(row)}))
 
 
