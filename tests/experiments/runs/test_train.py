@@ -341,7 +341,7 @@ def test_another_recipe_is_refused_by_the_field_that_differs(finished: Finished,
 
 
 def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"run\.json: the file is missing"):
+    with pytest.raises(ArtifactError, match=r"run\.json: there is no such file"):
         run(recipe(), data, tmp_path, resume=True)
 
 
