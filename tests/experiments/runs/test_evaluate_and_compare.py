@@ -122,7 +122,7 @@ def test_the_commands_from_data_to_comparison(tmp_path: Path) -> None:
 
     changes = ("--seed", "3", "--set", "training.steps=2")
     ranp("data", "generate", str(path), "--out", folder, "--count", "6")
-    assert "can be read" in ranp("data", "check", str(path), "--data", folder)
+    assert "No file is missing or damaged" in ranp("data", "check", str(path), "--data", folder)
     shown = ranp("train", str(path), "--data", folder, "--out", out, *changes)
     assert "dice/Anterior" in shown
     assert "dice: 0." in ranp("evaluate", out, "--data", folder)
