@@ -341,7 +341,7 @@ def test_another_recipe_is_refused_by_the_field_that_differs(finished: Finished,
 
 
 def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"run\.json: the file is missing"):
+    with pytest.raises(ArtifactError, match=r"run\.json: there is no such file"):
         run(recipe(), data, tmp_path, resume=True)
 
 
@@ -382,7 +382,7 @@ def test_processes_that_outlive_a_run_do_not_hold_its_folder(finished: Finished)
 def test_what_cannot_be_is_said_before_any_training(data: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match="feasible"):
         run(recipe(pruning__budget={"macs": 1e-6}), data, tmp_path / "budget")
-    with pytest.raises(InputError, match=r"network\.name unet3d: got arguments .*widht"):
+    with pytest.raises(InputError, match=r"network\.name unet3d: cannot be called with .*widht"):
         run(recipe(network__arguments={"widht": 4}), data, tmp_path / "network")
     with pytest.raises(RanpError, match=r"dataset\.json: the file is missing"):
         run(recipe(), tmp_path, tmp_path / "data")
