@@ -170,7 +170,8 @@ def test_choices_are_those_of_the_library() -> None:
 
 def test_old_options_work_with_a_warning(tmp_path: Path) -> None:
     line = (
-        f"prune unet3d --set width=4 --input 1,1,8,8,8 --budget macs=50% --data noise --out {tmp_path / 'out'} --json"
+        f"prune unet3d --set width=4 --set levels=2 --input 1,1,8,8,8 --budget macs=50% --data noise --json "
+        f"--out {tmp_path / 'out'}"
     )
     new = CliRunner().invoke(app, shlex.split(f"{line} --resource-weight 7 --stop-at-correlation 0.1"))
     (tmp_path / "out").rename(tmp_path / "new")

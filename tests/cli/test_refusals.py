@@ -109,14 +109,14 @@ REFUSED = {
     "demo --out taken": "taken: got a path that exists",
     "demo --out new --device quantum": "--device: there is no device 'quantum'",
     # Recipes and runs.
-    "train none.yaml --data taken --out new": "none.yaml: got [Errno 2] No such file or directory",
+    "train none.yaml --data taken --out new": "none.yaml: cannot be read ([Errno 2] No such file or directory",
     "train words.yaml --data taken --out new": "words.yaml: got str; expected a recipe",
-    f"train {RECIPE} --data none --out new --set training.stepps=1": "stepps: got an unknown field; expected another",
-    f"train {RECIPE} --data none --out taken": "taken: got a path that exists; expected a new folder; add --resume",
-    "evaluate taken --data taken": "taken/run.json: the file is missing",
-    "compare taken none": "taken/result.json: the file is missing",
+    f"train {RECIPE} --data none --out new --set training.stepps=1": "training.stepps: unknown field; did you mean 'steps'",
+    f"train {RECIPE} --data none --out taken": "taken: the path exists already; add --resume",
+    "evaluate taken --data taken": "taken/run.json: there is no such file",
+    "compare taken none": "taken/result.json: there is no such file",
     "reproduce resources --networks shapenett": "did you mean 'shapenet'",
-    "data check none.yaml --data taken": "none.yaml: got [Errno 2] No such file",
+    "data check none.yaml --data taken": "none.yaml: cannot be read ([Errno 2] No such file",
     f"data generate {RECIPE} --out taken": "taken: got a path that exists",
 }
 
