@@ -1,4 +1,4 @@
-"""What tracing finds: groups, layers and what stays whole, against what was derived by hand."""
+"""What tracing finds: groups, layers and unprunable channels, against what was derived by hand."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ def test_groups_are_those_derived_by_hand(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_stays_whole_is_named(name: str) -> None:
+def test_unprunable_channels_are_named(name: str) -> None:
     case = CASES[name]
-    frozen = [entry for entry in ranp.trace(case.build(), case.inputs()).unprunable if entry.operator != "output"]
-    assert {entry.operator for entry in frozen} == set(case.unprunable)
-    for entry in frozen:
+    unprunable = [entry for entry in ranp.trace(case.build(), case.inputs()).unprunable if entry.operator != "output"]
+    assert {entry.operator for entry in unprunable} == set(case.unprunable)
+    for entry in unprunable:
         assert case.unprunable[entry.operator] in entry.reason
         assert entry.channels > 0
 
@@ -130,7 +130,7 @@ def test_tracing_allocates_no_activations() -> None:
     assert grown < 64 * 2**20, f"{grown} bytes"
 
 
-def test_one_run_finds_all_operators_with_numbers_written_down() -> None:
+def test_one_run_finds_all_operators_that_rely_on_a_width() -> None:
     runs = 0
 
     def run(net: Any, x: Tensor) -> Tensor:
@@ -147,6 +147,19 @@ def test_one_run_finds_all_operators_with_numbers_written_down() -> None:
     assert {group.name for group in graph.groups} == {"free"}
     assert {entry.operator for entry in graph.unprunable} == {"split", "output"}
     assert runs == 3  # as it is, with fewer channels, and with fewer where they may be
+
+
+def test_an_error_that_a_forward_handles_does_not_confuse_paths() -> None:
+    def run(net: Any, x: Tensor) -> Tensor:
+        try:
+            net.body(x[:, :2])
+        except RuntimeError:
+            y = net.body(x).flip(1)
+        return net.head(y)
+
+    model = Net(run, body=nn.Conv2d(3, 6, 3), head=nn.Conv2d(6, 2, 1))
+    entries = {entry.operator: entry.path for entry in ranp.trace(model, image(2, 3, 7, 7)()).unprunable}
+    assert entries["flip"] == ""
 
 
 # -- what cannot be traced ---------------------------------------------------------------------------------------

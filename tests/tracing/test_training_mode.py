@@ -236,8 +236,33 @@ class Inherited(nn.Module):
         return x.flip(1) if self.training else x
 
 
-def test_a_class_with_a_mode_of_its_own_is_run_in_both() -> None:
-    assert tried_in(Inherited(nn.Tanh())) == [False, True, False, True]
+class WithDefault(nn.Module):
+    """Its class has a mode too, which an instance overrides."""
+
+    training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(1) if self.training else x
+
+
+@pytest.mark.parametrize("layer", [Inherited(nn.Tanh()), WithDefault()])
+def test_a_class_with_a_mode_of_its_own_is_run_in_both(layer: nn.Module) -> None:
+    assert tried_in(layer) == [False, True, False, True]
+
+
+class Final(nn.Module):
+    """A class that cannot be subclassed."""
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("final")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flip(1) if self.training and type(self) is Final else x
+
+
+def test_a_class_that_cannot_be_subclassed_is_observed() -> None:
+    assert tried_in(Final()) == [False, True, False, True]
+    assert not ranp.trace(nn.Sequential(nn.Conv2d(3, 6, 3), Final(), nn.Conv2d(6, 2, 1)), X).groups
 
 
 class Shifted(nn.Module):

@@ -1,4 +1,4 @@
-"""What a network of this folder says about itself."""
+"""How a network of this folder is described."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ class Net(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """A network, inputs for it, the groups that tracing has to find, and what has to stay whole.
+    """A network, inputs for it, the groups that tracing has to find, and what must be unprunable.
 
-    `unprunable` maps an operator to words of the reason; the model's outputs always stay and are not listed.
+    `unprunable` maps an operator to words of the reason; the model's outputs always are and are not listed.
     """
 
     build: Callable[[], nn.Module]

@@ -36,7 +36,7 @@ def depthwise_with_multiplier() -> nn.Module:
 
 @case(expand=4)
 def grouped_in_many_blocks() -> nn.Module:
-    # Four blocks of two: whole blocks go, inputs and outputs together.
+    # Four blocks of two: whole blocks are removed, inputs and outputs together.
     return Net(
         lambda net, x: net.head(net.grouped(net.expand(x).relu()).relu()),
         expand=nn.Conv2d(3, 8, 1),

@@ -1,4 +1,4 @@
-"""What stays whole."""
+"""Networks with unprunable channels."""
 
 from typing import Any
 

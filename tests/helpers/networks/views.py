@@ -128,7 +128,7 @@ def pixel_shuffle_by_hand_and_pooling() -> nn.Module:
 
 @case(before=4, after=5, unprunable={"view": "fails with fewer channels (shape"})
 def reshape_by_number() -> nn.Module:
-    # The forward writes the number 6 down: `fixed` stays whole, the others do not.
+    # The forward relies on the width 6: `fixed` is unprunable, the others are not.
     def run(net: Any, x: Tensor) -> Tensor:
         y = net.fixed(net.before(x).relu())
         y = y.reshape(2, 6, 49).reshape(2, 6, 7, 7)
