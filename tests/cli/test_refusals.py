@@ -111,7 +111,7 @@ REFUSED = {
     # Recipes and runs.
     "train none.yaml --data taken --out new": "none.yaml: cannot be read ([Errno 2] No such file or directory",
     "train words.yaml --data taken --out new": "words.yaml: got str; expected a recipe",
-    f"train {RECIPE} --data none --out new --set training.stepps=1": "training.stepps: unknown field; did you mean 'steps'",
+    f"train {RECIPE} --data none --out new --set training.stepps=1": "unknown field; did you mean 'steps'",
     f"train {RECIPE} --data none --out taken": "taken: the path exists already; add --resume",
     "evaluate taken --data taken": "taken/run.json: there is no such file",
     "compare taken none": "taken/result.json: there is no such file",

@@ -20,7 +20,7 @@ class CommandWithLists(TyperCommand):
         """Write the help, with lists of names in place of the placeholders."""
         for param in self.params:
             if "{criteria}" in (text := getattr(param, "help", None) or ""):
-                param.help = text.replace("{criteria}", ", ".join(complete_criteria("")))
+                vars(param)["help"] = text.replace("{criteria}", ", ".join(complete_criteria("")))
         super().format_help(ctx, formatter)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ranp.budget import Budget
 from ranp.costs import RESOURCES
 from ranp.errors import InputError, nearest
-from ranp.scoring._criteria import Importance
+from ranp.criteria import Importance
 from ranp.surgery import Weights
 
 PREFIX = "nnUNet_ranp_"
