@@ -2,6 +2,7 @@
 
 from families import _monai, _nnunet, _pytorchvideo, _smp3d, _timm, _torchvision
 from families._member import Family, Member
+from families._monai import uncovered
 
 FAMILIES: tuple[Family, ...] = (
     Family("MONAI", "monai", _monai.members, _monai.small_members),
@@ -12,4 +13,4 @@ FAMILIES: tuple[Family, ...] = (
     Family("timm", "timm", _timm.members),
 )
 
-__all__ = ["FAMILIES", "Family", "Member"]
+__all__ = ["FAMILIES", "Family", "Member", "uncovered"]
