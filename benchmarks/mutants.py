@@ -454,7 +454,7 @@ def main(
     count: Annotated[int, typer.Option(help="How many mutants are drawn.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     jobs: Annotated[int, typer.Option(help="Processes at a time.")] = 2,
-    cap: Annotated[float, typer.Option(help="Seconds of tests per mutant.")] = 120.0,
+    cap: Annotated[float, typer.Option(help="Seconds of tests per mutant.")] = 60.0,
     folder: Annotated[Path, typer.Option(help="Copies, and which test executes which line; kept.")] = FOLDER,
     results: Annotated[Path, typer.Option(help="Where the outcomes go.")] = RESULTS,
     suite: Annotated[str, typer.Option(help="new: make test; old: also the zoo at full size, on survivors.")] = "old",

@@ -14,8 +14,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 import ranp
-from families import FAMILIES, Family, Member
-from families._monai import members, small_members, uncovered
+from families import FAMILIES, Family, Member, uncovered
 from helpers.oracles import counted_macs, counted_params, random_scores, slow_attention
 from ranp.errors import TraceError
 from ranp.graph import ChannelGraph
@@ -88,9 +87,10 @@ def test_full_size_networks_are_pruned_without_data(member: Member) -> None:
 
 
 @own_warnings
-@pytest.mark.parametrize("of", [members, small_members])
-def test_every_network_of_monai_is_in_the_zoo(of: Members) -> None:
-    assert uncovered(of()) == set()
+@pytest.mark.parametrize("size", ["members", "small_members"])
+def test_every_network_of_monai_is_in_the_zoo(size: str) -> None:
+    monai = next(family for family in FAMILIES if family.package == "monai")
+    assert uncovered(getattr(monai, size)()) == set()
 
 
 def prune_prove_and_train(member: Member) -> None:

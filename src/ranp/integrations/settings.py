@@ -6,8 +6,8 @@ from typing import Any
 
 from ranp.budget import Budget
 from ranp.costs import RESOURCES
-from ranp.errors import InputError, nearest
 from ranp.criteria import Importance
+from ranp.errors import InputError, nearest
 from ranp.surgery import Weights
 
 PREFIX = "nnUNet_ranp_"
