@@ -53,9 +53,7 @@ def test_files_with_one_name_in_two_folders_are_distinct(folder: Path) -> None:
 def test_a_file_that_failed_can_be_imported_once_fixed(folder: Path) -> None:
     file = folder / "mended.py"
     file.write_text("1 / 0\n")
-    with pytest.raises(
-        InputError, match=r"imported: ZeroDivisionError: division by zero \(.*mended.py, line 1\)"
-    ):
+    with pytest.raises(InputError, match=r"imported: ZeroDivisionError: division by zero \(.*mended.py, line 1\)"):
         find(f"{file}:f", "here")
     file.write_text("def f():\n    return 'mended'\n")
     assert find(f"{file}:f", "here")() == "mended"

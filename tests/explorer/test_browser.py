@@ -162,9 +162,7 @@ def brightness(color: str) -> float:
 
 
 @pytest.mark.parametrize("chosen", ["narrowest", "pruned", "full"])
-def test_on_a_phone_nothing_is_too_wide(
-    chosen: str, pruned: Pruned, open_page: Open, tmp_path: Path
-) -> None:
+def test_on_a_phone_nothing_is_too_wide(chosen: str, pruned: Pruned, open_page: Open, tmp_path: Path) -> None:
     folder, result = pruned
     if chosen != "pruned":
         budget = ranp.Budget(macs=1.0 if chosen == "full" else result.survey()["steps"][0]["budget"]["macs"])

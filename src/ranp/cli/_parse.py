@@ -59,7 +59,7 @@ def parse_budget(texts: Sequence[str]) -> Budget:
         >>> dict(parse_budget(["macs=5%", "params=0.1"]).given())
         {'macs': 0.05, 'params': 0.1}
     """
-    limits: dict[str, float] = {}
+    limits: dict[str, Any] = {}
     known = [resource.limit for resource in RESOURCES]
     for text in texts:
         name, _, value = text.partition("=")
