@@ -35,7 +35,7 @@ REFUSED = {
     f"check nets.py:number {SHAPE}": "nets.py:number: returned an object of type int, not a torch.nn.Module",
     f"check nets.py:leaves {SHAPE}": "model nets.py:leaves: failed: SystemExit: 3 (nets.py, line 41)",
     f"check nets.py:fails_in_torch {SHAPE}": "failed: TypeError: ",
-    f"check nets.py:needs {SHAPE}": "with no arguments (missing a required argument: 'in_channels'); expected "
+    f"check nets.py:needs {SHAPE}": "called with no arguments (missing a required argument: 'in_channels'); expected "
     "arguments (in_channels, *, act='relu'); give arguments as --set in_channels=1",
     f"check nets.py:build {SHAPE} --set depth=3": "cannot be called with depth=3 (got an unexpected keyword argument '",
     f"check nets.py:build {SHAPE} --set width=7": "failed: ValueError: width must be even, not 7 (nets.py, line 13)",
@@ -109,9 +109,9 @@ REFUSED = {
     "demo --out taken": "taken: got a path that exists",
     "demo --out new --device quantum": "--device: there is no device 'quantum'",
     # Recipes and runs.
-    "train none.yaml --data taken --out new": "none.yaml: cannot be read ([Errno 2] No such file or directory",
+    "train none.yaml --data taken --out new": "none.yaml: cannot be read ([Errno 2] No such file",
     "train words.yaml --data taken --out new": "words.yaml: got str; expected a recipe",
-    f"train {RECIPE} --data none --out new --set training.stepps=1": "unknown field; did you mean 'steps'",
+    f"train {RECIPE} --data none --out new --set training.stepps=1": "stepps: unknown field; did you mean 'steps'",
     f"train {RECIPE} --data none --out taken": "taken: the path exists already; add --resume",
     "evaluate taken --data taken": "taken/run.json: there is no such file",
     "compare taken none": "taken/result.json: there is no such file",

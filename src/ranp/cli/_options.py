@@ -18,7 +18,8 @@ class CommandWithLists(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with lists of names in place of the placeholders."""
-        for param in self.params:
+        params: list[Any] = self.params
+        for param in params:
             if "{criteria}" in (text := getattr(param, "help", None) or ""):
                 vars(param)["help"] = text.replace("{criteria}", ", ".join(complete_criteria("")))
         super().format_help(ctx, formatter)
