@@ -15,8 +15,8 @@ ROOT = SOURCE.parents[1]
 
 # From the bottom up; a package may import from any layer below its own, never from its own.
 LAYERS: list[set[str]] = [
-    {"errors", "deprecation", "progress"},
-    {"files", "module_utils", "environment", "optional"},
+    {"errors", "deprecation", "progress", "optional"},
+    {"files", "module_utils", "environment"},
     {"costs"},
     {"graph", "budget", "tables"},
     {"plan", "scores"},
@@ -142,7 +142,7 @@ def test_underscore_modules_are_imported_by_their_own_unit_test_alone(path: Path
 def _may_import(path: Path, name: str) -> bool:
     """Whether an underscore module belongs to the file's package, or the file is its unit test."""
     parts = name.split(".")
-    private = next((number for number, part in enumerate(parts) if part.startswith("_") and part != "_version"), None)
+    private = next((number for number, part in enumerate(parts) if part.startswith("_")), None)
     if private is None:
         return True
     folder = SOURCE.joinpath(*parts[1:private])

@@ -6,8 +6,9 @@ training, and get back a smaller dense network that trains as usual.
 
 from typing import TYPE_CHECKING
 
-from ranp._version import __version__
 from ranp.deprecation import find_old_modules
+
+__version__ = "0.2.0"
 
 __all__ = [
     "Budget",

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Sequence
 from html import escape
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from ranp._version import __version__
 from ranp.costs import RESOURCES
 from ranp.errors import ArtifactError
 from ranp.explorer._content import Content, RunSummary, read_content
@@ -68,7 +68,7 @@ def render(content: Content) -> str:
         style=_asset("style.css"),
         links="\n".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in shown),
         sections="\n".join(section.html() for section in shown),
-        version=escape(__version__),
+        version=escape(version("ranp")),
         data=script_json({"survey": content.survey, "runs": runs, "resources": labels}),
         plotly=_plotly(),
         script="\n".join(_asset(name) for name in _SCRIPTS),

@@ -187,7 +187,7 @@ def _steps(graph: ChannelGraph, plan: Plan, scores: Scores | None) -> tuple[dict
         others = {tuple(sweep.widths(budget).tolist()): budget for budget in _budgets(graph, sweep)}
     found = {**others, tuple(chosen.tolist()): plan.budget}
     steps = [
-        {"budget": _budget(budget), "widths": list(widths), "cost": asdict(graph.cost(widths))}
+        {"budget": asdict(budget), "widths": list(widths), "cost": asdict(graph.cost(widths))}
         for widths, budget in sorted(found.items(), key=lambda item: sum(item[0]))
     ]
     return order, steps, next(index for index, step in enumerate(steps) if step["widths"] == chosen.tolist())
@@ -201,11 +201,6 @@ def _budgets(graph: ChannelGraph, sweep: ThresholdSweep) -> Iterator[Budget]:
         step = 10.0 ** (np.floor(np.log10(fraction)) - 2)
         # Rounded up, because the smallest budget must be feasible.
         yield Budget(macs=min(float(f"{np.ceil(fraction / step * (1 - 1e-12)) * step:.3g}"), 1.0))
-
-
-def _budget(budget: Budget) -> dict[str, Any]:
-    """A budget as plans store it: custom limits only if there are any."""
-    return {name: value for name, value in asdict(budget).items() if name != "custom" or value}
 
 
 def _kept_first(keep: tuple[int, ...], width: int) -> Ints:
