@@ -82,7 +82,7 @@ def test_augmentation_does_not_depend_on_monais_metadata(generated: Path) -> Non
     assert get_track_meta()
     torch.manual_seed(3)
     for image, label in plain:
-        with_metadata = train._random.set_random_state(seed=sample_seed())(train._load(0))  # type: ignore[attr-defined]
+        with_metadata = train._random.set_random_state(seed=sample_seed())(train._cached[0])  # type: ignore[attr-defined]
         assert torch.equal(image, with_metadata["image"])
         assert torch.equal(label, with_metadata["label"][0])
 

@@ -49,7 +49,7 @@ def data_set(name: str, extra: Mapping[str, type[DataSet[Any]]] | None = None) -
     if name not in known and ":" not in name:
         hint = f"{nearest(name, known)}; name your own as package.module:Class or path/to/file.py:Class"
         raise InputError("data", f"no data set is named {name!r}", hint=hint)
-    found = known[name] if name in known else find(name, f"data {name}")
+    found = known.get(name) or find(name, f"data {name}")
     if not (isinstance(found, type) and issubclass(found, DataSet)):
         raise InputError(f"data {name}", "is not a subclass of ranp.experiments.data.DataSet")
     return found

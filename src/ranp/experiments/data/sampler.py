@@ -85,14 +85,7 @@ class SeededDataset(Dataset[Any]):
 
 
 def resumable_loader(samples: Dataset[Any], sampler: ResumableSampler, *, workers: int, pin: bool) -> "DataLoader[Any]":
-    """Load the batches of a sampler.
-
-    Args:
-        samples: Any data set.
-        sampler: Chooses the batches.
-        workers: Number of worker processes.
-        pin: Whether to copy batches to pinned memory, for GPUs.
-    """
+    """Load the batches of a sampler with a number of worker processes; `pin` copies them to pinned memory, for GPUs."""
     return DataLoader(SeededDataset(samples), batch_sampler=sampler, num_workers=workers, pin_memory=pin)
 
 
