@@ -11,8 +11,8 @@ from monai.data import get_track_meta
 
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._base import sample_seed
 from ranp.experiments.data.decathlon import Decathlon, predict_slices
+from ranp.experiments.data.sampler import sample_seed
 
 PLAIN = Decathlon(size=(4, 2, 2), validation=0.5, augment=False)
 

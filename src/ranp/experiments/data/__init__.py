@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ranp.errors import InputError, nearest
-from ranp.experiments.data._base import DataBundle, DataSet, Metric, OnProblem, Problem
+from ranp.experiments.data._base import DataBundle, DataSet, Metric
+from ranp.experiments.data._files import OnProblem, Problem
 from ranp.experiments.data.brats18 import BraTS18
 from ranp.experiments.data.decathlon import Decathlon
 from ranp.experiments.data.mni152 import MNI152

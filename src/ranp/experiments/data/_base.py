@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from ranp.errors import DataError, InputError, RanpError, first_line
+from ranp.errors import InputError
+from ranp.experiments.data._files import OnProblem, Problem, fail, file_exists
 from ranp.optional import optional_import
 from ranp.progress import Progress, no_progress
 
@@ -21,69 +22,9 @@ TensorPair = tuple[Tensor, Tensor]
 """Inputs and targets."""
 
 Model = Callable[[Tensor], Tensor]
-T = TypeVar("T")
 
 IGNORED = -100
 """The target that `torch.nn.functional.cross_entropy` ignores by default."""
-
-AGAIN = "copy or unpack it again"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A fault in a file or folder of a data set.
-
-    Attributes:
-        path: The file or folder.
-        message: What is wrong with it.
-        hint: What to do about it.
-
-    Example:
-        >>> print(Problem(Path("a.pts"), "the file is missing", "unpack the archive again"))
-        a.pts: the file is missing; unpack the archive again
-    """
-
-    path: Path
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        return str(self.error())
-
-    def error(self) -> DataError:
-        """The problem as an exception."""
-        return DataError(str(self.path), self.message, hint=self.hint)
-
-
-OnProblem = Callable[[Problem], object]
-"""Called with each problem found: `fail`, to stop at the first, or a list's `append`."""
-
-
-def fail(problem: Problem) -> NoReturn:
-    """Raise the problem as an error."""
-    raise problem.error()
-
-
-def file_exists(path: Path, on_problem: OnProblem, hint: str = AGAIN) -> bool:
-    """Whether a file exists; it is a problem if not."""
-    if path.is_file():
-        return True
-    on_problem(Problem(path, "the file is missing", hint))
-    return False
-
-
-def read_file(path: Path, read: Callable[[Path], T], kind: str, on_problem: OnProblem) -> T | None:
-    """What `read` returns for a file of this kind; None, and a problem, if the file is missing or reading it fails."""
-    if not file_exists(path, on_problem):
-        return None
-    try:
-        return read(path)
-    except (MemoryError, RanpError):
-        raise
-    except Exception as error:  # A damaged file can raise anything.
-        reason = getattr(error, "strerror", None) or first_line(error)
-        on_problem(Problem(path, f"it cannot be read as {kind} ({reason})", AGAIN))
-        return None
 
 
 def at_least(minimum: int, **settings: int | Sequence[int]) -> None:
@@ -102,16 +43,6 @@ def split_names(names: Sequence[str], fraction: float, seed: int) -> tuple[list[
     count = min(max(1, math.floor(len(ordered) * fraction + 0.5)), len(ordered) - 1)
     second = {ordered[index] for index in order[: max(count, 0)]}
     return [name for name in ordered if name not in second], sorted(second)
-
-
-def sample_seed() -> int:
-    """A seed for the random numbers of one sample, drawn from torch's global generator."""
-    return int(torch.randint(2**31, ()))
-
-
-def sample_generator() -> Generator:
-    """A generator for the random numbers of one sample, seeded from torch's global generator."""
-    return Generator().manual_seed(sample_seed())
 
 
 def metrics() -> ModuleType:

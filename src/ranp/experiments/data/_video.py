@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ranp.experiments.data._base import AGAIN, OnProblem, Problem, fail, read_file
+from ranp.experiments.data._files import AGAIN, OnProblem, Problem, fail, read_file
 from ranp.optional import optional_import
 
 MEAN, DEVIATION = 0.45, 0.225

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ranp.experiments.data._base import AGAIN, OnProblem, Problem, TensorPair, fail, read_file, sample_seed
+from ranp.experiments.data._base import TensorPair
+from ranp.experiments.data._files import AGAIN, OnProblem, Problem, fail, read_file
+from ranp.experiments.data.sampler import sample_seed
 from ranp.optional import optional_import
 from ranp.progress import Progress
 
@@ -41,33 +43,30 @@ def read_case(case: Case, on_problem: OnProblem = fail) -> dict[str, Any] | None
 
     Returns `image` `(C, X, Y, Z)` and `label` `(1, X, Y, Z)`, float tensors with orientation metadata.
     """
-    problems: list[Problem] = []
-    volumes = [_read_volume(path, problems.append) for path in case.files]
-    problems += _faults(case, dict(zip(case.files, volumes, strict=True)))
+    volumes = {path: volume for path in case.files if (volume := _read_volume(path, on_problem)) is not None}
+    problems = list(_problems(case, volumes))
     for problem in problems:
         on_problem(problem)
-    if problems:
+    if problems or len(volumes) < len(case.files):
         return None
-    *images, label = (volume for volume in volumes if volume is not None)
-    return {"image": torch.cat(images), "label": label}
+    return {"image": torch.cat([volumes[path] for path in case.images]), "label": volumes[case.label]}
 
 
-def _faults(case: Case, volumes: dict[Path, Tensor | None]) -> Iterator[Problem]:
+def _problems(case: Case, volumes: dict[Path, Tensor]) -> Iterator[Problem]:
     """What is wrong with the volumes that could be read, alone and compared with each other."""
-    read = {path: volume for path, volume in volumes.items() if volume is not None}
-    shapes = Counter(volume.shape[1:] for volume in read.values()).most_common(1)
-    for path, volume in read.items():
+    shapes = Counter(volume.shape[1:] for volume in volumes.values()).most_common(1)
+    for path, volume in volumes.items():
         if volume.shape[1:] != shapes[0][0]:
             shape, usual = (" x ".join(map(str, sizes)) for sizes in (volume.shape[1:], shapes[0][0]))
             yield Problem(path, f"the shape is {shape}, but that of the case's other files is {usual}", AGAIN)
         if path != case.label and volume.min() == volume.max():
             yield Problem(path, "all voxels have the same value", AGAIN)
-    images = [read[path] for path in case.images if path in read]
+    images = [volumes[path] for path in case.images if path in volumes]
     channels = sum(map(len, images))
     if len(images) == len(case.images) and channels != case.channels:
         message = f"the scan has {channels} channels, but those of this data set have {case.channels}"
         yield Problem(case.images[0], message, AGAIN)
-    if (label := read.get(case.label)) is not None:
+    if (label := volumes.get(case.label)) is not None:
         if len(label) != 1:
             yield Problem(case.label, f"the labels have {len(label)} channels instead of one", AGAIN)
         if unknown := sorted(set(label.unique().tolist()) - case.labels):
@@ -104,12 +103,7 @@ class Volumes(Dataset[TensorPair]):
     """
 
     def __init__(
-        self,
-        cases: Sequence[Case],
-        deterministic: Sequence[Any],
-        random: Sequence[Any],
-        cache: float,
-        progress: Progress,
+        self, cases: list[Case], deterministic: list[Any], random: list[Any], cache: float, progress: Progress
     ) -> None:
         transforms = optional_import("monai.transforms", "data")
         plain = transforms.EnsureTyped(keys=BOTH, dtype=(torch.float32, torch.uint8), track_meta=False)
@@ -148,10 +142,11 @@ class Volumes(Dataset[TensorPair]):
         return self._deterministic(read_case(case))
 
 
-def vary_intensity() -> list[Any]:
-    """Random transforms of MONAI that change contrast and brightness slightly."""
+def augmentation(axes: Iterable[int]) -> list[Any]:
+    """Random transforms of MONAI that flip along axes and change contrast and brightness slightly."""
     transforms = optional_import("monai.transforms", "data")
     return [
+        *(transforms.RandFlipd(keys=BOTH, prob=0.5, spatial_axis=axis) for axis in axes),
         transforms.RandScaleIntensityd(keys="image", prob=0.5, factors=0.1),
         transforms.RandShiftIntensityd(keys="image", prob=0.5, offsets=0.1),
     ]

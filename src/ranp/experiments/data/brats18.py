@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from ranp.errors import InputError
-from ranp.experiments.data._base import DataBundle, DataSet, Model, OnProblem, Problem, at_least, metrics, split_names
-from ranp.experiments.data._volumes import BOTH, Case, Volumes, ball_mask, read_case, vary_intensity, write_volume
+from ranp.experiments.data._base import DataBundle, DataSet, Model, at_least, metrics, split_names
+from ranp.experiments.data._files import OnProblem, Problem
+from ranp.experiments.data._volumes import BOTH, Case, Volumes, augmentation, ball_mask, read_case, write_volume
 from ranp.files import new_folder
 from ranp.optional import optional_import
 from ranp.progress import Progress
@@ -88,8 +89,7 @@ class BraTS18(DataSet[Case]):
         ]
         random = [transforms.RandSpatialCropd(keys=BOTH, roi_size=self.crop, random_size=False)]
         if self.augment:
-            random += [transforms.RandFlipd(keys=BOTH, prob=0.5, spatial_axis=axis) for axis in range(3)]
-            random += vary_intensity()
+            random += augmentation(axes=range(3))
         return DataBundle(
             train=Volumes(train, deterministic, random, self.cache, progress),
             evaluation=Volumes(evaluation, deterministic, [], self.cache, progress),

@@ -14,21 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.experiments.data._base import (
-    AGAIN,
-    DataBundle,
-    DataSet,
-    Model,
-    OnProblem,
-    Problem,
-    at_least,
-    fail,
-    file_exists,
-    forward,
-    metrics,
-    split_names,
-)
-from ranp.experiments.data._volumes import BOTH, Case, Volumes, ball_mask, read_case, vary_intensity, write_volume
+from ranp.experiments.data._base import DataBundle, DataSet, Model, at_least, forward, metrics, split_names
+from ranp.experiments.data._files import AGAIN, OnProblem, Problem, fail, file_exists
+from ranp.experiments.data._volumes import BOTH, Case, Volumes, augmentation, ball_mask, read_case, write_volume
 from ranp.files import new_folder, write_json
 from ranp.optional import optional_import
 from ranp.progress import Progress
@@ -92,7 +80,7 @@ class Decathlon(DataSet[Case]):
         ]
         random: list[Any] = [random_slice] if self.slices else []
         if self.augment:
-            random += [transforms.RandFlipd(keys=BOTH, prob=0.5, spatial_axis=0), *vary_intensity()]
+            random += augmentation(axes=[0])
         regions = {name: (index,) for index, name in enumerate(description.labels) if index}
         return DataBundle(
             train=Volumes(train, deterministic, random, self.cache, progress),

@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from ranp.errors import InputError
-from ranp.experiments.data._base import DataBundle, DataSet, OnProblem, TensorPair, at_least, metrics, sample_generator
+from ranp.experiments.data._base import DataBundle, DataSet, TensorPair, at_least, metrics
+from ranp.experiments.data._files import OnProblem
+from ranp.experiments.data.sampler import sample_generator
 from ranp.optional import optional_import
 from ranp.progress import Progress
 
@@ -132,8 +134,7 @@ class MNI152(DataSet[Region]):
 
     def prepare(self, folder: Path, train: list[Region], evaluation: list[Region], progress: Progress) -> DataBundle:
         """Cut the evaluation patches."""
-        counts = {"training_patches": self.training_patches, "validation_patches": self.validation_patches}
-        at_least(1, patch=self.patch, **counts)
+        at_least(1, **vars(self))
         images, labels = tiles(evaluation[0], patch=self.patch, count=self.validation_patches)
         regions = {name: (index,) for index, name in enumerate(TISSUES) if index}
         return DataBundle(

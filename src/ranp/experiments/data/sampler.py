@@ -24,6 +24,16 @@ def derive_seed(seed: int, *place: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def sample_seed() -> int:
+    """A seed for the random numbers of one sample, drawn from torch's global generator."""
+    return int(torch.randint(2**31, ()))
+
+
+def sample_generator() -> Generator:
+    """A generator for the random numbers of one sample, seeded from torch's global generator."""
+    return Generator().manual_seed(sample_seed())
+
+
 class ResumableSampler(Sampler[list[tuple[int, int]]]):
     """Batches of `(index, seed)` pairs: endless epochs in random order; a batch may span two epochs.
 

@@ -16,21 +16,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from ranp.experiments.data._base import (
-    AGAIN,
-    IGNORED,
-    DataBundle,
-    DataSet,
-    LoadedSamples,
-    OnProblem,
-    Problem,
-    TensorPair,
-    at_least,
-    fail,
-    metrics,
-    read_file,
-    sample_generator,
-)
+from ranp.experiments.data._base import IGNORED, DataBundle, DataSet, LoadedSamples, TensorPair, at_least, metrics
+from ranp.experiments.data._files import AGAIN, OnProblem, Problem, fail, read_file
+from ranp.experiments.data.sampler import sample_generator
 from ranp.files import new_folder
 from ranp.progress import Progress
 
@@ -170,20 +158,17 @@ def voxelize(points: Tensor, parts: Tensor, size: int) -> TensorPair:
 
 def read_shape(shape: Shape, on_problem: OnProblem = fail) -> TensorPair | None:
     """Read and check a shape's two files: points `(P, 3)` and their part ids `(P,)`."""
-    problems: list[Problem] = []
-    points = _read_numbers(shape.points, 3, problems.append)
-    labels = _read_numbers(shape.labels, 1, problems.append)
-    parts = PARTS[shape.category]
+    points = _read_numbers(shape.points, 3, on_problem)
+    labels = _read_numbers(shape.labels, 1, on_problem)
+    parts, faults = PARTS[shape.category], []
     if labels is not None and (unknown := sorted(set(labels.flatten().tolist()) - set(range(1, parts + 1)))):
         listed = ", ".join(f"{value:g}" for value in unknown[:5])
-        message = f"it contains parts {listed}, but this category has parts 1 to {parts}"
-        problems.append(Problem(shape.labels, message, AGAIN))
+        faults.append(f"it contains parts {listed}, but this category has parts 1 to {parts}")
     if points is not None and labels is not None and len(points) != len(labels):
-        message = f"it has {len(labels)} labels, but {shape.points.name} has {len(points)} points"
-        problems.append(Problem(shape.labels, message, AGAIN))
-    for problem in problems:
-        on_problem(problem)
-    if problems or points is None or labels is None:
+        faults.append(f"it has {len(labels)} labels, but {shape.points.name} has {len(points)} points")
+    for fault in faults:
+        on_problem(Problem(shape.labels, fault, AGAIN))
+    if faults or points is None or labels is None:
         return None
     ids = torch.from_numpy(labels[:, 0]).long() - 1 + FIRST_PART[shape.category]
     return torch.from_numpy(points).float(), ids

@@ -14,27 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.experiments.data._base import (
-    DataBundle,
-    DataSet,
-    LoadedSamples,
-    Model,
-    OnProblem,
-    Problem,
-    TensorPair,
-    at_least,
-    fail,
-    file_exists,
-    metrics,
-    sample_generator,
-)
+from ranp.experiments.data._base import DataBundle, DataSet, LoadedSamples, Model, TensorPair, at_least, metrics
+from ranp.experiments.data._files import OnProblem, Problem, fail, file_exists
 from ranp.experiments.data._video import clip_at, crop, decode, spaced_starts, write_video
+from ranp.experiments.data.sampler import sample_generator
 from ranp.files import new_folder
 from ranp.optional import optional_import
 from ranp.progress import Progress
 
 LISTS, VIDEOS = "ucfTrainTestlist", "UCF-101"
-SPLITS = (1, 2, 3)
 SMALLEST = 0.66  # Side of the smallest training crop, as a fraction of the frame's shorter side.
 HINT = "unpack UCF101TrainTestSplits-RecognitionTask.zip into the data set's folder"
 # Colors of the discs in generated videos.
@@ -78,14 +66,10 @@ class UCF101(DataSet[Video]):
 
     def find(self, folder: Path, on_problem: OnProblem) -> tuple[list[Video], list[Video]]:
         """The videos in the official lists."""
-        classes = _classes(folder, on_problem)
-        if classes is None:
+        if (classes := _classes(folder, on_problem)) is None:
             return [], []
-        numbers = {name: index for index, name in enumerate(classes)}
-        train, evaluation = (
-            _listed(folder, f"{part}list{self.split:02d}.txt", numbers, on_problem) for part in ("train", "test")
-        )
-        return train, evaluation
+        train, test = (folder / LISTS / f"{part}list{self.split:02d}.txt" for part in ("train", "test"))
+        return _listed(folder, train, classes, on_problem), _listed(folder, test, classes, on_problem)
 
     def read(self, sample: Video, on_problem: OnProblem) -> Tensor | None:
         """Decode all frames; returns the last, `(1, H, W, 3)`."""
@@ -195,9 +179,9 @@ def _classes(folder: Path, on_problem: OnProblem) -> tuple[str, ...] | None:
     return tuple(name for _, name in lines)
 
 
-def _listed(folder: Path, name: str, numbers: dict[str, int], on_problem: OnProblem) -> list[Video]:
+def _listed(folder: Path, path: Path, classes: tuple[str, ...], on_problem: OnProblem) -> list[Video]:
     """Videos of a list: each line is a path and, in the lists for training, the number of the class."""
-    path = folder / LISTS / name
+    numbers = {name: index for index, name in enumerate(classes)}
     root = folder / VIDEOS if (folder / VIDEOS).is_dir() else folder
     videos = []
     for number, line in enumerate(_lines(path, on_problem) or [], start=1):
@@ -223,15 +207,12 @@ def _path(name: str, group: int) -> str:
 
 def _write_lists(folder: Path, classes: list[str], count: int) -> None:
     """The lists of three splits; like the official one, `trainlist01.txt` has CRLF line ends."""
-    (folder / "classInd.txt").write_text("".join(f"{n} {name}\n" for n, name in enumerate(classes, start=1)))
-    for split in SPLITS:
-        train, test = [], []
-        for number, name in enumerate(classes, start=1):
-            for group in range(1, count + 1):
-                if group % 3 == split % 3:
-                    test.append(_path(name, group))
-                else:
-                    train.append(f"{_path(name, group)} {number}")
-        ends = "\r\n" if split == 1 else "\n"
-        (folder / f"trainlist{split:02d}.txt").write_bytes("".join(line + ends for line in train).encode())
-        (folder / f"testlist{split:02d}.txt").write_bytes("".join(line + "\n" for line in test).encode())
+    numbers = {name: number for number, name in enumerate(classes, start=1)}
+    (folder / "classInd.txt").write_text("".join(f"{number} {name}\n" for name, number in numbers.items()))
+    videos = [(name, group) for name in classes for group in range(1, count + 1)]
+    for split in (1, 2, 3):
+        end = "\r\n" if split == 1 else "\n"
+        train = [f"{_path(name, group)} {numbers[name]}{end}" for name, group in videos if group % 3 != split % 3]
+        test = [f"{_path(name, group)}\n" for name, group in videos if group % 3 == split % 3]
+        (folder / f"trainlist{split:02d}.txt").write_bytes("".join(train).encode())
+        (folder / f"testlist{split:02d}.txt").write_bytes("".join(test).encode())
