@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
 from ranp.experiments.data import Problem
-from ranp.experiments.data._video import DEVIATION, MEAN, crop, decode, write_video
 from ranp.experiments.data.ucf101 import UCF101, Video, central_square, predict_clips, random_clip, spaced_clips
+from ranp.experiments.data.video import DEVIATION, MEAN, crop, decode, write_video
 
 STEP = 6  # Between the brightness of two frames: enough to distinguish them after compression.
 
@@ -65,11 +65,11 @@ def test_frames_are_counted_where_the_header_does_not_contain_their_number(tmp_p
 def test_a_few_missing_frames_are_replaced_by_the_last_one(
     twenty: Path, missing: int, usable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ranp.experiments.data import _video
+    from ranp.experiments.data import video
 
-    collect = _video._collect
+    collect = video._collect
     monkeypatch.setattr(
-        _video, "_collect", lambda frames, wanted: collect((next(frames) for _ in range(20 - missing)), wanted)
+        video, "_collect", lambda frames, wanted: collect((next(frames) for _ in range(20 - missing)), wanted)
     )
     problems: list[Problem] = []
     pixels = decode(twenty, lambda count: [0, count - 1], problems.append)
@@ -79,6 +79,8 @@ def test_a_few_missing_frames_are_replaced_by_the_last_one(
     else:
         assert pixels is None
         assert [problem.message for problem in problems] == [f"the video ends after {20 - missing} of 20 frames"]
+        with pytest.raises(DataError, match=r"twenty\.avi: the video ends after"):
+            decode(twenty, lambda count: [0, count - 1])
 
 
 def test_evaluation_clips_are_spaced_from_the_first_frame_to_the_last(twenty: Path) -> None:

@@ -50,8 +50,7 @@ class Region:
     image: Tensor
     labels: Tensor
     box: tuple[slice, slice, slice]
-    files: ClassVar[tuple[Path, ...]] = ()
-    """None: the template is part of nilearn."""
+    files: ClassVar[tuple[Path, ...]] = ()  # The template is part of nilearn.
 
 
 def load_brain() -> Brain:
@@ -176,10 +175,9 @@ class RandomPatches(Dataset[TensorPair]):
 
 
 def tiles(region: Region, *, patch: int, count: int) -> TensorPair:
-    """Fixed patches that do not overlap, spread evenly over the part of the region that contains brain.
+    """Fixed patches that do not overlap, spread evenly over the brain; fewer than `count` if the region is too small.
 
-    Intensities `(count, 1, patch, patch, patch)` and labels `(count, patch, patch, patch)`; fewer if the region is too
-    small.
+    Intensities are `(count, 1, patch, patch, patch)`, labels `(count, patch, patch, patch)`.
     """
     positions = _positions(region, patch)
     grid = np.stack(np.meshgrid(*(np.arange(0, size, patch) for size in positions), indexing="ij"), -1).reshape(-1, 3)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ranp.experiments.data._base import DataBundle, DataSet, LoadedSamples, Model, TensorPair, at_least, metrics
 from ranp.experiments.data._files import OnProblem, Problem, fail, file_exists
-from ranp.experiments.data._video import clip_at, crop, decode, spaced_starts, write_video
 from ranp.experiments.data.sampler import sample_generator
+from ranp.experiments.data.video import clip_at, crop, decode, spaced_starts, write_video
 from ranp.files import new_folder
 from ranp.optional import optional_import
 from ranp.progress import Progress
