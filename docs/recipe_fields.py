@@ -66,7 +66,7 @@ def _models(field: FieldInfo) -> list[type[Any]]:
 
 def _settings(kind: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], str]]:
     """The fields of a dataclass, each with its description in the docstring."""
-    listed = re.search(r"^Attributes:\n((?:    .*\n)+)", inspect.getdoc(kind) or "", flags=re.MULTILINE)
+    listed = re.search(r"^Attributes:\n((?:    .*\n?)+)", inspect.getdoc(kind) or "", flags=re.MULTILINE)
     texts = dict(re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", listed[1] if listed else "", flags=re.MULTILINE))
     for field in dataclasses.fields(kind):
         yield field, " ".join(texts[field.name].split())

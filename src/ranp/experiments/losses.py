@@ -14,22 +14,9 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 def objective(name: str, ignore_index: int = -100) -> Objective:
-    """The loss of that name.
+    """The loss of that name in `LOSSES`; targets of the class `ignore_index` do not contribute to it.
 
-    Args:
-        name: A name in `LOSSES`.
-        ignore_index: Target class that does not contribute to the loss.
-
-    Returns:
-        A scalar function of outputs `(N, classes, ...)` and targets `(N, ...)`; for `mse`, of two tensors of one shape.
-
-    Raises:
-        InputError: An unknown name.
-
-    Example:
-        >>> import torch
-        >>> round(float(objective("cross-entropy")(torch.zeros(1, 2, 4), torch.ones(1, 4, dtype=torch.long))), 4)
-        0.6931
+    It takes outputs `(N, classes, ...)` and targets `(N, ...)`; `mse`, two tensors of one shape.
     """
     if name not in LOSSES:
         raise InputError("loss", f"no loss is named {name!r}", hint=nearest(name, LOSSES))
@@ -42,11 +29,6 @@ def dice_cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = -10
     The sums of the soft Dice run over the whole batch, since a crop need not contain every class; a class that is
     neither present nor predicted has a Dice of 1. Without ignored targets this is MONAI's `DiceCELoss` with
     `include_background=False, batch=True`, which cannot ignore targets.
-
-    Args:
-        outputs: Logits `(N, classes, ...)`.
-        targets: Classes `(N, ...)`.
-        ignore_index: Target class that does not contribute to the loss.
 
     Example:
         >>> import torch
@@ -79,9 +61,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 def warm_up_then_decay(progress: float) -> float:
     """Factor on the learning rate: linear warm-up in the first twentieth of the training, then linear decay to zero.
-
-    Args:
-        progress: Fraction of the training that is done, 0 to 1.
 
     Example:
         >>> [round(warm_up_then_decay(progress), 2) for progress in (0, 0.05, 0.5, 1)]

@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from ranp.errors import ArtifactError, DataError, InputError, RanpError
 from ranp.experiments.data import DATA_SETS, DataSet, data_set
-from ranp.experiments.data._base import split_names
 
 # Every data set with small settings.
 SMALL: dict[str, DataSet[Any]] = {
@@ -249,12 +248,3 @@ def test_a_data_set_can_be_passed_by_name(tmp_path: Path) -> None:
 def test_the_template_is_not_generated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="come with nilearn"):
         SMALL["mni152"].generate(tmp_path / "new")
-
-
-@pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.24, 2), (0.5, 5), (0.99, 9)])
-def test_both_parts_of_a_split_are_nonempty(share: float, count: int) -> None:
-    names = [f"case{number}" for number in range(10)]
-    first, second = split_names(names, share, seed=3)
-    assert (len(second), len(first)) == (count, 10 - count)
-    assert sorted(first + second) == names
-    assert split_names(names[::-1], share, seed=3) == (first, second)

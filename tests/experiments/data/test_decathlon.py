@@ -11,8 +11,8 @@ from monai.data import get_track_meta
 
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
-from ranp.experiments.data._base import sample_seed
 from ranp.experiments.data.decathlon import Decathlon, predict_slices
+from ranp.experiments.data.sampler import sample_seed
 
 PLAIN = Decathlon(size=(4, 2, 2), validation=0.5, augment=False)
 
@@ -82,7 +82,7 @@ def test_augmentation_does_not_depend_on_monais_metadata(generated: Path) -> Non
     assert get_track_meta()
     torch.manual_seed(3)
     for image, label in plain:
-        with_metadata = train._random.set_random_state(seed=sample_seed())(train._load(0))  # type: ignore[attr-defined]
+        with_metadata = train._random.set_random_state(seed=sample_seed())(train._cached[0])  # type: ignore[attr-defined]
         assert torch.equal(image, with_metadata["image"])
         assert torch.equal(label, with_metadata["label"][0])
 

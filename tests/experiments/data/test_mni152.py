@@ -17,6 +17,8 @@ from ranp.experiments.data.mni152 import (
     tiles,
 )
 
+WHOLE = (slice(None),) * 3
+
 
 @pytest.fixture(scope="module")
 def brain() -> Brain:
@@ -33,7 +35,7 @@ def numbered() -> Region:
     """A region whose intensities are voxel indices, with brain in all but the outermost layer."""
     labels = torch.zeros(12, 13, 14, dtype=torch.uint8)
     labels[1:-1, 1:-1, 1:-1] = 1
-    return Region(torch.arange(12.0 * 13 * 14).reshape(12, 13, 14), labels, (0, 0, 0))
+    return Region(torch.arange(12.0 * 13 * 14).reshape(12, 13, 14), labels, WHOLE)
 
 
 def _mark(brain: Brain, region: Region) -> np.ndarray:
@@ -154,7 +156,7 @@ def test_patches_are_parts_of_the_region_with_their_labels(numbered: Region) -> 
 def test_patches_are_centered_on_brain_voxels() -> None:
     labels = torch.zeros(12, 12, 12, dtype=torch.uint8)
     labels[3, 6, 8] = 2
-    (image, label) = RandomPatches(Region(torch.arange(12.0**3).reshape(12, 12, 12), labels, (0, 0, 0)), 4, 1)[0]
+    (image, label) = RandomPatches(Region(torch.arange(12.0**3).reshape(12, 12, 12), labels, WHOLE), 4, 1)[0]
     assert label.nonzero().tolist() == [[2, 2, 2]]
     assert image[0, 0, 0, 0] == (1 * 12 + 4) * 12 + 6
 

@@ -12,8 +12,8 @@ from ranp.experiments.data.shapenet import (
     FIRST_PART,
     Shape,
     ShapeNet,
-    Shapes,
     into_unit_sphere,
+    load_shape,
     read_shape,
     voxelize,
 )
@@ -63,7 +63,7 @@ def test_part_ids_continue_from_one_category_to_the_next(shape: Shape) -> None:
 def test_three_points_fall_into_the_voxels_computed_by_hand(shape: Shape) -> None:
     # The box's middle is (12, 10.5, 10); the first two points are the farthest, sqrt(4.25) away. So x is
     # -0.970, 0.970 and 0, y -0.243, -0.243 and 0.243, z 0; voxels of 4 a side are (value + 1) * 2 rounded down.
-    occupied, parts = Shapes([shape], 4, augment=False)[0]
+    occupied, parts = load_shape(shape, 4, augment=False)
     expected = torch.full((4, 4, 4), EMPTY)
     expected[0, 1, 2], expected[3, 1, 2], expected[2, 2, 2] = 19, 21, 19
     assert torch.equal(parts, expected)
@@ -86,10 +86,9 @@ def test_a_single_point_is_centered() -> None:
 
 
 def test_augmented_shapes_are_scaled_and_shifted_within_the_cube(shape: Shape) -> None:
-    shapes = Shapes([shape], 64, augment=True)
     widths, places = set(), set()
     for _ in range(30):
-        _, parts = shapes[0]
+        _, parts = load_shape(shape, 64, augment=True)
         (first,), (second,) = ((parts == part).nonzero()[:1, 0].tolist() for part in (19, 21))
         assert int((parts != EMPTY).sum()) == 3
         widths.add(second - first)
@@ -184,5 +183,5 @@ def test_classes_have_names(generated: Path) -> None:
 
 
 def test_generating_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="count: must be at least 1 shape of each category, but is 0"):
+    with pytest.raises(InputError, match="count: must be at least 1, but is 0"):
         ShapeNet().generate(tmp_path / "new", count=0)

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from helpers.real_data import real_data
 from ranp.errors import DataError, InputError
 from ranp.experiments.data import Problem
-from ranp.experiments.data._video import DEVIATION, MEAN, crop, decode, write_video
-from ranp.experiments.data.ucf101 import UCF101, RandomClips, SpacedClips, Video, central_square, predict_clips
+from ranp.experiments.data.ucf101 import UCF101, Video, central_square, predict_clips, random_clip, spaced_clips
+from ranp.experiments.data.video import DEVIATION, MEAN, crop, decode, write_video
 
 STEP = 6  # Between the brightness of two frames: enough to distinguish them after compression.
 
@@ -65,11 +65,11 @@ def test_frames_are_counted_where_the_header_does_not_contain_their_number(tmp_p
 def test_a_few_missing_frames_are_replaced_by_the_last_one(
     twenty: Path, missing: int, usable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ranp.experiments.data import _video
+    from ranp.experiments.data import video
 
-    collect = _video._collect
+    collect = video._collect
     monkeypatch.setattr(
-        _video, "_collect", lambda frames, wanted: collect((next(frames) for _ in range(20 - missing)), wanted)
+        video, "_collect", lambda frames, wanted: collect((next(frames) for _ in range(20 - missing)), wanted)
     )
     problems: list[Problem] = []
     pixels = decode(twenty, lambda count: [0, count - 1], problems.append)
@@ -79,29 +79,31 @@ def test_a_few_missing_frames_are_replaced_by_the_last_one(
     else:
         assert pixels is None
         assert [problem.message for problem in problems] == [f"the video ends after {20 - missing} of 20 frames"]
+        with pytest.raises(DataError, match=rf"^{twenty}: the video ends after"):
+            decode(twenty, lambda count: [0, count - 1])
 
 
 def test_evaluation_clips_are_spaced_from_the_first_frame_to_the_last(twenty: Path) -> None:
-    clips, label = SpacedClips([Video(twenty, 5)], UCF101(size=8, frames=4, clips=3))[0]
+    clips, label = spaced_clips(UCF101(size=8, frames=4, clips=3), Video(twenty, 5))
     assert (clips.shape, int(label)) == ((3, 3, 4, 8, 8), 5)
     assert [numbers(clip) for clip in clips] == [[0, 1, 2, 3], [8, 9, 10, 11], [16, 17, 18, 19]]
 
 
 def test_a_single_evaluation_clip_is_in_the_middle(twenty: Path) -> None:
-    clips, _ = SpacedClips([Video(twenty, 0)], UCF101(size=8, frames=4, clips=1))[0]
+    clips, _ = spaced_clips(UCF101(size=8, frames=4, clips=1), Video(twenty, 0))
     assert [numbers(clip) for clip in clips] == [[8, 9, 10, 11]]
 
 
 def test_a_video_that_is_too_short_is_repeated(tmp_path: Path) -> None:
     video = Video(counted(tmp_path / "short.avi", 3), 0)
     settings = UCF101(size=8, frames=5, clips=2)
-    assert numbers(RandomClips([video], settings)[0][0]) == [0, 1, 2, 0, 1]
-    assert [numbers(clip) for clip in SpacedClips([video], settings)[0][0]] == [[0, 1, 2, 0, 1]] * 2
+    assert numbers(random_clip(settings, video)[0]) == [0, 1, 2, 0, 1]
+    assert [numbers(clip) for clip in spaced_clips(settings, video)[0]] == [[0, 1, 2, 0, 1]] * 2
 
 
 def test_training_clips_start_at_every_possible_frame(twenty: Path) -> None:
-    clips = RandomClips([Video(twenty, 0)], UCF101(size=8, frames=18))
-    seen = {tuple(numbers(clips[0][0])) for _ in range(40)}
+    settings = UCF101(size=8, frames=18)
+    seen = {tuple(numbers(random_clip(settings, Video(twenty, 0))[0])) for _ in range(40)}
     assert seen == {tuple(range(start, start + 18)) for start in range(3)}
 
 
@@ -131,10 +133,10 @@ def test_training_squares_vary_in_size_position_and_flip(tmp_path: Path) -> None
     # Brightness rises from left to right by 1 a pixel, so a square's range is its side and its minimum its place.
     ramp = np.broadcast_to(np.arange(40, 200, dtype=np.uint8)[None, None, :, None], (4, 80, 160, 3))
     write_video(tmp_path / "ramp.avi", ramp)
-    clips = RandomClips([Video(tmp_path / "ramp.avi", 0)], UCF101(size=80, frames=2))
+    video = Video(tmp_path / "ramp.avi", 0)
     sides, places, flipped = [], [], set()
     for _ in range(40):
-        row = (clips[0][0][0, 0].mean(0) * DEVIATION + MEAN) * 255
+        row = (random_clip(UCF101(size=80, frames=2), video)[0][0, 0].mean(0) * DEVIATION + MEAN) * 255
         sides.append(float(row.max() - row.min()))
         places.append(float(row.min()))
         flipped.add(bool(row[0] > row[-1]))
@@ -144,8 +146,8 @@ def test_training_squares_vary_in_size_position_and_flip(tmp_path: Path) -> None
     assert max(sides) - min(sides) > 15
     assert min(places) < 60
     assert max(places) > 100
-    plain = RandomClips([Video(tmp_path / "ramp.avi", 0)], UCF101(size=80, frames=2, augment=False))
-    row = (plain[0][0][0, 0].mean(0) * DEVIATION + MEAN) * 255
+    plain, _ = random_clip(UCF101(size=80, frames=2, augment=False), video)
+    row = (plain[0, 0].mean(0) * DEVIATION + MEAN) * 255
     assert (float(row[0]), float(row[-1])) == pytest.approx((80, 159), abs=4)
 
 

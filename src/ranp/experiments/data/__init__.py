@@ -4,17 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ranp.errors import InputError, nearest
-from ranp.experiments.data._base import DataBundle, DataSet, Metric, OnProblem, Problem
+from ranp.experiments.data._base import DataBundle, DataSet, Metric
+from ranp.experiments.data._files import OnProblem, Problem
 from ranp.experiments.data.brats18 import BraTS18
 from ranp.experiments.data.decathlon import Decathlon
 from ranp.experiments.data.mni152 import MNI152
-from ranp.experiments.data.sampler import (
-    ResumableSampler,
-    SeededDataset,
-    derive_seed,
-    resumable_loader,
-    sample_count,
-)
+from ranp.experiments.data.sampler import ResumableSampler, SeededDataset, derive_seed, resumable_loader, sample_count
 from ranp.experiments.data.shapenet import ShapeNet
 from ranp.experiments.data.ucf101 import UCF101
 from ranp.import_by_name import find
@@ -49,7 +44,7 @@ def data_set(name: str, extra: Mapping[str, type[DataSet[Any]]] | None = None) -
     if name not in known and ":" not in name:
         hint = f"{nearest(name, known)}; name your own as package.module:Class or path/to/file.py:Class"
         raise InputError("data", f"no data set is named {name!r}", hint=hint)
-    found = known[name] if name in known else find(name, f"data {name}")
+    found = known.get(name) or find(name, f"data {name}")
     if not (isinstance(found, type) and issubclass(found, DataSet)):
         raise InputError(f"data {name}", "is not a subclass of ranp.experiments.data.DataSet")
     return found

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NoReturn, Protocol, TypeVar
+from types import ModuleType
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from ranp.errors import DataError, InputError
+from ranp.errors import InputError
+from ranp.experiments.data._files import OnProblem, Problem, fail, file_exists
+from ranp.optional import optional_import
 from ranp.progress import Progress, no_progress
 
 TensorPair = tuple[Tensor, Tensor]
@@ -24,83 +27,15 @@ IGNORED = -100
 """The target that `torch.nn.functional.cross_entropy` ignores by default."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A fault in a file or folder of a data set.
-
-    Attributes:
-        path: The file or folder.
-        message: What is wrong with it.
-        hint: What to do about it.
-
-    Example:
-        >>> print(Problem(Path("a.pts"), "the file is missing", "unpack the archive again"))
-        a.pts: the file is missing; unpack the archive again
-    """
-
-    path: Path
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        return str(self.error())
-
-    def error(self) -> DataError:
-        """The problem as an exception."""
-        return DataError(str(self.path), self.message, hint=self.hint)
-
-
-OnProblem = Callable[[Problem], object]
-"""Called with each problem found: `fail`, to stop at the first, or a list's `append`."""
-
-
-def fail(problem: Problem) -> NoReturn:
-    """Raise the problem as an error.
-
-    Raises:
-        DataError: Always.
-    """
-    raise problem.error()
-
-
-def file_exists(path: Path, on_problem: OnProblem, hint: str = "copy or unpack the data set again") -> bool:
-    """Whether a file exists; it is a problem if not."""
-    if path.is_file():
-        return True
-    on_problem(Problem(path, "the file is missing", hint))
-    return False
-
-
-def at_least_one(**settings: int | Sequence[int]) -> None:
-    """Refuse sizes and counts below 1.
-
-    Raises:
-        InputError: One of the settings is, or contains, a number below 1.
-    """
+def at_least(minimum: int, **settings: int | Sequence[int]) -> None:
+    """Raise an `InputError` if one of the settings is, or contains, a number below the minimum."""
     for name, setting in settings.items():
-        if min([setting] if isinstance(setting, int) else setting) < 1:
-            raise InputError(name, f"must be at least 1, but is {setting}")
+        if min([setting] if isinstance(setting, int) else setting) < minimum:
+            raise InputError(name, f"must be at least {minimum}, but is {setting}")
 
 
 def split_names(names: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """Split names at random; the same names and seed give the same split.
-
-    Args:
-        names: What to split, in any order.
-        fraction: How much goes into the second part: at least one name, and never all.
-        seed: Seed of the random split.
-
-    Returns:
-        The two parts, each sorted.
-
-    Raises:
-        InputError: The fraction is not within (0, 1).
-
-    Example:
-        >>> first, second = split_names(["d", "a", "c", "b"], 0.25, seed=0)
-        >>> sorted(first + second), len(second)
-        (['a', 'b', 'c', 'd'], 1)
-    """
+    """Split names at random into two sorted parts, of which the second has this fraction: at least one, never all."""
     if not 0 < fraction < 1:
         raise InputError("validation", f"must be a fraction between 0 and 1, but is {fraction}")
     ordered = sorted(names)
@@ -110,22 +45,36 @@ def split_names(names: Sequence[str], fraction: float, seed: int) -> tuple[list[
     return [name for name in ordered if name not in second], sorted(second)
 
 
-def sample_seed() -> int:
-    """A seed for the random numbers of one sample, drawn from torch's global generator."""
-    return int(torch.randint(2**31, ()))
+def metrics() -> ModuleType:
+    """The module `metrics`, which needs an optional package."""
+    optional_import("torchmetrics", "data")
+    from ranp.experiments.data import metrics
 
-
-def sample_generator() -> Generator:
-    """A generator for the random numbers of one sample, seeded from torch's global generator."""
-    return Generator().manual_seed(sample_seed())
+    return metrics
 
 
 class HasFiles(Protocol):
-    """A sample that has not been read, known by its files."""
+    """A sample that has not been read."""
 
     @property
     def files(self) -> tuple[Path, ...]:
         """All files of the sample."""
+
+
+S = TypeVar("S", bound=HasFiles)
+
+
+class LoadedSamples(Dataset[TensorPair], Generic[S]):
+    """Samples that are read by a function at every access."""
+
+    def __init__(self, samples: Sequence[S], load: Callable[[S], TensorPair]) -> None:
+        self.samples, self.load = samples, load
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> TensorPair:
+        return self.load(self.samples[index])
 
 
 class Metric(Protocol):
@@ -191,14 +140,22 @@ class DataBundle:
         return len(self.class_names)
 
 
-S = TypeVar("S", bound=HasFiles)
-
-
 class DataSet(ABC, Generic[S]):
     """A data set in a known file layout: a frozen dataclass of settings.
 
     A subclass implements how samples are found, read and prepared for training, and how a small synthetic data set is
     generated; `check` and `open` are built on these.
+
+    Example:
+        >>> import tempfile
+        >>> from ranp.experiments.data import data_set
+        >>> data = data_set("brats18")(crop=(8, 8, 8))
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     data.generate(Path(place, "new"), count=2, seed=0)
+        ...     problems, bundle = data.check(Path(place, "new")), data.open(Path(place, "new"))
+        >>> image, labels = bundle.train[0]
+        >>> problems, image.shape, labels.shape
+        ([], torch.Size([4, 8, 8, 8]), torch.Size([8, 8, 8]))
     """
 
     # pydantic reads this when a recipe creates a data set: a misspelled setting is an error.
@@ -206,24 +163,11 @@ class DataSet(ABC, Generic[S]):
 
     @abstractmethod
     def find(self, folder: Path, on_problem: OnProblem) -> tuple[list[S], list[S]]:
-        """Find the samples for training and for evaluation without reading them.
-
-        Args:
-            folder: Folder of the data set.
-            on_problem: Called with each problem of the layout.
-        """
+        """Find the samples for training and evaluation without reading them, and the problems of the layout."""
 
     @abstractmethod
     def read(self, sample: S, on_problem: OnProblem) -> Any:
-        """Read a sample completely.
-
-        Args:
-            sample: A sample that `find` returned.
-            on_problem: Called with each problem of its files.
-
-        Returns:
-            The content, None if there was a problem.
-        """
+        """Read a sample completely and find its problems; None if there are any."""
 
     @abstractmethod
     def prepare(self, folder: Path, train: list[S], evaluation: list[S], progress: Progress) -> DataBundle:
@@ -244,15 +188,7 @@ class DataSet(ABC, Generic[S]):
         """
 
     def check(self, folder: Path | str, progress: Progress = no_progress) -> list[Problem]:
-        """Read every file and list what is missing or damaged.
-
-        Args:
-            folder: Folder of the data set.
-            progress: Called after every sample.
-
-        Returns:
-            One problem per fault.
-        """
+        """Read every file and list what is missing or damaged; `progress` is called after every sample."""
         problems: list[Problem] = []
         train, evaluation = self.find(Path(folder), problems.append)
         total = len(train) + len(evaluation)
@@ -279,7 +215,7 @@ class DataSet(ABC, Generic[S]):
         skipped = self.check(folder, progress) if skip_damaged else []
         damaged = {problem.path for problem in skipped}
         splits: list[list[S]] = []
-        for found in self.find(folder, _ignore if skip_damaged else fail):
+        for found in self.find(folder, (lambda problem: None) if skip_damaged else fail):
             samples = [sample for sample in found if damaged.isdisjoint(sample.files)]
             for path in chain.from_iterable(sample.files for sample in samples):
                 file_exists(path, fail)
@@ -288,10 +224,6 @@ class DataSet(ABC, Generic[S]):
             splits.append(samples)
         train, evaluation = splits
         return replace(self.prepare(folder, train, evaluation, progress), skipped=tuple(skipped))
-
-
-def _ignore(problem: Problem) -> None:
-    pass
 
 
 def _too_few(folder: Path) -> Problem:

@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 
 from ranp.errors import InputError
-from ranp.experiments.data._base import DataBundle, DataSet, Model, OnProblem, Problem, at_least_one, split_names
-from ranp.experiments.data._volumes import Case, Volumes, ball_mask, intensity_augmentation, read_case, write_volume
+from ranp.experiments.data._base import DataBundle, DataSet, Model, at_least, metrics, split_names
+from ranp.experiments.data._files import OnProblem, Problem
+from ranp.experiments.data._volumes import BOTH, Case, Volumes, augmentation, ball_mask, read_case, write_volume
 from ranp.files import new_folder
 from ranp.optional import optional_import
 from ranp.progress import Progress
@@ -27,7 +28,8 @@ CORE, EDEMA, ENHANCING = 1, 2, 4
 REGIONS = {"ET": (ENHANCING,), "TC": (CORE, ENHANCING), "WT": (CORE, EDEMA, ENHANCING)}
 """The evaluated regions: enhancing tumor, tumor core and whole tumor."""
 
-CLASS_NAMES = ("background", "core", "edema", "(none)", "enhancing")
+BRIGHTNESS = np.array([[100, 120, 180, 0, 150], [110, 60, 90, 0, 80], [110, 60, 95, 0, 200], [100, 150, 190, 0, 140]])
+"""Brightness of each modality and label in the generated volumes."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,6 @@ class BraTS18(DataSet[Case]):
         seed: Seed of that choice.
         cache: Fraction of the cases to keep in memory; a case takes about 55 MB.
         augment: Whether to flip training samples and vary their intensities.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     data = BraTS18(crop=(8, 8, 8))
-        ...     data.generate(Path(place, "new"), count=2, seed=0)
-        ...     bundle = data.open(Path(place, "new"))
-        >>> image, labels = bundle.train[0]
-        >>> image.shape, labels.shape, bundle.evaluation[0][0].shape
-        (torch.Size([4, 8, 8, 8]), torch.Size([8, 8, 8]), torch.Size([4, 10, 10, 10]))
     """
 
     crop: tuple[int, int, int] = (128, 128, 128)
@@ -86,45 +78,35 @@ class BraTS18(DataSet[Case]):
 
     def prepare(self, folder: Path, train: list[Case], evaluation: list[Case], progress: Progress) -> DataBundle:
         """Cache the volumes."""
-        at_least_one(crop=self.crop)
+        at_least(1, crop=self.crop)
         if not 0 <= self.overlap < 1:
             raise InputError("overlap", f"must be a fraction, at least 0 and below 1, but is {self.overlap}")
         transforms = optional_import("monai.transforms", "data")
-        both = ("image", "label")
         deterministic = [
-            transforms.CropForegroundd(keys=both, source_key="image", allow_smaller=True),
+            transforms.CropForegroundd(keys=BOTH, source_key="image", allow_smaller=True),
             transforms.NormalizeIntensityd(keys="image", nonzero=True, channel_wise=True),
-            transforms.SpatialPadd(keys=both, spatial_size=self.crop),
+            transforms.SpatialPadd(keys=BOTH, spatial_size=self.crop),
         ]
-        random = [transforms.RandSpatialCropd(keys=both, roi_size=self.crop, random_size=False)]
+        random = [transforms.RandSpatialCropd(keys=BOTH, roi_size=self.crop, random_size=False)]
         if self.augment:
-            random += [transforms.RandFlipd(keys=both, prob=0.5, spatial_axis=axis) for axis in range(3)]
-            random += intensity_augmentation()
-        optional_import("torchmetrics", "data")
-        from ranp.experiments.data.metrics import RegionDice
-
+            random += augmentation(axes=range(3))
         return DataBundle(
             train=Volumes(train, deterministic, random, self.cache, progress),
             evaluation=Volumes(evaluation, deterministic, [], self.cache, progress),
             input_shape=(len(MODALITIES), *self.crop),
-            class_names=CLASS_NAMES,
-            metric=partial(RegionDice, REGIONS),
+            class_names=("background", "core", "edema", "(none)", "enhancing"),
+            metric=partial(metrics().RegionDice, REGIONS),
             primary_metric="dice",
             predict=partial(predict_sliding_window, self.crop, self.overlap),
             evaluation_batch=1,  # Brains have different sizes.
         )
 
     def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
-        """Write `count` cases, every fourth of them an LGG: a spherical brain with a tumor of nested balls.
+        """Write `count` cases, at least two: spherical brains with tumors of nested balls.
 
-        Volumes are 1.5 times as large as the crop. Tumors of an LGG have no enhancing part.
-
-        Raises:
-            ArtifactError: The folder exists already, or cannot be written.
-            InputError: Fewer than two cases.
+        Volumes are 1.5 times as large as the crop. Every fourth case is an LGG, whose tumor has no enhancing part.
         """
-        if count < 2:
-            raise InputError("count", f"must be at least 2, to train and to evaluate, but is {count}")
+        at_least(2, count=count)
         random = np.random.default_rng(seed)
         with new_folder(folder) as partial_folder:
             for grade in GRADES:
@@ -151,14 +133,9 @@ class BraTS18(DataSet[Case]):
         return [*images.astype(np.int16), labels]
 
 
-BRIGHTNESS = np.array([[100, 120, 180, 0, 150], [110, 60, 90, 0, 80], [110, 60, 95, 0, 200], [100, 150, 190, 0, 140]])
-"""Brightness of each modality and label in the generated volumes."""
-
-
 def _case(folder: Path) -> Case:
-    images = tuple(folder / f"{folder.name}_{modality}.nii.gz" for modality in MODALITIES)
-    label = folder / f"{folder.name}_seg.nii.gz"
-    return Case(folder.name, images, label, len(MODALITIES), frozenset({0, CORE, EDEMA, ENHANCING}))
+    *images, label = (folder / f"{folder.name}_{suffix}.nii.gz" for suffix in (*MODALITIES, "seg"))
+    return Case(folder.name, tuple(images), label, len(MODALITIES), frozenset({0, CORE, EDEMA, ENHANCING}))
 
 
 def predict_sliding_window(window: tuple[int, int, int], overlap: float, model: Model, inputs: Tensor) -> Tensor:

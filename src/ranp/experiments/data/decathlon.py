@@ -14,24 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.errors import InputError
-from ranp.experiments.data._base import (
-    DataBundle,
-    DataSet,
-    Model,
-    OnProblem,
-    Problem,
-    at_least_one,
-    fail,
-    file_exists,
-    forward,
-    split_names,
-)
-from ranp.experiments.data._volumes import Case, Volumes, ball_mask, intensity_augmentation, read_case, write_volume
+from ranp.experiments.data._base import DataBundle, DataSet, Model, at_least, forward, metrics, split_names
+from ranp.experiments.data._files import AGAIN, OnProblem, Problem, fail, file_exists
+from ranp.experiments.data._volumes import BOTH, Case, Volumes, augmentation, ball_mask, read_case, write_volume
 from ranp.files import new_folder, write_json
 from ranp.optional import optional_import
 from ranp.progress import Progress
 
+PARTS = ("imagesTr", "labelsTr")
 LABELS = ("background", "Anterior", "Posterior")
 """Labels of the generated data set: those of Task04."""
 
@@ -51,16 +41,6 @@ class Decathlon(DataSet[Case]):
         cache: Fraction of the cases to keep in memory.
         augment: Whether to augment training volumes.
         slices: Whether a training sample is a random axial slice `(C, X, Y)` of a volume.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     data = Decathlon(size=(16, 16, 16), validation=0.5)
-        ...     data.generate(Path(place, "new"), count=2, seed=0)
-        ...     bundle = data.open(Path(place, "new"))
-        >>> image, label = bundle.train[0]
-        >>> image.shape, label.shape, bundle.class_names
-        (torch.Size([1, 16, 16, 16]), torch.Size([16, 16, 16]), ('background', 'Anterior', 'Posterior'))
     """
 
     size: tuple[int, int, int] = (48, 64, 48)
@@ -74,19 +54,14 @@ class Decathlon(DataSet[Case]):
         """The cases listed in `dataset.json`, or those of the files if it lists none."""
         if (description := _describe(folder, on_problem)) is None:
             return [], []
-        names = description.cases if description.cases is not None else _names(folder)
-        cases = {
-            name: Case(
-                name,
-                (folder / "imagesTr" / f"{name}.nii.gz",),
-                folder / "labelsTr" / f"{name}.nii.gz",
-                description.channels,
-                frozenset(range(len(description.labels))),
-            )
-            for name in names
-        }
-        train, evaluation = split_names(list(cases), self.validation, self.seed)
-        return [cases[name] for name in train], [cases[name] for name in evaluation]
+        labels = frozenset(range(len(description.labels)))
+
+        def case(name: str) -> Case:
+            image, label = (folder / part / f"{name}.nii.gz" for part in PARTS)
+            return Case(name, (image,), label, description.channels, labels)
+
+        train, evaluation = split_names(list(description.cases), self.validation, self.seed)
+        return [case(name) for name in train], [case(name) for name in evaluation]
 
     def read(self, sample: Case, on_problem: OnProblem) -> dict[str, Any] | None:
         """Image `(C, X, Y, Z)` and label `(1, X, Y, Z)` as they are in the files."""
@@ -94,51 +69,40 @@ class Decathlon(DataSet[Case]):
 
     def prepare(self, folder: Path, train: list[Case], evaluation: list[Case], progress: Progress) -> DataBundle:
         """Cache the volumes."""
-        at_least_one(size=self.size)
+        at_least(1, size=self.size)
         description = _describe(folder, fail)
         assert description is not None
         transforms = optional_import("monai.transforms", "data")
-        both = ("image", "label")
         deterministic = [
-            transforms.Orientationd(keys=both, axcodes="RAS", labels=None),
+            transforms.Orientationd(keys=BOTH, axcodes="RAS", labels=None),
             transforms.NormalizeIntensityd(keys="image", channel_wise=True),
-            transforms.ResizeWithPadOrCropd(keys=both, spatial_size=self.size),
+            transforms.ResizeWithPadOrCropd(keys=BOTH, spatial_size=self.size),
         ]
         random: list[Any] = [random_slice] if self.slices else []
         if self.augment:
-            random += [transforms.RandFlipd(keys=both, prob=0.5, spatial_axis=0), *intensity_augmentation()]
-        optional_import("torchmetrics", "data")
-        from ranp.experiments.data.metrics import RegionDice
-
+            random += augmentation(axes=[0])
         regions = {name: (index,) for index, name in enumerate(description.labels) if index}
         return DataBundle(
             train=Volumes(train, deterministic, random, self.cache, progress),
             evaluation=Volumes(evaluation, deterministic, [], self.cache, progress),
             input_shape=(description.channels, *self.size[: 2 if self.slices else 3]),
             class_names=description.labels,
-            metric=partial(RegionDice, regions),
+            metric=partial(metrics().RegionDice, regions),
             primary_metric="dice",
             predict=predict_slices if self.slices else forward,
         )
 
     def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
-        """Write `count` cases: a bright ball whose front half has one label and whose back half the other.
-
-        Raises:
-            ArtifactError: The folder exists already, or cannot be written.
-            InputError: Fewer than two cases.
-        """
-        if count < 2:
-            raise InputError("count", f"must be at least 2, to train and to evaluate, but is {count}")
+        """Write `count` cases, at least two: bright balls with one label in front and another behind."""
+        at_least(2, count=count)
         random = np.random.default_rng(seed)
         with new_folder(folder) as partial_folder:
-            for name in ("imagesTr", "labelsTr"):
-                (partial_folder / name).mkdir()
+            for part in PARTS:
+                (partial_folder / part).mkdir()
             cases = [f"hippocampus_{number:03d}" for number in range(1, count + 1)]
             for name in cases:
-                image, label = self._generate_case(random)
-                write_volume(partial_folder / "imagesTr" / f"{name}.nii.gz", image)
-                write_volume(partial_folder / "labelsTr" / f"{name}.nii.gz", label)
+                for part, volume in zip(PARTS, self._generate_case(random), strict=True):
+                    write_volume(partial_folder / part / f"{name}.nii.gz", volume)
             listed = [{key: f"./{key}sTr/{name}.nii.gz" for key in ("image", "label")} for name in cases]
             description = {
                 "name": "generated",
@@ -170,13 +134,7 @@ def random_slice(case: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def predict_slices(model: Model, inputs: Tensor) -> Tensor:
-    """Outputs `(N, classes, X, Y, Z)` of a 2D model for volumes `(N, C, X, Y, Z)`, slice by slice along the last axis.
-
-    Example:
-        >>> volume = torch.arange(12.0).reshape(1, 1, 2, 2, 3)
-        >>> torch.equal(predict_slices(lambda slices: slices + 1, volume), volume + 1)
-        True
-    """
+    """Outputs `(N, classes, X, Y, Z)` of a 2D model for every slice along the last axis of `(N, C, X, Y, Z)`."""
     outputs = model(inputs.movedim(-1, 1).flatten(0, 1))
     volumes: Tensor = outputs.unflatten(0, (len(inputs), -1)).movedim(1, -1)
     return volumes
@@ -184,11 +142,11 @@ def predict_slices(model: Model, inputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Description:
-    """The content of `dataset.json`: channels, labels in the order of their values, and cases if it lists them."""
+    """The content of `dataset.json`: channels, labels in the order of their values, and names of the cases."""
 
     channels: int
     labels: tuple[str, ...]
-    cases: list[str] | None
+    cases: set[str]
 
 
 def _describe(folder: Path, on_problem: OnProblem) -> _Description | None:
@@ -200,12 +158,12 @@ def _describe(folder: Path, on_problem: OnProblem) -> _Description | None:
         labels = {int(value): str(name) for value, name in content["labels"].items()}
         names = tuple(labels[value] for value in range(len(labels)))
         listed = content.get("training")
-        cases = None if listed is None else [_name(entry["image"]) for entry in listed]
+        cases = _names(folder) if listed is None else {_name(entry["image"]) for entry in listed}
         return _Description(len(content["modality"]), names, cases)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         message = f"it must be JSON with 'modality' and with 'labels' numbered from 0 ({reason})"
-        on_problem(Problem(path, message, "copy or download it again"))
+        on_problem(Problem(path, message, AGAIN))
         return None
 
 
@@ -213,7 +171,7 @@ def _name(path: str) -> str:
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path) -> set[str]:
     """Cases that have an image, a label or both; the archives also contain hidden files of macOS."""
-    files = [path for part in ("imagesTr", "labelsTr") for path in (folder / part).glob("*.nii.gz")]
-    return sorted({_name(path.name) for path in files if not path.name.startswith(".")})
+    files = [path for part in PARTS for path in (folder / part).glob("*.nii.gz")]
+    return {_name(path.name) for path in files if not path.name.startswith(".")}

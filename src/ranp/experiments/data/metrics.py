@@ -12,7 +12,18 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class RegionDice(Metric):
+class _Sums(Metric):
+    """A metric whose states are sums over samples; higher is better."""
+
+    full_state_update = False
+    higher_is_better = True
+
+    def add_sums(self, *names: str, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.long) -> None:
+        for name in names:
+            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+
+class RegionDice(_Sums):
     """Dice of regions, each a union of classes, averaged over cases or pooled over all voxels.
 
     The Dice of a region is 2 |A and B| / (|A| + |B|); it is 1 where the region is neither present nor predicted, as
@@ -31,8 +42,6 @@ class RegionDice(Metric):
         {'dice': 0.833, 'dice/core': 0.667, 'dice/all': 1.0}
     """
 
-    full_state_update = False
-    higher_is_better = True
     numerator: Tensor
     denominator: Tensor
 
@@ -40,16 +49,10 @@ class RegionDice(Metric):
         super().__init__()
         self.regions = {name: tuple(classes) for name, classes in regions.items()}
         self.pooled = pooled
-        for name in ("numerator", "denominator"):
-            self.add_state(name, torch.zeros(len(regions), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_sums("numerator", "denominator", shape=(len(regions),), dtype=torch.float64)
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add cases.
-
-        Args:
-            outputs: One score per class, `(N, classes, D, H, W)`.
-            targets: Classes, `(N, D, H, W)`.
-        """
+        """Add cases: one score per class, `(N, classes, D, H, W)`, and classes, `(N, D, H, W)`."""
         predicted, truth = self._masks(outputs.argmax(1)), self._masks(targets)
         if self.pooled:
             overlap, total = (predicted & truth).transpose(0, 1), (predicted.long() + truth.long()).transpose(0, 1)
@@ -74,7 +77,7 @@ class RegionDice(Metric):
         return torch.stack(masks, dim=1)
 
 
-class PartIoU(Metric):
+class PartIoU(_Sums):
     """Intersection over union of parts, in the convention usual for ShapeNet.
 
     Only the parts of the shape's own category, which is that of its targets, can be predicted, and only occupied voxels
@@ -94,8 +97,6 @@ class PartIoU(Metric):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    full_state_update = False
-    higher_is_better = True
     total: Tensor
     shapes: Tensor
     correct: Tensor
@@ -105,18 +106,12 @@ class PartIoU(Metric):
         super().__init__()
         self.parts, self.names = tuple(parts), tuple(names)
         self.first = tuple(accumulate(self.parts, initial=0))
-        self.add_state("total", torch.zeros(len(self.parts), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("shapes", torch.zeros(len(self.parts), dtype=torch.long), dist_reduce_fx="sum")
-        for name in ("correct", "voxels"):
-            self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_sums("total", shape=(len(parts),), dtype=torch.float64)
+        self.add_sums("shapes", shape=(len(parts),))
+        self.add_sums("correct", "voxels")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add shapes.
-
-        Args:
-            outputs: One score per part, `(N, parts, D, H, W)`.
-            targets: Parts, `(N, D, H, W)`, negative at empty voxels.
-        """
+        """Add shapes: one score per part, `(N, parts, D, H, W)`, and parts, `(N, D, H, W)`, negative where empty."""
         for scores, truth in zip(outputs, targets, strict=True):
             occupied = truth >= 0
             truth = truth[occupied]
@@ -149,7 +144,7 @@ def _mean_iou(predicted: Tensor, truth: Tensor, parts: int) -> Tensor:
     return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).mean()
 
 
-class ClipAccuracy(Metric):
+class ClipAccuracy(_Sums):
     """Top-1 and top-5 accuracy of videos and of single clips.
 
     The scores of a video are the mean probabilities of its clips. With fewer than five classes, top-5 is 1.
@@ -162,44 +157,27 @@ class ClipAccuracy(Metric):
         (1.0, 0.5)
     """
 
-    full_state_update = False
-    higher_is_better = True
     correct: Tensor
-    clips: Tensor
-    videos: Tensor
+    total: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("correct", torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("clips", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("videos", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_sums("correct", "total", shape=(4,))
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add videos.
-
-        Args:
-            outputs: One score per class, `(N, clips, classes)`.
-            targets: Classes, `(N,)`.
-        """
-        clips = outputs.shape[1]
+        """Add videos: one score per class, `(N, clips, classes)`, and classes, `(N,)`."""
         by_video = outputs.softmax(-1).mean(1), targets
-        by_clip = outputs.flatten(0, 1), targets.repeat_interleave(clips)
-        correct = [_correct_in_top(k, *pair) for pair in (by_video, by_clip) for k in (1, 5)]
-        self.correct += torch.stack(correct).to(self.correct.device)
-        self.clips += clips * len(targets)
-        self.videos += len(targets)
+        by_clip = outputs.flatten(0, 1), targets.repeat_interleave(outputs.shape[1])
+        found = [_in_top(k, *pair) for pair in (by_video, by_clip) for k in (1, 5)]
+        self.correct += torch.stack([hits.sum() for hits in found]).to(self.correct.device)
+        self.total += self.total.new_tensor([len(hits) for hits in found])
 
     def compute(self) -> dict[str, Tensor]:
         """The four accuracies."""
-        top1, top5, clip_top1, clip_top5 = self.correct
-        return {
-            "top1": top1 / self.videos,
-            "top5": top5 / self.videos,
-            "clip_top1": clip_top1 / self.clips,
-            "clip_top5": clip_top5 / self.clips,
-        }
+        return dict(zip(("top1", "top5", "clip_top1", "clip_top5"), self.correct / self.total, strict=True))
 
 
-def _correct_in_top(k: int, scores: Tensor, targets: Tensor) -> Tensor:
+def _in_top(k: int, scores: Tensor, targets: Tensor) -> Tensor:
+    """Whether the target is among the k highest scores, for each row."""
     best = scores.topk(min(k, scores.shape[-1])).indices
-    return (best == targets[:, None]).any(1).sum()
+    return (best == targets[:, None]).any(1)

@@ -9,7 +9,7 @@ the right hemisphere anterior to it: no voxel, and no mirrored voxel, of one is 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,64 +17,44 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from ranp.errors import InputError
-from ranp.experiments.data._base import DataBundle, DataSet, OnProblem, TensorPair, at_least_one, sample_generator
+from ranp.experiments.data._base import DataBundle, DataSet, TensorPair, at_least, metrics
+from ranp.experiments.data._files import OnProblem
+from ranp.experiments.data.sampler import sample_generator
 from ranp.optional import optional_import
 from ranp.progress import Progress
 
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Labels = np.ndarray[Any, np.dtype[np.uint8]]
+
 TISSUES = ("background", "grey", "white", "other")
-"""Class names; a label is an index into them. *Other* is inside the brain but neither grey nor white: fluid."""
+"""Class names: a label is an index into them. *Other* is inside the brain but neither grey nor white: fluid."""
 
 
 @dataclass(frozen=True)
 class Brain:
-    """The whole template on its own grid, with axes from left to right, posterior to anterior, inferior to superior.
+    """The whole template on its own grid: T1 intensity in [0, 1], 0 outside the brain, and indices into `TISSUES`.
 
-    Attributes:
-        image: T1 intensity in [0, 1], `(X, Y, Z)`; 0 outside the brain.
-        labels: Index into `TISSUES` of every voxel, `(X, Y, Z)`.
-        origin: Voxel index of the point (0, 0, 0) mm; voxels are 1 mm wide.
+    The axes go from left to right, posterior to anterior, inferior to superior. `origin` is the voxel index of the
+    point (0, 0, 0) mm; voxels are 1 mm wide.
     """
 
-    image: np.ndarray[Any, np.dtype[np.float32]]
-    labels: np.ndarray[Any, np.dtype[np.uint8]]
+    image: Floats
+    labels: Labels
     origin: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box of a brain; it shares no memory with the brain.
-
-    Attributes:
-        image: Normalized intensity, `(X, Y, Z)`.
-        labels: Index into `TISSUES` of every voxel, `(X, Y, Z)`.
-        start: Voxel index, in the whole brain, of the box's first voxel.
-    """
+    """A box of a brain: normalized intensity and labels `(X, Y, Z)`, which share no memory with the brain."""
 
     image: Tensor
     labels: Tensor
-    start: tuple[int, int, int]
-
-    @property
-    def box(self) -> tuple[slice, slice, slice]:
-        """The region's position in the whole brain."""
-        x, y, z = (slice(first, first + size) for first, size in zip(self.start, self.image.shape, strict=True))
-        return x, y, z
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """None: the template is part of nilearn."""
-        return ()
+    box: tuple[slice, slice, slice]
+    files: ClassVar[tuple[Path, ...]] = ()  # The template is part of nilearn.
 
 
 def load_brain() -> Brain:
-    """Read the template and its tissue maps from the installed nilearn.
-
-    Returns:
-        The brain at its original resolution: no resampling mixes neighboring voxels.
-
-    Raises:
-        RanpError: nilearn is not installed.
-    """
+    """Read the template from the installed nilearn, in its original resolution: nothing mixes neighboring voxels."""
     nilearn = optional_import("nilearn.datasets", "MNI152 template", extra="demo")
     template = nilearn.load_mni152_template(resolution=1)
     maps = [load(resolution=1) for load in (nilearn.load_mni152_gm_template, nilearn.load_mni152_wm_template)]
@@ -83,42 +63,16 @@ def load_brain() -> Brain:
     return Brain(image, label_tissues(image, grey, white), (x, y, z))
 
 
-def label_tissues(
-    image: np.ndarray[Any, np.dtype[np.float32]],
-    grey: np.ndarray[Any, np.dtype[np.float32]],
-    white: np.ndarray[Any, np.dtype[np.float32]],
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Label every voxel with its most probable tissue.
-
-    Args:
-        image: Intensity, zero outside the brain, any shape.
-        grey: Probability of grey matter, same shape.
-        white: Probability of white matter, same shape.
-
-    Returns:
-        Indices into `TISSUES`, same shape.
-
-    Example:
-        >>> maps = np.float32([[0, 1, 1, 1], [0, 0.8, 0.1, 0.2], [0, 0.1, 0.7, 0.1]])
-        >>> [TISSUES[label] for label in label_tissues(*maps)]
-        ['background', 'grey', 'white', 'other']
-    """
+def label_tissues(image: Floats, grey: Floats, white: Floats) -> Labels:
+    """Label every voxel of an intensity image with its most probable tissue, from two maps of probabilities."""
     probable = np.argmax(np.stack([grey, white, 1 - grey - white]), axis=0) + 1
     return np.where(image > 0, probable, 0).astype(np.uint8)
 
 
 def split(brain: Brain) -> tuple[Region, Region]:
-    """Cut out the training and the validation region.
+    """Cut out the training and the validation region; the planes that separate them are in neither.
 
-    The training region lies left of x = 0 mm and posterior to y = 0 mm, the validation region right and anterior; the
-    planes themselves are in neither. Both are cropped to the brain, and normalized by the mean and standard deviation
-    of the brain in the training region.
-
-    Returns:
-        Training region, validation region.
-
-    Raises:
-        InputError: A region contains no brain.
+    Both are cropped to the brain, and normalized by the mean and standard deviation of the training region's brain.
     """
     x, y, _ = brain.origin
     inside = brain.labels > 0
@@ -128,11 +82,7 @@ def split(brain: Brain) -> tuple[Region, Region]:
     mean, deviation = float(known.mean()), float(known.std()) or 1.0
     normalized = (brain.image - mean) / deviation
     first, second = (
-        Region(
-            torch.from_numpy(normalized[box].copy()),
-            torch.from_numpy(brain.labels[box].copy()),
-            (box[0].start, box[1].start, box[2].start),
-        )
+        Region(torch.from_numpy(normalized[box].copy()), torch.from_numpy(brain.labels[box].copy()), box)
         for box in (training, validation)
     )
     return first, second
@@ -166,12 +116,6 @@ class MNI152(DataSet[Region]):
         patch: Side of a patch in voxels (millimeters).
         training_patches: Number of random patches that count as one epoch.
         validation_patches: Number of evaluation patches; fewer if the region is too small.
-
-    Example:
-        >>> bundle = MNI152(patch=8, validation_patches=4).open("unused")
-        >>> image, labels = bundle.train[0]
-        >>> image.shape, labels.shape, bundle.class_names
-        (torch.Size([1, 8, 8, 8]), torch.Size([8, 8, 8]), ('background', 'grey', 'white', 'other'))
     """
 
     patch: int = 16
@@ -189,45 +133,28 @@ class MNI152(DataSet[Region]):
 
     def prepare(self, folder: Path, train: list[Region], evaluation: list[Region], progress: Progress) -> DataBundle:
         """Cut the evaluation patches."""
-        at_least_one(
-            patch=self.patch, training_patches=self.training_patches, validation_patches=self.validation_patches
-        )
+        at_least(1, **vars(self))
         images, labels = tiles(evaluation[0], patch=self.patch, count=self.validation_patches)
-        optional_import("torchmetrics", "data")
-        from ranp.experiments.data.metrics import RegionDice
-
+        regions = {name: (index,) for index, name in enumerate(TISSUES) if index}
         return DataBundle(
             train=RandomPatches(train[0], self.patch, self.training_patches),
             evaluation=TensorDataset(images, labels),  # type: ignore[arg-type]  # Its samples are pairs.
             input_shape=(1, self.patch, self.patch, self.patch),
             class_names=TISSUES,
-            metric=partial(RegionDice, {name: (index,) for index, name in enumerate(TISSUES) if index}, pooled=True),
+            metric=partial(metrics().RegionDice, regions, pooled=True),
             primary_metric="dice",
         )
 
     def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
-        """Refuse: the data are part of nilearn.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(
-            "mni152", "there is nothing to generate: the data come with nilearn", hint="train on any folder"
-        )
+        """Refuse: the data are part of nilearn."""
+        problem = "there is nothing to generate: the data come with nilearn"
+        raise InputError("mni152", problem, hint="train on any folder")
 
 
 class RandomPatches(Dataset[TensorPair]):
     """Patches `(1, patch, patch, patch)` and labels `(patch, patch, patch)`, each centered on a random brain voxel.
 
     Batches with patches of mostly background would differ too much from each other for batch normalization.
-
-    Args:
-        region: Where the patches are taken from; they do not extend beyond it.
-        patch: Side of a patch in voxels.
-        count: Length of the data set.
-
-    Raises:
-        InputError: The region is smaller than a patch.
     """
 
     def __init__(self, region: Region, patch: int, count: int) -> None:
@@ -248,18 +175,9 @@ class RandomPatches(Dataset[TensorPair]):
 
 
 def tiles(region: Region, *, patch: int, count: int) -> TensorPair:
-    """Cut fixed patches that do not overlap, spread evenly over the part of the region that contains brain.
+    """Fixed patches that do not overlap, spread evenly over the brain; fewer than `count` if the region is too small.
 
-    Args:
-        region: Where the patches are taken from.
-        patch: Side of a patch in voxels.
-        count: How many to cut; fewer if the region is too small.
-
-    Returns:
-        Intensities `(count, 1, patch, patch, patch)` and labels `(count, patch, patch, patch)`.
-
-    Raises:
-        InputError: The region is smaller than a patch.
+    Intensities are `(count, 1, patch, patch, patch)`, labels `(count, patch, patch, patch)`.
     """
     positions = _positions(region, patch)
     grid = np.stack(np.meshgrid(*(np.arange(0, size, patch) for size in positions), indexing="ij"), -1).reshape(-1, 3)

@@ -24,6 +24,16 @@ def derive_seed(seed: int, *place: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def sample_seed() -> int:
+    """A seed for the random numbers of one sample, drawn from torch's global generator."""
+    return int(torch.randint(2**31, ()))
+
+
+def sample_generator() -> Generator:
+    """A generator for the random numbers of one sample, seeded from torch's global generator."""
+    return Generator().manual_seed(sample_seed())
+
+
 class ResumableSampler(Sampler[list[tuple[int, int]]]):
     """Batches of `(index, seed)` pairs: endless epochs in random order; a batch may span two epochs.
 
@@ -85,14 +95,7 @@ class SeededDataset(Dataset[Any]):
 
 
 def resumable_loader(samples: Dataset[Any], sampler: ResumableSampler, *, workers: int, pin: bool) -> "DataLoader[Any]":
-    """Load the batches of a sampler.
-
-    Args:
-        samples: Any data set.
-        sampler: Chooses the batches.
-        workers: Number of worker processes.
-        pin: Whether to copy batches to pinned memory, for GPUs.
-    """
+    """Load the batches of a sampler with a number of worker processes; `pin` copies them to pinned memory, for GPUs."""
     return DataLoader(SeededDataset(samples), batch_sampler=sampler, num_workers=workers, pin_memory=pin)
 
 

@@ -15,28 +15,14 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
-from ranp.errors import InputError
-from ranp.experiments.data._base import (
-    IGNORED,
-    DataBundle,
-    DataSet,
-    OnProblem,
-    Problem,
-    TensorPair,
-    at_least_one,
-    fail,
-    file_exists,
-    sample_generator,
-)
+from ranp.experiments.data._base import IGNORED, DataBundle, DataSet, LoadedSamples, TensorPair, at_least, metrics
+from ranp.experiments.data._files import AGAIN, OnProblem, Problem, fail, read_file
+from ranp.experiments.data.sampler import sample_generator
 from ranp.files import new_folder
-from ranp.optional import optional_import
 from ranp.progress import Progress
 
-EMPTY = IGNORED
-"""Label of voxels without a point."""
-
+EMPTY = IGNORED  # The label of voxels without a point.
 CATEGORIES = (
     ("02691156", "Airplane", 4),
     ("02773838", "Bag", 2),
@@ -61,7 +47,6 @@ PARTS = tuple(parts for _, _, parts in CATEGORIES)
 FIRST_PART = tuple(accumulate(PARTS, initial=0))[:-1]
 """The id of each category's first part, from 0 to 49."""
 
-AGAIN = "unpack the archive again"
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -92,15 +77,6 @@ class ShapeNet(DataSet[Shape]):
         size: Voxels per side.
         evaluate_on: Which shapes to evaluate on: validation or test.
         augment: Whether to augment training shapes.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     data = ShapeNet(size=16)
-        ...     data.generate(Path(place, "new"), count=1, seed=0)
-        ...     occupied, parts = data.open(Path(place, "new")).train[0]
-        >>> occupied.shape, parts.unique().tolist()
-        (torch.Size([1, 16, 16, 16]), [-100, 0, 1, 2, 3])
     """
 
     size: int = 64
@@ -117,16 +93,13 @@ class ShapeNet(DataSet[Shape]):
 
     def prepare(self, folder: Path, train: list[Shape], evaluation: list[Shape], progress: Progress) -> DataBundle:
         """Shapes are read when they are accessed: each takes a few milliseconds."""
-        at_least_one(size=self.size)
-        optional_import("torchmetrics", "data")
-        from ranp.experiments.data.metrics import PartIoU
-
+        at_least(1, size=self.size)
         return DataBundle(
-            train=Shapes(train, self.size, augment=self.augment),
-            evaluation=Shapes(evaluation, self.size, augment=False),
+            train=LoadedSamples(train, partial(load_shape, size=self.size, augment=self.augment)),
+            evaluation=LoadedSamples(evaluation, partial(load_shape, size=self.size, augment=False)),
             input_shape=(1, self.size, self.size, self.size),
             class_names=tuple(f"{name} {part}" for _, name, parts in CATEGORIES for part in range(1, parts + 1)),
-            metric=partial(PartIoU, PARTS, [name for _, name, _ in CATEGORIES]),
+            metric=partial(metrics().PartIoU, PARTS, [name for _, name, _ in CATEGORIES]),
             primary_metric="iou",
             ignore_index=EMPTY,
         )
@@ -135,18 +108,13 @@ class ShapeNet(DataSet[Shape]):
         """Write `count` training shapes of every category, and a quarter of that for validation and for test.
 
         The parts of a shape are ellipsoids whose positions and proportions vary little within a category.
-
-        Raises:
-            ArtifactError: The folder exists already, or cannot be written.
-            InputError: Fewer than one shape.
         """
-        if count < 1:
-            raise InputError("count", f"must be at least 1 shape of each category, but is {count}")
+        at_least(1, count=count)
         generator = Generator().manual_seed(seed)
         with new_folder(folder) as partial_folder:
             for part, shapes in (("train", count), ("val", max(1, count // 4)), ("test", max(1, count // 4))):
-                for category, (synset, _, _) in enumerate(CATEGORIES):
-                    data, label = (partial_folder / f"{part}_{kind}" / synset for kind in ("data", "label"))
+                for category in range(len(CATEGORIES)):
+                    data, label = _folders(partial_folder, part, category)
                     data.mkdir(parents=True)
                     label.mkdir(parents=True)
                     for number in range(1, shapes + 1):
@@ -155,58 +123,31 @@ class ShapeNet(DataSet[Shape]):
                         np.savetxt(label / f"{number:06d}.seg", parts.numpy() + 1, fmt="%d")
 
 
-class Shapes(Dataset[TensorPair]):
-    """Shapes as voxels, read from their files at every access."""
-
-    def __init__(self, shapes: list[Shape], size: int, *, augment: bool) -> None:
-        self.shapes, self.size, self.augment = shapes, size, augment
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    def __getitem__(self, index: int) -> TensorPair:
-        read = read_shape(self.shapes[index])
-        assert read is not None
-        points, parts = read
-        points = into_unit_sphere(points)
-        if self.augment:
-            generator = sample_generator()
-            scale = 0.8 + 0.2 * torch.rand((), generator=generator)
-            # As far as the scaled sphere can move within the cube.
-            points = points * scale + (1 - scale) * (2 * torch.rand(3, generator=generator) - 1)
-        return voxelize(points, parts, self.size)
+def load_shape(shape: Shape, size: int, *, augment: bool) -> TensorPair:
+    """Read and voxelize a shape."""
+    read = read_shape(shape)
+    assert read is not None
+    points, parts = read
+    points = into_unit_sphere(points)
+    if augment:
+        generator = sample_generator()
+        scale = 0.8 + 0.2 * torch.rand((), generator=generator)
+        # As far as the scaled sphere can move within the cube.
+        points = points * scale + (1 - scale) * (2 * torch.rand(3, generator=generator) - 1)
+    return voxelize(points, parts, size)
 
 
 def into_unit_sphere(points: Tensor) -> Tensor:
-    """Center the points' bounding box at the origin and scale the farthest point to a distance of 1.
-
-    Example:
-        >>> into_unit_sphere(torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 5.0]]))
-        tensor([[ 0.,  0., -1.],
-                [ 0.,  0.,  1.]])
-    """
+    """Center the points' bounding box at the origin and scale the farthest point to a distance of 1."""
     points = points - (points.amax(0) + points.amin(0)) / 2
     radius: Tensor = points.norm(dim=1).max()
     return points / radius.clamp(min=torch.finfo(points.dtype).tiny)
 
 
 def voxelize(points: Tensor, parts: Tensor, size: int) -> TensorPair:
-    """Voxelize points within [-1, 1].
+    """Occupancy `(1, size, size, size)`, 0 or 1, and part ids `(size, size, size)` of points `(P, 3)` within [-1, 1].
 
-    Args:
-        points: `(P, 3)`; those outside go to the outermost voxels.
-        parts: Part ids, `(P,)`, at least 0.
-        size: Voxels per side.
-
-    Returns:
-        Occupancy `(1, size, size, size)` of zeros and ones, and part ids `(size, size, size)` with `EMPTY` at voxels
-        without a point. A voxel with points of several parts gets the largest id, whatever their order.
-
-    Example:
-        >>> points = torch.tensor([[-1.0, -1.0, -1.0], [0.5, 0.0, -0.5], [0.6, 0.1, -0.7]])
-        >>> occupied, parts = voxelize(points, torch.tensor([0, 7, 3]), size=2)
-        >>> parts.tolist()
-        [[[0, -100], [-100, -100]], [[-100, -100], [7, -100]]]
+    A voxel without a point gets `EMPTY`; one with points of several parts the largest id, whatever their order.
     """
     voxels = ((points + 1) * (size / 2)).long().clamp(0, size - 1)
     ids = torch.full((size**3,), EMPTY)
@@ -216,42 +157,29 @@ def voxelize(points: Tensor, parts: Tensor, size: int) -> TensorPair:
 
 
 def read_shape(shape: Shape, on_problem: OnProblem = fail) -> TensorPair | None:
-    """Read and check a shape's two files.
-
-    Args:
-        shape: The shape to read.
-        on_problem: Called with each problem.
-
-    Returns:
-        Points `(P, 3)` and their part ids `(P,)`; None if there was a problem.
-    """
-    problems: list[Problem] = []
-    points = _read_numbers(shape.points, 3, problems.append)
-    labels = _read_numbers(shape.labels, 1, problems.append)
-    parts = PARTS[shape.category]
+    """Read and check a shape's two files: points `(P, 3)` and their part ids `(P,)`."""
+    points = _read_numbers(shape.points, 3, on_problem)
+    labels = _read_numbers(shape.labels, 1, on_problem)
+    parts, faults = PARTS[shape.category], []
     if labels is not None and (unknown := sorted(set(labels.flatten().tolist()) - set(range(1, parts + 1)))):
         listed = ", ".join(f"{value:g}" for value in unknown[:5])
-        message = f"it contains parts {listed}, but this category has parts 1 to {parts}"
-        problems.append(Problem(shape.labels, message, AGAIN))
+        faults.append(f"it contains parts {listed}, but this category has parts 1 to {parts}")
     if points is not None and labels is not None and len(points) != len(labels):
-        message = f"it has {len(labels)} labels, but {shape.points.name} has {len(points)} points"
-        problems.append(Problem(shape.labels, message, AGAIN))
-    for problem in problems:
-        on_problem(problem)
-    if problems or points is None or labels is None:
+        faults.append(f"it has {len(labels)} labels, but {shape.points.name} has {len(points)} points")
+    for fault in faults:
+        on_problem(Problem(shape.labels, fault, AGAIN))
+    if faults or points is None or labels is None:
         return None
     ids = torch.from_numpy(labels[:, 0]).long() - 1 + FIRST_PART[shape.category]
     return torch.from_numpy(points).float(), ids
 
 
 def _read_numbers(path: Path, columns: int, on_problem: OnProblem) -> Array | None:
-    if not file_exists(path, on_problem):
-        return None
-    try:
+    def read(path: Path) -> Array:
         text = path.read_text(encoding="ascii")
-        rows: Array = np.loadtxt(io.StringIO(text), ndmin=2) if text.strip() else np.empty((0, columns))
-    except (OSError, ValueError) as error:
-        on_problem(Problem(path, f"it cannot be read as {columns} numbers per line ({error})", AGAIN))
+        return np.loadtxt(io.StringIO(text), ndmin=2) if text.strip() else np.empty((0, columns))
+
+    if (rows := read_file(path, read, f"{columns} numbers per line", on_problem)) is None:
         return None
     if not len(rows):
         on_problem(Problem(path, "the file is empty", AGAIN))
@@ -264,10 +192,15 @@ def _read_numbers(path: Path, columns: int, on_problem: OnProblem) -> Array | No
     return None
 
 
+def _folders(folder: Path, part: str, category: int) -> list[Path]:
+    """Folders of the points and of the labels."""
+    return [folder / f"{part}_{kind}" / CATEGORIES[category][0] for kind in ("data", "label")]
+
+
 def _find(folder: Path, part: str, on_problem: OnProblem) -> list[Shape]:
     found = []
-    for category, (synset, _, _) in enumerate(CATEGORIES):
-        data, label = (folder / f"{part}_{kind}" / synset for kind in ("data", "label"))
+    for category in range(len(CATEGORIES)):
+        data, label = _folders(folder, part, category)
         for missing in (place for place in (data, label) if not place.is_dir()):
             on_problem(Problem(missing, "the folder of this category is missing", "unpack all archives"))
         names = {path.stem for path in (*data.glob("*.pts"), *label.glob("*.seg")) if not path.name.startswith(".")}

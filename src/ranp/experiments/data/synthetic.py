@@ -17,13 +17,7 @@ from ranp.experiments.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, 
 def draw_batches(
     draw: Callable[[Generator], tuple[Tensor, Tensor]], count: int, *, seed: int, batch_size: int = 1
 ) -> list[tuple[Tensor, Tensor]]:
-    """Batches of `(inputs, labels)` from one seeded generator.
-
-    Args:
-        draw: Generates one sample, such as `sparse_shape` or `brain_tumor`.
-        count: Number of batches; the first batches do not depend on it.
-        seed: Seed of the generator.
-        batch_size: Samples per batch.
+    """Batches of `(inputs, labels)` from one seeded generator; the first batches do not depend on `count`.
 
     Example:
         >>> inputs, labels = draw_batches(sparse_shape, 2, seed=0, batch_size=3)[0]
@@ -39,24 +33,10 @@ def draw_batches(
 
 
 def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tuple[Tensor, Tensor]:
-    """One voxelized point cloud of an object of a random category.
+    """One voxelized point cloud of an object of a random category: see `voxelize`.
 
     Every part of the category is the surface of an ellipsoid, a box or a cylinder that touches an earlier part; half of
-    the parts are mirrored. The object is scaled into the unit sphere.
-
-    Args:
-        generator: Source of random numbers.
-        size: Voxels per side.
-        points: Points sampled over all parts; 2600 is ShapeNet's average.
-
-    Returns:
-        Occupancy `(1, size, size, size)` of zeros and ones, and part ids 0 to 49 `(size, size, size)`
-        with `shapenet.EMPTY` at voxels without a point.
-
-    Example:
-        >>> occupancy, parts = sparse_shape(torch.Generator().manual_seed(0), size=32)
-        >>> bool(((parts == -100) == (occupancy[0] == 0)).all())
-        True
+    the parts are mirrored. The object is scaled into the unit sphere. 2600 is ShapeNet's average number of points.
     """
     category = int(torch.randint(len(PARTS), (), generator=generator))
     clouds: list[Tensor] = []
@@ -89,24 +69,11 @@ def _any_point(cloud: Tensor, generator: Generator) -> Tensor:
 
 
 def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) -> tuple[Tensor, Tensor]:
-    """One brain in four MRI modalities, with the nested regions of a tumor.
+    """One brain in four MRI modalities `(4, D, H, W)`, and the labels `(D, H, W)` of the nested regions of a tumor.
 
     An ellipsoid of folded tissue (fluid, grey and white matter) contains a tumor with an irregular outline: edema
     around an enhancing rim around a core. Every modality has mean 0 and standard deviation 1 within the brain and is
-    constant outside, as is usual for BraTS.
-
-    Args:
-        generator: Source of random numbers.
-        size: Voxels per side of the volume.
-        crop: Voxels per side of a random crop of it; the whole volume by default.
-
-    Returns:
-        Intensities `(4, D, H, W)` and labels `(D, H, W)` of 0, `CORE`, `EDEMA` and `ENHANCING`.
-
-    Example:
-        >>> image, labels = brain_tumor(torch.Generator().manual_seed(0), size=32)
-        >>> image.shape, labels.unique().tolist()
-        (torch.Size([4, 32, 32, 32]), [0, 1, 2, 4])
+    constant outside, as is usual for BraTS. With `crop`, a random crop of so many voxels per side.
     """
     axis = torch.linspace(-1, 1, size)
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
@@ -123,19 +90,10 @@ def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) 
 
 
 def moving_shapes(generator: Generator, size: int = 112, frames: int = 16, classes: int = 101) -> tuple[Tensor, Tensor]:
-    """One clip of colored discs that move in front of a smooth background, and a random class.
+    """One clip `(3, frames, size, size)` of discs that move in front of a smooth background, and a random class.
 
     Every channel has mean 0 and standard deviation 1 over the clip, as is usual for video networks. The class is
     independent of the clip: scores before training do not depend on how inputs and labels are related.
-
-    Args:
-        generator: Source of random numbers.
-        size: Pixels per side.
-        frames: Frames of the clip.
-        classes: Number of classes.
-
-    Returns:
-        The clip `(3, frames, size, size)` and the class, a scalar.
 
     Example:
         >>> clip, label = moving_shapes(torch.Generator().manual_seed(0), size=32, frames=8)

@@ -6,36 +6,27 @@ Other videos and classes work too, with lists in the same format.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from ranp.errors import InputError
-from ranp.experiments.data._base import (
-    DataBundle,
-    DataSet,
-    Model,
-    OnProblem,
-    Problem,
-    TensorPair,
-    at_least_one,
-    fail,
-    file_exists,
-    sample_generator,
-)
-from ranp.experiments.data._video import clip_at, crop, decode, spaced_starts, write_video
+from ranp.experiments.data._base import DataBundle, DataSet, LoadedSamples, Model, TensorPair, at_least, metrics
+from ranp.experiments.data._files import OnProblem, Problem, fail, file_exists
+from ranp.experiments.data.sampler import sample_generator
+from ranp.experiments.data.video import clip_at, crop, decode, spaced_starts, write_video
 from ranp.files import new_folder
 from ranp.optional import optional_import
 from ranp.progress import Progress
 
 LISTS, VIDEOS = "ucfTrainTestlist", "UCF-101"
-SPLITS = (1, 2, 3)
-SMALLEST = 0.66
-"""Side of the smallest training crop, as a fraction of the frame's shorter side."""
+SMALLEST = 0.66  # Side of the smallest training crop, as a fraction of the frame's shorter side.
+HINT = "unpack UCF101TrainTestSplits-RecognitionTask.zip into the data set's folder"
+# Colors of the discs in generated videos.
+COLORS = {"Red": (230, 40, 40), "Green": (40, 230, 40), "Blue": (40, 40, 230)}
 
 
 @dataclass(frozen=True)
@@ -65,15 +56,6 @@ class UCF101(DataSet[Video]):
         clips: Clips per video, for evaluation.
         split: Number of the official split.
         augment: Whether to crop and flip training clips randomly; their first frame is random in any case.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     data = UCF101(size=16, frames=4, clips=2)
-        ...     data.generate(Path(place, "new"), count=3, seed=0)
-        ...     bundle = data.open(Path(place, "new"))
-        ...     bundle.train[0][0].shape, bundle.evaluation[0][0].shape
-        (torch.Size([3, 4, 16, 16]), torch.Size([2, 3, 4, 16, 16]))
     """
 
     size: int = 112
@@ -84,14 +66,10 @@ class UCF101(DataSet[Video]):
 
     def find(self, folder: Path, on_problem: OnProblem) -> tuple[list[Video], list[Video]]:
         """The videos in the official lists."""
-        classes = _classes(folder, on_problem)
-        if classes is None:
+        if (classes := _classes(folder, on_problem)) is None:
             return [], []
-        numbers = {name: index for index, name in enumerate(classes)}
-        train, evaluation = (
-            _listed(folder, f"{part}list{self.split:02d}.txt", numbers, on_problem) for part in ("train", "test")
-        )
-        return train, evaluation
+        train, test = (folder / LISTS / f"{part}list{self.split:02d}.txt" for part in ("train", "test"))
+        return _listed(folder, train, classes, on_problem), _listed(folder, test, classes, on_problem)
 
     def read(self, sample: Video, on_problem: OnProblem) -> Tensor | None:
         """Decode all frames; returns the last, `(1, H, W, 3)`."""
@@ -99,34 +77,26 @@ class UCF101(DataSet[Video]):
 
     def prepare(self, folder: Path, train: list[Video], evaluation: list[Video], progress: Progress) -> DataBundle:
         """Videos are decoded when they are accessed."""
-        at_least_one(size=self.size, frames=self.frames, clips=self.clips)
+        at_least(1, size=self.size, frames=self.frames, clips=self.clips)
         classes = _classes(folder, fail)
         assert classes is not None
         optional_import("av", "data")
-        optional_import("torchmetrics", "data")
-        from ranp.experiments.data.metrics import ClipAccuracy
-
         return DataBundle(
-            train=RandomClips(train, self),
-            evaluation=SpacedClips(evaluation, self),
+            train=LoadedSamples(train, partial(random_clip, self)),
+            evaluation=LoadedSamples(evaluation, partial(spaced_clips, self)),
             input_shape=(3, self.frames, self.size, self.size),
             class_names=classes,
-            metric=ClipAccuracy,
+            metric=metrics().ClipAccuracy,
             primary_metric="top1",
             predict=predict_clips,
         )
 
     def generate(self, folder: Path | str, *, count: int = 6, seed: int = 0) -> None:
-        """Write `count` videos of each of six classes; a third of them is for testing in every split.
+        """Write `count` videos, at least three, of each of six classes; a third of them is for testing in every split.
 
         A disc oscillates; its color and direction determine the class. A video is twice as long as a clip.
-
-        Raises:
-            ArtifactError: The folder exists already, or cannot be written.
-            InputError: Fewer than three videos.
         """
-        if count < 3:
-            raise InputError("count", f"must be at least 3 videos per class, for three splits, but is {count}")
+        at_least(3, count=count)  # One for each split.
         random = np.random.default_rng(seed)
         classes = [f"{color}{direction}" for color in COLORS for direction in ("Horizontal", "Vertical")]
         with new_folder(folder) as partial_folder:
@@ -154,55 +124,35 @@ class UCF101(DataSet[Video]):
         return np.where(inside[..., None], color, background).astype(np.uint8)
 
 
-COLORS = {"Red": (230, 40, 40), "Green": (40, 230, 40), "Blue": (40, 40, 230)}
-"""Colors of the discs in generated videos."""
+def random_clip(settings: UCF101, video: Video) -> TensorPair:
+    """A random clip `(3, frames, size, size)` of the video, and its class."""
+    position, scale, down, right, flip = torch.rand(5, generator=sample_generator()).tolist()
+
+    def choose(count: int) -> list[int]:
+        return clip_at(int(position * (max(0, count - settings.frames) + 1)), settings.frames, count)
+
+    pixels = decode(video.path, choose)
+    assert pixels is not None
+    box = central_square(pixels)
+    if settings.augment:
+        height, width = pixels.shape[1:3]
+        side = max(1, round(min(height, width) * (SMALLEST + (1 - SMALLEST) * scale)))
+        box = int(down * (height - side + 1)), int(right * (width - side + 1)), side
+    clip = crop(pixels, box, settings.size, flip=settings.augment and flip < 0.5)
+    return clip, torch.tensor(video.label)
 
 
-class _Videos(Dataset[TensorPair]):
-    """One sample per video."""
+def spaced_clips(settings: UCF101, video: Video) -> TensorPair:
+    """Evenly spaced clips `(clips, 3, frames, size, size)` of the video, and its class."""
 
-    def __init__(self, videos: list[Video], settings: UCF101) -> None:
-        self.videos, self.settings = videos, settings
+    def choose(count: int) -> list[int]:
+        starts = spaced_starts(settings.clips, settings.frames, count)
+        return [number for start in starts for number in clip_at(start, settings.frames, count)]
 
-    def __len__(self) -> int:
-        return len(self.videos)
-
-
-class RandomClips(_Videos):
-    """A random clip `(3, frames, size, size)` of each video, and the video's class."""
-
-    def __getitem__(self, index: int) -> TensorPair:
-        video, settings = self.videos[index], self.settings
-        position, scale, down, right, flip = torch.rand(5, generator=sample_generator()).tolist()
-
-        def choose(count: int) -> list[int]:
-            return clip_at(int(position * (max(0, count - settings.frames) + 1)), settings.frames, count)
-
-        pixels = decode(video.path, choose)
-        assert pixels is not None
-        box = central_square(pixels)
-        if settings.augment:
-            height, width = pixels.shape[1:3]
-            side = max(1, round(min(height, width) * (SMALLEST + (1 - SMALLEST) * scale)))
-            box = int(down * (height - side + 1)), int(right * (width - side + 1)), side
-        clip = crop(pixels, box, settings.size, flip=settings.augment and flip < 0.5)
-        return clip, torch.tensor(video.label)
-
-
-class SpacedClips(_Videos):
-    """Evenly spaced clips `(clips, 3, frames, size, size)` of each video, and the video's class."""
-
-    def __getitem__(self, index: int) -> TensorPair:
-        video, settings = self.videos[index], self.settings
-
-        def choose(count: int) -> list[int]:
-            starts = spaced_starts(settings.clips, settings.frames, count)
-            return [number for start in starts for number in clip_at(start, settings.frames, count)]
-
-        pixels = decode(video.path, choose)
-        assert pixels is not None
-        clips = [crop(clip, central_square(clip), settings.size) for clip in pixels.split(settings.frames)]
-        return torch.stack(clips), torch.tensor(video.label)
+    pixels = decode(video.path, choose)
+    assert pixels is not None
+    clips = [crop(clip, central_square(clip), settings.size) for clip in pixels.split(settings.frames)]
+    return torch.stack(clips), torch.tensor(video.label)
 
 
 def central_square(pixels: Tensor) -> tuple[int, int, int]:
@@ -229,9 +179,9 @@ def _classes(folder: Path, on_problem: OnProblem) -> tuple[str, ...] | None:
     return tuple(name for _, name in lines)
 
 
-def _listed(folder: Path, name: str, numbers: dict[str, int], on_problem: OnProblem) -> list[Video]:
+def _listed(folder: Path, path: Path, classes: tuple[str, ...], on_problem: OnProblem) -> list[Video]:
     """Videos of a list: each line is a path and, in the lists for training, the number of the class."""
-    path = folder / LISTS / name
+    numbers = {name: index for index, name in enumerate(classes)}
     root = folder / VIDEOS if (folder / VIDEOS).is_dir() else folder
     videos = []
     for number, line in enumerate(_lines(path, on_problem) or [], start=1):
@@ -242,9 +192,6 @@ def _listed(folder: Path, name: str, numbers: dict[str, int], on_problem: OnProb
         else:
             videos.append(Video(root / line[0], label))
     return videos
-
-
-HINT = "unpack UCF101TrainTestSplits-RecognitionTask.zip into the data set's folder"
 
 
 def _lines(path: Path, on_problem: OnProblem) -> list[list[str]] | None:
@@ -260,15 +207,12 @@ def _path(name: str, group: int) -> str:
 
 def _write_lists(folder: Path, classes: list[str], count: int) -> None:
     """The lists of three splits; like the official one, `trainlist01.txt` has CRLF line ends."""
-    (folder / "classInd.txt").write_text("".join(f"{n} {name}\n" for n, name in enumerate(classes, start=1)))
-    for split in SPLITS:
-        train, test = [], []
-        for number, name in enumerate(classes, start=1):
-            for group in range(1, count + 1):
-                if group % 3 == split % 3:
-                    test.append(_path(name, group))
-                else:
-                    train.append(f"{_path(name, group)} {number}")
-        ends = "\r\n" if split == 1 else "\n"
-        (folder / f"trainlist{split:02d}.txt").write_bytes("".join(line + ends for line in train).encode())
-        (folder / f"testlist{split:02d}.txt").write_bytes("".join(line + "\n" for line in test).encode())
+    numbers = {name: number for number, name in enumerate(classes, start=1)}
+    (folder / "classInd.txt").write_text("".join(f"{number} {name}\n" for name, number in numbers.items()))
+    videos = [(name, group) for name in classes for group in range(1, count + 1)]
+    for split in (1, 2, 3):
+        end = "\r\n" if split == 1 else "\n"
+        train = [f"{_path(name, group)} {numbers[name]}{end}" for name, group in videos if group % 3 != split % 3]
+        test = [f"{_path(name, group)}\n" for name, group in videos if group % 3 == split % 3]
+        (folder / f"trainlist{split:02d}.txt").write_bytes("".join(train).encode())
+        (folder / f"testlist{split:02d}.txt").write_bytes("".join(test).encode())

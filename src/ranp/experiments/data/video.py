@@ -9,25 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ranp.experiments.data._base import OnProblem, Problem, fail, file_exists
+from ranp.experiments.data._files import AGAIN, OnProblem, Problem, fail, read_file
 from ranp.optional import optional_import
 
 MEAN, DEVIATION = 0.45, 0.225
 """Normalization of pixels in [0, 1], about that of natural images."""
 
-Choose = Callable[[int], Sequence[int]]
-"""Indices of the frames to read, from the number of frames of the video."""
-
-AGAIN = "copy or unpack it again"
-
 
 def clip_at(start: int, frames: int, count: int) -> list[int]:
-    """Indices of consecutive frames; a video that is too short is repeated.
-
-    Example:
-        >>> clip_at(2, frames=4, count=10), clip_at(0, frames=5, count=3)
-        ([2, 3, 4, 5], [0, 1, 2, 0, 1])
-    """
+    """Indices of consecutive frames; a video that is too short is repeated."""
     return [(start + offset) % count for offset in range(frames)]
 
 
@@ -42,38 +32,26 @@ def spaced_starts(clips: int, frames: int, count: int) -> list[int]:
     return [last // 2] if clips == 1 else [number * last // (clips - 1) for number in range(clips)]
 
 
-def decode(path: Path, choose: Choose, on_problem: OnProblem = fail) -> Tensor | None:
-    """Decode chosen frames of a video.
+def decode(path: Path, choose: Callable[[int], Sequence[int]], on_problem: OnProblem = fail) -> Tensor | None:
+    """Decode the frames `(frames, H, W, 3)`, 0 to 255, that `choose` lists, given the number of frames of the video.
 
     A file may contain a few frames fewer than its header says, since codecs count differently; they are replaced by the
     last frame. If more than two frames and more than 5% are missing, the file is damaged.
-
-    Args:
-        path: The video file.
-        choose: Returns the indices of the frames, in any order, possibly repeated.
-        on_problem: Called with the problem if there is one.
-
-    Returns:
-        Pixels `(frames, H, W, 3)`, 0 to 255; None if there was a problem.
     """
-    if not file_exists(path, on_problem):
-        return None
-    av = optional_import("av", "data")
-    try:
-        with av.open(str(path)) as container:
+
+    def read(path: Path) -> Tensor | None:
+        with optional_import("av", "data").open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # The workers of a data loader are parallel already.
             count = stream.frames or _count(container, stream)
             chosen = choose(count)
             found, last, decoded = _collect(container.decode(stream), set(chosen))
-    except (av.FFmpegError, OSError, ValueError, IndexError, ZeroDivisionError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        on_problem(Problem(path, f"it cannot be read as a video ({reason})", AGAIN))
-        return None
-    if last is None or decoded + max(2, count // 20) <= max(chosen):
-        on_problem(Problem(path, f"the video ends after {decoded} of {count} frames", AGAIN))
-        return None
-    return torch.from_numpy(np.stack([found.get(index, last) for index in chosen]))
+        if last is None or decoded + max(2, count // 20) <= max(chosen):
+            on_problem(Problem(path, f"the video ends after {decoded} of {count} frames", AGAIN))
+            return None
+        return torch.from_numpy(np.stack([found.get(index, last) for index in chosen]))
+
+    return read_file(path, read, "a video", on_problem)
 
 
 def _count(container: Any, stream: Any) -> int:
@@ -96,16 +74,9 @@ def _collect(frames: Iterable[Any], wanted: set[int]) -> tuple[dict[int, Any], A
 
 
 def crop(pixels: Tensor, box: tuple[int, int, int], size: int, *, flip: bool = False) -> Tensor:
-    """Crop a square from every frame, scale it, and normalize its pixels.
+    """Crop a square (top, left, side) from every frame `(frames, H, W, 3)`, scale it, and normalize its pixels.
 
-    Args:
-        pixels: `(frames, H, W, 3)`, 0 to 255.
-        box: Top, left and side of the square.
-        size: Pixels per side after scaling.
-        flip: Whether to flip left and right.
-
-    Returns:
-        `(3, frames, size, size)`.
+    Returns `(3, frames, size, size)`, with `flip` mirrored left to right.
     """
     top, left, side = box
     square = pixels[:, top : top + side, left : left + side].permute(0, 3, 1, 2).float()
