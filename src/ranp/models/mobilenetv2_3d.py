@@ -31,7 +31,7 @@ class MobileNetV2(nn.Module):
         self.stem = _Unit(in_channels, _STEM, 3, stride=(1, 2, 2))
         blocks, width = [], _STEM
         for expansion, out_width, count, first in _STAGES:
-            for stride, _ in zip((first, *repeat(1, count - 1)), range(count), strict=True):
+            for stride in (first, *repeat(1, count - 1)):
                 blocks.append(_InvertedResidual(width, out_width, expansion, stride))
                 width = out_width
         self.blocks = nn.Sequential(*blocks)

@@ -1,47 +1,20 @@
-"""The loop that all estimators of importance share: from batches to losses, with the model left as it was."""
+"""From batches to losses, for all estimators of importance, with the model left as it was."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ranp.errors import InputError, RanpError
-from ranp.graph import ChannelGraph, Floats
+from ranp.graph import ChannelGraph
 from ranp.module_utils import call_model, preserve_rng, preserve_state
 from ranp.progress import Progress
-from ranp.scoring._average import Estimator, Ranking, averaged
 
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
 """From a model and a batch to a loss."""
-
-
-def estimate(
-    estimator: Estimator,
-    model: nn.Module,
-    graph: ChannelGraph,
-    batches: Iterable[Any],
-    step: Step,
-    *,
-    seed: int,
-    progress: Progress | None,
-    ranking: Ranking,
-) -> tuple[dict[str, Floats], int]:
-    """Importance of every neuron over batches.
-
-    Returns:
-        For each layer an array of shape (neurons,), and the number of batches.
-    """
-
-    def checked_step(model: nn.Module, batch: Any) -> Tensor:
-        loss = step(model, batch)
-        estimator.check_forward()
-        return loss
-
-    with _prepared(model, graph, estimator.trained, seed), estimator:
-        return averaged(_losses(model, batches, checked_step, progress), estimator, ranking)
 
 
 def as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
@@ -51,12 +24,8 @@ def as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
 
     def step(model: nn.Module, batch: Any) -> Tensor:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise InputError(
-                "batch",
-                got=_describe(batch),
-                expected="a pair (inputs, targets)",
-                hint="for other batches give step=, a function of (model, batch) that returns the loss",
-            )
+            hint = "for other batches give step=, a function of (model, batch) that returns the loss"
+            raise InputError("batch", got=_describe(batch), expected="a pair (inputs, targets)", hint=hint)
         inputs, targets = batch
         loss: Tensor = loss_fn(call_model(model, inputs), targets)
         return loss
@@ -65,23 +34,16 @@ def as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
 
 
 @contextmanager
-def _prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int) -> Iterator[None]:
-    """A model ready to be scored: training mode, layer biases at zero, gradients only where they are needed.
+def prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: int) -> Iterator[None]:
+    """A model ready to be scored: training mode, layer biases at zero, gradients only of the `trained` parameters.
 
-    Args:
-        model: The model; all changes are undone, also after an error.
-        graph: Its graph.
-        trained: Names of the parameters that need gradients.
-        seed: Seed of the random number generators inside.
+    All changes to the model and to the random number generators are undone, also after an error.
     """
     parameters = dict(model.named_parameters())
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters.values()]
     biases = [parameters[layer.bias] for layer in graph.layers if layer.bias in parameters]
     values = [bias.detach().clone() for bias in biases]
-    with ExitStack() as stack:
-        stack.enter_context(preserve_state(model))
-        stack.enter_context(preserve_rng(model))
-        stack.enter_context(torch.enable_grad())
+    with preserve_state(model), preserve_rng(model), torch.enable_grad():
         torch.manual_seed(seed)
         try:
             model.train()
@@ -99,7 +61,9 @@ def _prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: in
                 bias.detach().copy_(value)
 
 
-def _losses(model: nn.Module, batches: Iterable[Any], step: Step, progress: Progress | None) -> Iterator[Tensor]:
+def losses(
+    model: nn.Module, batches: Iterable[Any], step: Step, check_forward: Callable[[], None], progress: Progress | None
+) -> Iterator[Tensor]:
     """The loss of every batch, moved to the model's device and checked.
 
     Raises:
@@ -110,9 +74,10 @@ def _losses(model: nn.Module, batches: Iterable[Any], step: Step, progress: Prog
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total = len(batches) if isinstance(batches, Sized) else 0
     done = 0
-    for index, batch in enumerate(batches):
-        yield _checked(_run(step, model, _move(batch, device), index), index)
-        done += 1
+    for done, batch in enumerate(batches, 1):
+        loss = _run(step, model, _move(batch, device), done - 1)
+        check_forward()
+        yield _checked(loss, done - 1)
         if progress is not None:
             progress("scoring", done, total)
     if not done:
@@ -135,11 +100,9 @@ def _run(step: Step, model: nn.Module, batch: Any, index: int) -> Any:
     except RanpError:
         raise
     except Exception as error:
-        raise InputError(
-            f"batch {index}",
-            f"the model or the loss raised {type(error).__name__}: {error}; the batch was {_describe(batch)}",
-            hint="compare its shapes with example_inputs and with what the loss expects",
-        ) from error
+        problem = f"the model or the loss raised {type(error).__name__}: {error}; the batch was {_describe(batch)}"
+        hint = "compare its shapes with example_inputs and with what the loss expects"
+        raise InputError(f"batch {index}", problem, hint=hint) from error
 
 
 def _checked(loss: Any, index: int) -> Tensor:

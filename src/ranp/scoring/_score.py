@@ -6,14 +6,14 @@ from typing import Any, get_args
 import numpy as np
 from torch import nn
 
-from ranp.criteria import CRITERIA, DEFAULT_RESOURCE_WEIGHT, Criterion, Importance, Reduction, criterion_named
+from ranp.criteria import DEFAULT_RESOURCE_WEIGHT, Criterion, Importance, Reduction, criterion_named
 from ranp.deprecation import renamed_arguments
 from ranp.errors import InputError, nearest
 from ranp.graph import ChannelGraph, Floats
 from ranp.progress import Progress
 from ranp.scores import Scores
-from ranp.scoring._average import Estimator, Ranking
-from ranp.scoring._loop import Step, as_step, estimate
+from ranp.scoring._average import Estimator, Ranking, averaged
+from ranp.scoring._loop import Step, as_step, losses, prepared
 from ranp.scoring.neuron import NeuronImportance
 from ranp.scoring.parameter import ParameterImportance
 
@@ -73,7 +73,7 @@ def score(
         >>> list(scores.stages), scores.channels.shape
         (['importance', 'weighted', 'ranp-f'], (4,))
     """
-    chosen = _chosen(criterion)
+    chosen = criterion_named(criterion)
     if importance not in get_args(Importance):
         known = nearest(str(importance), get_args(Importance))
         raise InputError("importance", f"{importance!r} is unknown", hint=known)
@@ -91,27 +91,11 @@ def score(
             estimator = NeuronImportance(model, graph)
         else:
             estimator = ParameterImportance(model, graph, chosen.reduce or reduce)
-        step = step or as_step(loss_fn)
-        found, seen = estimate(estimator, model, graph, batches, step, seed=seed, progress=progress, ranking=ranking)
+        checked = losses(model, batches, step or as_step(loss_fn), estimator.check_forward, progress)
+        with prepared(model, graph, estimator.trained, seed), estimator:
+            found, seen = averaged(checked, estimator, ranking)
     stages, channels = chosen.evaluate(graph, found, weight)
     if chosen.finish is not None:
         channels = chosen.finish(graph, channels, np.random.default_rng(seed))
-    return Scores(
-        criterion=chosen.name,
-        importance=used,
-        resource_weight=weight if chosen.uses_resource_weight else 0.0,
-        seed=seed,
-        stages=stages,
-        channels=channels,
-        batches=seen,
-        stability=tuple(ranking.seen),
-    )
-
-
-def _chosen(criterion: str | Criterion) -> Criterion:
-    if not isinstance(criterion, Criterion):
-        return criterion_named(criterion)
-    if CRITERIA.get(criterion.name, criterion) != criterion:
-        problem = f"{criterion.name!r} is the name of a built-in criterion, and plans would confuse the two"
-        raise InputError("criterion", problem, hint="choose another name for yours")
-    return criterion
+    recorded_weight = weight if chosen.uses_resource_weight else 0.0
+    return Scores(chosen.name, used, recorded_weight, seed, stages, channels, seen, tuple(ranking.seen))
