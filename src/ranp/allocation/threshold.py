@@ -79,11 +79,8 @@ class ThresholdSweep:
                 raise InputError(name, got=repr(value), expected="an integer of at least 1")
         shape, finite = scores.channels.shape, np.isfinite(scores.channels).all()
         if shape != graph.group_of.shape or not finite:
-            got, expected = (
-                f"an array of shape {shape}, finite: {finite}",
-                f"finite scores of shape {graph.group_of.shape}",
-            )
-            raise InputError("scores", got=got, expected=expected, hint="score the same model that was traced")
+            problem = f"the graph needs finite scores of shape {graph.group_of.shape}, not {shape} (finite: {finite})"
+            raise InputError("scores", problem, hint="score the same model that was traced")
         self.graph, self.scores, self.min_width, self.round_to = graph, scores, min_width, round_to
         self.ranking, self.guarded = rank(graph, scores, min_width)
 
@@ -122,8 +119,12 @@ class ThresholdSweep:
         return self._widths_of(counts[bisect_left(counts, True, key=exceeds) - 1])
 
     def _widths_of(self, count: int) -> Ints:
-        found = np.bincount(self.graph.group_of[self.ranking[:count]], minlength=len(self.graph.groups))
-        return round_widths(found, self.graph.widths, self.min_width, self.round_to)
+        """Widths with the best `count` channels, rounded down to multiples but not below the minimum."""
+        widths = np.bincount(self.graph.group_of[self.ranking[:count]], minlength=len(self.graph.groups))
+        rounded = widths // self.round_to * self.round_to
+        # A group too narrow for a multiple keeps its own width: rounding must not empty it.
+        own = (widths == self.graph.widths) | (rounded < self.min_width) | (rounded == 0)
+        return np.where(own, widths, rounded)
 
 
 def rank(graph: ChannelGraph, scores: Scores, min_width: int) -> tuple[Ints, int]:
@@ -134,18 +135,6 @@ def rank(graph: ChannelGraph, scores: Scores, min_width: int) -> tuple[Ints, int
     best_first = np.argsort(-scores.channels, kind="stable")
     guarded = rank_within_groups(graph, scores.channels)[best_first] < min_width
     return np.concatenate([best_first[guarded], best_first[~guarded]]), int(guarded.sum())
-
-
-def round_widths(widths: Ints, full: Ints, min_width: int, round_to: int) -> Ints:
-    """Round widths down to multiples, but not below the minimum.
-
-    Example:
-        >>> round_widths(np.array([7, 20, 5]), np.array([16, 32, 5]), 1, 8)
-        array([ 7, 16,  5])
-    """
-    rounded = widths // round_to * round_to
-    # A group too narrow for a multiple keeps its own width: rounding must not empty it.
-    return np.where((widths == full) | (rounded < min_width) | (rounded == 0), widths, rounded)
 
 
 @dataclass(frozen=True)

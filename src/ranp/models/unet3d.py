@@ -84,7 +84,7 @@ class UNet3D(nn.Module):
         return logits
 
 
-class _DoubleConv(nn.Module):
+class _DoubleConv(nn.Sequential):
     """Two convolutions of 3 voxels a side, each with batch norm and ReLU."""
 
     def __init__(self, in_channels: int, middle: int, out_channels: int, dimensions: int) -> None:
@@ -96,11 +96,6 @@ class _DoubleConv(nn.Module):
         self.conv2 = convolution(middle, out_channels, 3, padding=1, bias=False)
         self.norm2 = norm(out_channels)
         self.relu2 = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu1(self.norm1(self.conv1(x)))
-        features: Tensor = self.relu2(self.norm2(self.conv2(x)))
-        return features
 
 
 def _check_volume(shape: Sequence[int], levels: int, dimensions: int) -> None:
