@@ -60,18 +60,19 @@ def test_old_names_of_arguments_work_with_a_warning() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
     x, y = torch.randn(2, 2, 6, 6), torch.randn(2, 2, 4, 4)
-    graph, score, prune = ranp.trace(model, x), ranp.score, ranp.prune
-    how: Any = {"budget": ranp.Budget(macs=0.5)}
+    graph, budget = ranp.trace(model, x), ranp.Budget(macs=0.5)
+    score: Any = ranp.score  # Type checkers do not know the old names.
+    prune: Any = ranp.prune
     with pytest.warns(DeprecationWarning, match=r"^score\(lam=...\) is now resource_weight=; .* removed in ranp 0.3$"):
-        assert score(model, graph, [(x, y)], F.mse_loss, lam=15.0).resource_weight == 15.0  # type: ignore[call-arg]
+        assert score(model, graph, [(x, y)], F.mse_loss, lam=15.0).resource_weight == 15.0
     with pytest.warns(DeprecationWarning, match=r"^score\(until=...\) is now stop_at_correlation="):
-        assert score(model, graph, [(x, y)] * 9, F.mse_loss, until=1e-9).batches == 2  # type: ignore[call-arg]
+        assert score(model, graph, [(x, y)] * 9, F.mse_loss, until=1e-9).batches == 2
     with pytest.warns(DeprecationWarning, match=r"^prune\(lam=...\) is now resource_weight="):
-        assert prune(model, x, [(x, y)], F.mse_loss, lam=15.0, **how).plan.resource_weight == 15.0
+        assert prune(model, x, [(x, y)], F.mse_loss, budget=budget, lam=15.0).plan.resource_weight == 15.0
     with pytest.warns(DeprecationWarning, match=r"^prune\(until=...\) is now stop_at_correlation="):
-        assert prune(model, x, [(x, y)] * 9, F.mse_loss, until=1e-9, **how).scores.batches == 2
+        assert prune(model, x, [(x, y)] * 9, F.mse_loss, budget=budget, until=1e-9).scores.batches == 2
     with pytest.raises(TypeError, match="lam is the old name of resource_weight; give only resource_weight"):
-        score(model, graph, [(x, y)], F.mse_loss, lam=15.0, resource_weight=11.0)  # type: ignore[call-arg]
+        score(model, graph, [(x, y)], F.mse_loss, lam=15.0, resource_weight=11.0)
 
 
 def test_a_renamed_function_keeps_its_signature() -> None:

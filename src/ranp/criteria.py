@@ -24,9 +24,6 @@ Reduction: TypeAlias = Literal["sum", "mean", "max"]
 LayerScores: TypeAlias = Mapping[str, Floats]
 """For every layer an array of shape (neurons,)."""
 
-Stages: TypeAlias = Callable[[ChannelGraph, LayerScores, float], dict[str, LayerScores]]
-Finish: TypeAlias = Callable[[ChannelGraph, Floats, np.random.Generator], Floats]
-
 DEFAULT_RESOURCE_WEIGHT = 11.0
 
 
@@ -59,12 +56,12 @@ class Criterion:
 
     name: str
     summary: str
-    stages: Stages | None = None
+    stages: Callable[[ChannelGraph, LayerScores, float], dict[str, LayerScores]] | None = None
     needs_batches: bool = True
     uses_resource_weight: bool = False
     combine: Literal["sum", "max"] = "sum"
     reduce: Reduction | None = None
-    finish: Finish | None = None
+    finish: Callable[[ChannelGraph, Floats, np.random.Generator], Floats] | None = None
     color: str = "#999999"
 
     def evaluate(

@@ -114,7 +114,10 @@ class ThresholdSweep:
             return not all(limit.permits(widths) for limit in limits)
 
         if exceeds(self.guarded):
-            raise _infeasible(limits, self.narrowest())
+            got = ", ".join(f"{limit.resource.limit}={limit.fraction}" for limit in limits)
+            feasible = ", ".join(limit.loosened(self.narrowest()) for limit in limits)
+            expected, hint = f"a feasible budget: {feasible}", "raise the budget or lower min_width"
+            raise BudgetError("allocate", got=got, expected=expected, hint=hint)
         counts = range(self.guarded, len(self.ranking) + 1)
         return self._widths_of(counts[bisect_left(counts, True, key=exceeds) - 1])
 
@@ -167,12 +170,6 @@ def _limits(graph: ChannelGraph, budget: Budget, resources: Sequence[Resource]) 
             raise BudgetError("budget", f"it limits {name!r}, which is not a known resource", hint=hint)
         limits.append(_Limit(known[name], fraction, graph, known[name].cost(graph, graph.widths)))
     return limits
-
-
-def _infeasible(limits: Sequence[_Limit], narrowest: Ints) -> BudgetError:
-    got = ", ".join(f"{limit.resource.limit}={limit.fraction}" for limit in limits)
-    expected = f"a feasible budget: {', '.join(limit.loosened(narrowest) for limit in limits)}"
-    return BudgetError("allocate", got=got, expected=expected, hint="raise the budget or lower min_width")
 
 
 def _outward(value: float, *, up: bool) -> str:

@@ -80,7 +80,10 @@ class NeuronImportance(TorchFunctionMode):
 
     def add(self, loss: Tensor) -> None:
         """Run the backward pass and add the gradients of the gates to the sums."""
-        _backward(loss)
+        # Not `loss.backward()`, which modes may override and which therefore runs without them: a checkpoint inside the
+        # model runs its forward once more, and needs the gates.
+        run = torch.autograd.Variable._execution_engine.run_backward
+        run((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
         for name, gate in self._gates.items():
             if gate.grad is not None:
                 gradient, gate.grad = gate.grad.double(), None
@@ -108,15 +111,6 @@ class _Gate(torch.autograd.Function):
         dim = ctx.dim % source.ndim
         sums = (source * gradient).sum([d for d in range(source.ndim) if d != dim])
         return (gradient if ctx.needs_input_grad[0] else None), sums, None
-
-
-def _backward(loss: Tensor) -> None:
-    """`loss.backward()`, but with the gates still active: a checkpoint inside the model runs its forward once more.
-
-    `loss.backward()` is itself a function that a mode may override, and so runs without the mode.
-    """
-    run = torch.autograd.Variable._execution_engine.run_backward
-    run((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
 def _output_of(layer: Layer) -> str:
