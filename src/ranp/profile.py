@@ -1,6 +1,7 @@
 """What every module of a network costs."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +71,11 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
     for entry in costs.outputs:
         activation_bytes[entry.path] += entry.factor * int(sizes[list(entry.axes)].prod())
     modules = dict(model.named_modules())
-    rows = tuple(
-        ModuleCost(name, type(modules[name]).__name__, params[name], macs[name], activation_bytes[name])
-        for name in dict.fromkeys((*macs, *activation_bytes, *params))
-        if params[name] or macs[name] or activation_bytes[name]
-    )
-    return Profile(rows, traced.graph.cost())
+
+    def rows() -> Iterator[ModuleCost]:
+        for name in dict.fromkeys((*macs, *activation_bytes, *params)):
+            if params[name] or macs[name] or activation_bytes[name]:
+                kind = type(modules[name]).__name__
+                yield ModuleCost(name, kind, params[name], macs[name], activation_bytes[name])
+
+    return Profile(tuple(rows()), traced.graph.cost())

@@ -1,4 +1,4 @@
-"""Scores of a network's neurons and channels: plain arrays."""
+"""The scores of a network's channels, as plain arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ranp.graph import ChannelGraph, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of neurons and of channels; higher means more worth keeping.
+    """Scores of neurons and of channels; higher means more important.
 
     Attributes:
         criterion: Name of the criterion.
