@@ -56,13 +56,12 @@ def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: i
     require_channels(graph)
     scores = ranp.score(model, graph, [], criterion="random", seed=seed)
     plan = ranp.allocate(graph, scores, budget)
-    verified: Literal["exact", "structural", "failed"] = "failed"
-    error, note = "", ""
+    verified: Literal["exact", "structural", "failed"]
     try:
         verification = ranp.verify(model, plan, example_inputs)
-        verified, note = verification.status, verification.note
+        verified, note, error = verification.status, verification.note, ""
     except VerificationError as failure:
-        error = str(failure)
+        verified, note, error = "failed", "", str(failure)
     seconds = {"check": time.perf_counter() - begin}
     report = make_report(graph, plan, verification=verified, note=note, seconds=seconds)
     return CheckResult(verified, error, plan, report)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ranp.errors import InputError, nearest
 from ranp.graph import ChannelGraph, Floats
+from ranp.scores import rank_within_groups
 
 Importance: TypeAlias = Literal["parameter", "neuron"]
 """How importance is estimated: from the gradients of weights, or from those of gates on channels."""
@@ -22,9 +23,6 @@ Reduction: TypeAlias = Literal["sum", "mean", "max"]
 
 LayerScores: TypeAlias = Mapping[str, Floats]
 """For every layer an array of shape (neurons,)."""
-
-Stages: TypeAlias = Callable[[ChannelGraph, LayerScores, float], dict[str, LayerScores]]
-Finish: TypeAlias = Callable[[ChannelGraph, Floats, np.random.Generator], Floats]
 
 DEFAULT_RESOURCE_WEIGHT = 11.0
 
@@ -58,12 +56,12 @@ class Criterion:
 
     name: str
     summary: str
-    stages: Stages | None = None
+    stages: Callable[[ChannelGraph, LayerScores, float], dict[str, LayerScores]] | None = None
     needs_batches: bool = True
     uses_resource_weight: bool = False
     combine: Literal["sum", "max"] = "sum"
     reduce: Reduction | None = None
-    finish: Finish | None = None
+    finish: Callable[[ChannelGraph, Floats, np.random.Generator], Floats] | None = None
     color: str = "#999999"
 
     def evaluate(
@@ -80,29 +78,31 @@ class Criterion:
         combine = np.add if self.combine == "sum" else np.maximum
         for layer in graph.layers if last else ():
             if np.shape(last.get(layer.name, 0.0)) != (layer.width,):
-                raise InputError(
-                    f"criterion {self.name}",
-                    f"its last stage needs an array of shape ({layer.width},) for the layer {layer.name}",
-                    hint="return one score per neuron for every layer",
-                )
+                problem = f"its last stage needs an array of shape ({layer.width},) for the layer {layer.name}"
+                raise InputError(f"criterion {self.name}", problem, hint="return one score per neuron for every layer")
             inside = layer.channels >= 0
             combine.at(channels, layer.channels[inside], last[layer.name][inside])
         return stages, channels
 
 
-def criterion_named(name: str) -> Criterion:
-    """The built-in criterion of that name.
+def criterion_named(criterion: str | Criterion) -> Criterion:
+    """The built-in criterion of that name, or the given criterion if its name is not that of another built-in one.
 
     Raises:
-        InputError: An unknown name; the nearest is suggested.
+        InputError: An unknown name (the nearest is suggested), or one that is taken.
 
     Example:
         >>> criterion_named("ranp-f").summary
         'RANP: normalized importance, higher in layers with few multiply-adds.'
     """
-    if name not in CRITERIA:
-        raise InputError("criterion", f"{name!r} is unknown", hint=nearest(str(name), CRITERIA))
-    return CRITERIA[name]
+    if isinstance(criterion, Criterion):
+        if CRITERIA.get(criterion.name, criterion) != criterion:
+            problem = f"{criterion.name!r} is the name of a built-in criterion, and plans would confuse the two"
+            raise InputError("criterion", problem, hint="choose another name for yours")
+        return criterion
+    if criterion not in CRITERIA:
+        raise InputError("criterion", f"{criterion!r} is unknown", hint=nearest(str(criterion), CRITERIA))
+    return CRITERIA[criterion]
 
 
 def normalize_layer_means(importance: LayerScores) -> dict[str, Floats]:
@@ -146,12 +146,8 @@ def reweight_by_resource(
         {'a': array([2.]), 'b': array([2.])}
     """
     if not (np.isfinite(resource_weight) and resource_weight >= 0):
-        raise InputError(
-            "resource_weight",
-            got=repr(resource_weight),
-            expected="a finite number of at least 0",
-            hint="the paper used 11 to 80",
-        )
+        expected, hint = "a finite number of at least 0", "the paper used 11 to 80"
+        raise InputError("resource_weight", got=repr(resource_weight), expected=expected, hint=hint)
     largest = max(resources.values(), default=1.0) or 1.0
     weights = {name: float(np.exp(-tau / largest)) for name, tau in resources.items()}
     total = sum(weights.values())
@@ -182,27 +178,19 @@ def ranp_m(graph: ChannelGraph, importance: LayerScores, resource_weight: float)
     return stages | {"ranp-m": reweight_by_resource(stages["weighted"], elements, resource_weight)}
 
 
-def rank_within_groups(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
+def layerwise(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
     """Scores by rank within the group, so that one threshold removes the same fraction of every group."""
-    order = np.lexsort((-channels, graph.group_of))
-    rank = np.empty(len(order))
-    rank[order] = np.arange(len(order)) - graph.offsets[graph.group_of[order]]
-    return 1 - rank / graph.widths[graph.group_of] if len(rank) else rank
+    return 1 - rank_within_groups(graph, channels) / graph.widths[graph.group_of]
 
 
 def uniform(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
     """Scores by index within the group, relative to its width: all groups become narrower by the same factor."""
-    return 1 - _index_within_group(graph) / graph.widths[graph.group_of]
+    return layerwise(graph, np.zeros_like(channels), rng)  # Equal scores rank by index.
 
 
 def constant(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
     """Scores by index within the group: all groups get the same width, or keep their own if that is smaller."""
-    return -_index_within_group(graph)
-
-
-def _index_within_group(graph: ChannelGraph) -> Floats:
-    indices = np.arange(len(graph.group_of)) - graph.offsets[graph.group_of]
-    return indices.astype(np.float64)
+    return -rank_within_groups(graph, np.zeros_like(channels)).astype(np.float64)
 
 
 def drawn(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
@@ -232,7 +220,7 @@ _ALL = (
         "layerwise",
         "The same fraction of every layer, the least important neurons first.",
         vanilla,
-        finish=rank_within_groups,
+        finish=layerwise,
         color="#56B4E9",
     ),
     # A neuron survives SNIP's threshold on weights as long as its largest weight does.

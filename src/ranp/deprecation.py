@@ -39,19 +39,9 @@ def warn(old: str, new: str, *, stacklevel: int = 3) -> None:
 
 
 def renamed_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` that finds renamed functions and classes.
+    """A `__getattr__` for a module (given by `__name__`) that finds functions and classes by their old names.
 
-    Args:
-        module: `__name__` of the module.
-        names: Old name -> new name; a new name with dots is looked up in another module.
-
-    Example:
-        >>> with warnings.catch_warnings(record=True) as caught:
-        ...     warnings.simplefilter("always")
-        ...     renamed_names("math", {"square_root": "sqrt"})("square_root")(9.0)
-        3.0
-        >>> print(caught[0].message)
-        math.square_root is now math.sqrt; the old name will be removed in ranp 0.3
+    A new name with dots is looked up in another module.
     """
 
     def find(name: str) -> Any:
@@ -65,17 +55,7 @@ def renamed_names(module: str, names: Mapping[str, str]) -> Callable[[str], Any]
 
 
 class RenamedAttribute:
-    """An attribute of a class that has another name now.
-
-    Example:
-        >>> class Graph:
-        ...     unprunable = ("head",)
-        ...     frozen = RenamedAttribute("unprunable")
-        >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("ignore")
-        ...     Graph().frozen
-        ('head',)
-    """
+    """An attribute of a class that has another name now: `frozen = RenamedAttribute("unprunable")`."""
 
     def __init__(self, new: str) -> None:
         self.new = new
@@ -91,24 +71,9 @@ class RenamedAttribute:
 
 
 def renamed_arguments(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Let a function accept keyword arguments by their old names.
+    """Let a function accept keyword arguments by their old names, given as `old="new"`.
 
-    Args:
-        renamed: The new name of every old one.
-
-    Raises:
-        TypeError: An argument is given by both of its names.
-
-    Example:
-        >>> @renamed_arguments(times="count")
-        ... def repeat(text, count=2):
-        ...     return text * count
-        >>> with warnings.catch_warnings(record=True) as caught:
-        ...     warnings.simplefilter("always")
-        ...     repeat("a", times=3)
-        'aaa'
-        >>> print(caught[0].message)
-        repeat(times=...) is now count=; the old name will be removed in ranp 0.3
+    The function raises a TypeError where an argument is given by both of its names.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:

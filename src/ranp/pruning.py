@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ranp.errors import TraceError
 from ranp.explorer import survey
 from ranp.graph import ChannelGraph
 from ranp.plan import Plan
-from ranp.progress import Progress
+from ranp.progress import Progress, no_progress
 from ranp.report import Report, make_report
 from ranp.scores import Scores
 from ranp.scoring import Step, score
@@ -127,14 +128,15 @@ def prune(
         >>> result.verification.status
         'exact'
     """
-    clock = _Clock(progress)
-    with clock("tracing"):
+    seconds: dict[str, float] = {}
+    timed = partial(_timed, seconds=seconds, progress=progress)
+    with timed("tracing"):
         graph = trace(model, example_inputs, rules=rules)
         require_channels(graph)
         # A budget that no plan can meet is refused before any batch is scored.
         no_scores = Scores("", "", 0.0, 0, {}, np.zeros(len(graph.group_of)), 0)
         allocate(graph, no_scores, budget, min_width=min_width, round_to=round_to, resources=resources)
-    with clock("scoring"):
+    with timed("scoring"):
         scores = score(
             model,
             graph,
@@ -148,14 +150,14 @@ def prune(
             stop_at_correlation=stop_at_correlation,
             progress=progress,
         )
-    with clock("allocating"):
+    with timed("allocating"):
         plan = allocate(graph, scores, budget, min_width=min_width, round_to=round_to, resources=resources)
-    with clock("verifying"):
+    with timed("verifying"):
         verification = verify(model, plan, example_inputs)
-    with clock("applying"):
+    with timed("applying"):
         small = apply(model, plan, weights=weights, seed=seed)
     status, note = verification.status, verification.note
-    report = make_report(graph, plan, verification=status, note=note, seconds=clock.seconds)
+    report = make_report(graph, plan, verification=status, note=note, seconds=seconds)
     return PruneResult(small, plan, graph, scores, report, verification)
 
 
@@ -167,29 +169,18 @@ def require_channels(graph: ChannelGraph) -> None:
     """
     if graph.groups:
         return
-    reasons = "; ".join(
-        f"{entry.operator} in {entry.path or 'the model'} {entry.reason}" for entry in graph.unprunable[:3]
-    )
-    raise TraceError(
-        "model",
-        f"it has no channel that can be removed ({reasons or 'no convolution or linear layer ran'})",
-        hint="pruning needs at least one layer between the input and the output",
-    )
+    found = [f"{entry.operator} in {entry.path or 'the model'} {entry.reason}" for entry in graph.unprunable[:3]]
+    reasons = "; ".join(found) or "no convolution or linear layer ran"
+    hint = "pruning needs at least one layer between the input and the output"
+    raise TraceError("model", f"it has no channel that can be removed ({reasons})", hint=hint)
 
 
-class _Clock:
-    """Measures the seconds of each step, and reports progress when one begins and ends."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-
-    @contextmanager
-    def __call__(self, what: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        if self._progress is not None and what != "scoring":
-            self._progress(what, 0, 1)
-        yield
-        self.seconds[what] = time.perf_counter() - begin
-        if self._progress is not None and what != "scoring":
-            self._progress(what, 1, 1)
+@contextmanager
+def _timed(what: str, seconds: dict[str, float], progress: Progress | None) -> Iterator[None]:
+    """Measure the seconds of a step, and report when it begins and ends; scoring reports its own progress."""
+    report = no_progress if progress is None or what == "scoring" else progress
+    begin = time.perf_counter()
+    report(what, 0, 1)
+    yield
+    seconds[what] = time.perf_counter() - begin
+    report(what, 1, 1)

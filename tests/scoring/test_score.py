@@ -232,18 +232,3 @@ def test_a_stage_without_a_score_for_every_neuron_is_refused(last: Any) -> None:
         return
     with pytest.raises(InputError, match=r"^criterion mine: its last stage needs an array of shape \(6,\) for .* 2; "):
         ranp.score(model, graph, batches, F.mse_loss, criterion=mine)
-
-
-def test_old_names_of_arguments_work_with_a_warning() -> None:
-    model, graph, batches = network()
-    with pytest.warns(DeprecationWarning, match=r"score\(lam=...\) is now resource_weight="):
-        old = ranp.score(model, graph, batches, F.mse_loss, lam=15.0)  # type: ignore[call-arg]
-    assert old.resource_weight == 15.0
-    with pytest.warns(DeprecationWarning, match=r"score\(until=...\) is now stop_at_correlation="):
-        assert ranp.score(model, graph, batches * 9, F.mse_loss, until=1e-9).batches == 2  # type: ignore[call-arg]
-    budget = ranp.Budget(macs=0.5)
-    with pytest.warns(DeprecationWarning, match=r"prune\(lam=...\) is now resource_weight="):
-        result = ranp.prune(model, batches[0][0], batches, F.mse_loss, budget=budget, lam=15.0)  # type: ignore[call-arg]
-    assert result.plan.resource_weight == 15.0
-    with pytest.raises(TypeError, match="lam is the old name of resource_weight; give only resource_weight"):
-        ranp.score(model, graph, batches, F.mse_loss, lam=15.0, resource_weight=11.0)  # type: ignore[call-arg]

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from test_stability import scored_on
+from test_average import scored_on
 
 PROCESSES = """
 import json, sys
 import torch
 from datetime import timedelta
 from helpers.processes import forked
-from test_stability import scored_on
+from test_average import scored_on
 torch.set_num_threads(1)
 shares, threshold, importance, folder = json.loads(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
 def work(rank):

@@ -1,8 +1,9 @@
 """One threshold over all channels, as low as the budget permits."""
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from importlib.metadata import version
 
 import numpy as np
@@ -12,7 +13,7 @@ from ranp.costs import RESOURCES, Resource
 from ranp.errors import BudgetError, InputError, nearest
 from ranp.graph import ChannelGraph, Ints
 from ranp.plan import Plan, make_plan
-from ranp.scores import Scores
+from ranp.scores import Scores, rank_within_groups
 
 
 def allocate(
@@ -69,38 +70,27 @@ _version = cache(version)  # It reads files.
 class ThresholdSweep:
     """All plans that one threshold over some scores can give, from the narrowest network to the full one.
 
-    Args:
-        graph: The traced model.
-        scores: Scores of its channels.
-        min_width: See `allocate`.
-        round_to: See `allocate`.
-
-    Raises:
-        InputError: `min_width` or `round_to` below 1, or scores of another model.
+    Args and errors are those of `allocate`.
     """
 
     def __init__(self, graph: ChannelGraph, scores: Scores, *, min_width: int = 1, round_to: int = 1) -> None:
         for name, value in (("min_width", min_width), ("round_to", round_to)):
             if not isinstance(value, int) or value < 1:
                 raise InputError(name, got=repr(value), expected="an integer of at least 1")
-        if scores.channels.shape != graph.group_of.shape or not np.isfinite(scores.channels).all():
-            raise InputError(
-                "scores",
-                got=f"an array of shape {scores.channels.shape}, finite: {np.isfinite(scores.channels).all()}",
-                expected=f"finite scores of shape {graph.group_of.shape}",
-                hint="score the same model that was traced",
-            )
-        self.graph, self.min_width, self.round_to = graph, min_width, round_to
+        shape, finite = scores.channels.shape, np.isfinite(scores.channels).all()
+        if shape != graph.group_of.shape or not finite:
+            problem = f"the graph needs finite scores of shape {graph.group_of.shape}, not {shape} (finite: {finite})"
+            raise InputError("scores", problem, hint="score the same model that was traced")
+        self.graph, self.scores, self.min_width, self.round_to = graph, scores, min_width, round_to
         self.ranking, self.guarded = rank(graph, scores, min_width)
 
     @cached_property
     def order(self) -> dict[str, Ints]:
         """For each group its channels, best first."""
-        order = np.lexsort((np.argsort(self.ranking), self.graph.group_of))
-        starts = self.graph.offsets[:-1]
+        ranks = rank_within_groups(self.graph, self.scores.channels)
         return {
-            group.name: order[start : start + group.width] - start
-            for group, start in zip(self.graph.groups, starts, strict=True)
+            group.name: np.argsort(ranks[start : start + group.width])
+            for group, start in zip(self.graph.groups, self.graph.offsets, strict=False)
         }
 
     def keep(self, widths: Ints) -> dict[str, Ints]:
@@ -118,20 +108,26 @@ class ThresholdSweep:
             BudgetError: There are none; the message names the feasible minimum.
         """
         limits = _limits(self.graph, budget, resources)
-        if not _meets(limits, self.narrowest()):
-            raise _infeasible(limits, self.narrowest())
-        least, most = self.guarded, len(self.ranking)
-        while least < most:
-            middle = (least + most + 1) // 2
-            if _meets(limits, self._widths_of(middle)):
-                least = middle
-            else:
-                most = middle - 1
-        return self._widths_of(least)
+
+        def exceeds(count: int) -> bool:
+            widths = self._widths_of(count)
+            return not all(limit.permits(widths) for limit in limits)
+
+        if exceeds(self.guarded):
+            got = ", ".join(f"{limit.resource.limit}={limit.fraction}" for limit in limits)
+            feasible = ", ".join(limit.loosened(self.narrowest()) for limit in limits)
+            expected, hint = f"a feasible budget: {feasible}", "raise the budget or lower min_width"
+            raise BudgetError("allocate", got=got, expected=expected, hint=hint)
+        counts = range(self.guarded, len(self.ranking) + 1)
+        return self._widths_of(counts[bisect_left(counts, True, key=exceeds) - 1])
 
     def _widths_of(self, count: int) -> Ints:
-        found = np.bincount(self.graph.group_of[self.ranking[:count]], minlength=len(self.graph.groups))
-        return round_widths(found, self.graph.widths, self.min_width, self.round_to)
+        """Widths with the best `count` channels, rounded down to multiples but not below the minimum."""
+        widths = np.bincount(self.graph.group_of[self.ranking[:count]], minlength=len(self.graph.groups))
+        rounded = widths // self.round_to * self.round_to
+        # A group too narrow for a multiple keeps its own width: rounding must not empty it.
+        own = (widths == self.graph.widths) | (rounded < self.min_width) | (rounded == 0)
+        return np.where(own, widths, rounded)
 
 
 def rank(graph: ChannelGraph, scores: Scores, min_width: int) -> tuple[Ints, int]:
@@ -139,78 +135,41 @@ def rank(graph: ChannelGraph, scores: Scores, min_width: int) -> tuple[Ints, int
 
     Ties go to the channel with the lower number.
     """
-    by_score = np.argsort(-scores.channels, kind="stable")
-    within = np.empty(len(by_score), dtype=np.int64)
-    order = np.lexsort((np.argsort(by_score), graph.group_of))
-    within[order] = np.arange(len(order)) - graph.offsets[graph.group_of[order]]
-    guarded = within[by_score] < min_width
-    return np.concatenate([by_score[guarded], by_score[~guarded]]), int(guarded.sum())
-
-
-def round_widths(widths: Ints, full: Ints, min_width: int, round_to: int) -> Ints:
-    """Round widths down to multiples, but not below the minimum.
-
-    Example:
-        >>> round_widths(np.array([7, 20, 5]), np.array([16, 32, 5]), 1, 8)
-        array([ 7, 16,  5])
-    """
-    rounded = widths // round_to * round_to
-    # A group too narrow for a multiple keeps its own width: rounding must not empty it.
-    return np.where((widths == full) | (rounded < min_width) | (rounded == 0), widths, rounded)
+    best_first = np.argsort(-scores.channels, kind="stable")
+    guarded = rank_within_groups(graph, scores.channels)[best_first] < min_width
+    return np.concatenate([best_first[guarded], best_first[~guarded]]), int(guarded.sum())
 
 
 @dataclass(frozen=True)
 class _Limit:
-    """The most that a plan may use of one resource.
-
-    Attributes:
-        resource: The resource.
-        fraction: The limit as the budget gives it.
-        full: What the full network uses.
-        cost: From the kept widths of all groups to what they use.
-    """
+    """The most that a plan may use of one resource: a fraction, as the budget gives it, of `full`."""
 
     resource: Resource
     fraction: float
+    graph: ChannelGraph
     full: float
-    cost: Callable[[Ints], float]
 
-    @property
-    def most(self) -> float:
-        """The limit as an amount."""
+    def permits(self, widths: Ints) -> bool:
         # 10 * (1 - 0.9) is 0.9999999999999998: a limit must not be missed by a rounding error.
-        return self.resource.most(self.fraction, self.full) * (1 + 1e-12)
+        most = self.resource.most(self.fraction, self.full) * (1 + 1e-12)
+        return self.resource.cost(self.graph, widths) <= most
+
+    def loosened(self, widths: Ints) -> str:
+        """The limit that these widths just meet, as text."""
+        resource = self.resource
+        bound = resource.fraction(resource.cost(self.graph, widths), self.full)
+        return f"{resource.limit} {'<=' if resource.removes else '>='} {_outward(bound, up=not resource.removes)}"
 
 
-def _limits(graph: ChannelGraph, budget: Budget, resources: Iterable[Resource]) -> list[_Limit]:
-    """All limits of a budget as functions of the widths."""
+def _limits(graph: ChannelGraph, budget: Budget, resources: Sequence[Resource]) -> list[_Limit]:
     known = {resource.limit: resource for resource in (*RESOURCES, *resources)}
     limits = []
     for name, fraction in (*budget.given(), *budget.custom.items()):
         if name not in known:
             hint = f"pass it in resources=; {nearest(name, known)}"
             raise BudgetError("budget", f"it limits {name!r}, which is not a known resource", hint=hint)
-        cost = partial(known[name].cost, graph)
-        limits.append(_Limit(known[name], fraction, cost(graph.widths), cost))
+        limits.append(_Limit(known[name], fraction, graph, known[name].cost(graph, graph.widths)))
     return limits
-
-
-def _meets(limits: Iterable[_Limit], widths: Ints) -> bool:
-    return all(limit.cost(widths) <= limit.most for limit in limits)
-
-
-def _infeasible(limits: Sequence[_Limit], narrowest: Ints) -> BudgetError:
-    feasible = []
-    for limit in limits:
-        resource, bound = limit.resource, limit.resource.fraction(limit.cost(narrowest), limit.full)
-        sign = "<=" if resource.removes else ">="
-        feasible.append(f"{resource.limit} {sign} {_outward(bound, up=not resource.removes)}")
-    return BudgetError(
-        "allocate",
-        got=", ".join(f"{limit.resource.limit}={limit.fraction}" for limit in limits),
-        expected=f"a feasible budget: {', '.join(feasible)}",
-        hint="raise the budget or lower min_width",
-    )
 
 
 def _outward(value: float, *, up: bool) -> str:

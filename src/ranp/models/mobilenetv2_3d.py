@@ -31,7 +31,7 @@ class MobileNetV2(nn.Module):
         self.stem = _Unit(in_channels, _STEM, 3, stride=(1, 2, 2))
         blocks, width = [], _STEM
         for expansion, out_width, count, first in _STAGES:
-            for stride, _ in zip((first, *repeat(1, count - 1)), range(count), strict=True):
+            for stride in (first, *repeat(1, count - 1)):
                 blocks.append(_InvertedResidual(width, out_width, expansion, stride))
                 width = out_width
         self.blocks = nn.Sequential(*blocks)
@@ -46,7 +46,7 @@ class MobileNetV2(nn.Module):
         return logits
 
 
-class _Unit(nn.Module):
+class _Unit(nn.Sequential):
     """Convolution without bias, batch norm and, unless `activate` is False, ReLU6."""
 
     def __init__(
@@ -61,11 +61,8 @@ class _Unit(nn.Module):
         super().__init__()
         self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm3d(out_channels)
-        self.act = nn.ReLU6(inplace=True) if activate else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.norm(self.conv(x))
-        return x if self.act is None else self.act(x)
+        if activate:
+            self.act = nn.ReLU6(inplace=True)
 
 
 class _InvertedResidual(nn.Module):

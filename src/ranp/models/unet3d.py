@@ -1,6 +1,5 @@
 """The 3D U-Net of Xu et al., RANP, 3DV 2020: 15 convolutions with four levels, 23 with six; or the same in 2D."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -73,7 +72,13 @@ class UNet3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(N, out_channels, D, H, W)` of a volume `(N, in_channels, D, H, W)`."""
-        _check_volume(x.shape, self.levels, self.dimensions)
+        least = 2 ** (self.levels - 1)
+        if len(x.shape) != 2 + self.dimensions or min(x.shape[2:]) < least:
+            what = "a volume (N, C, D, H, W)" if self.dimensions == 3 else "an image (N, C, H, W)"
+            raise ValueError(
+                f"UNet3D: expected {what} of at least {least} voxels a side, which "
+                f"{self.levels} levels can halve {self.levels - 1} times, got shape {tuple(x.shape)}"
+            )
         skips = [self.encoder[0](x)]
         for pool, block in zip(self.pools, self.encoder[1:], strict=True):
             skips.append(block(pool(skips[-1])))
@@ -84,7 +89,7 @@ class UNet3D(nn.Module):
         return logits
 
 
-class _DoubleConv(nn.Module):
+class _DoubleConv(nn.Sequential):
     """Two convolutions of 3 voxels a side, each with batch norm and ReLU."""
 
     def __init__(self, in_channels: int, middle: int, out_channels: int, dimensions: int) -> None:
@@ -96,18 +101,3 @@ class _DoubleConv(nn.Module):
         self.conv2 = convolution(middle, out_channels, 3, padding=1, bias=False)
         self.norm2 = norm(out_channels)
         self.relu2 = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu1(self.norm1(self.conv1(x)))
-        features: Tensor = self.relu2(self.norm2(self.conv2(x)))
-        return features
-
-
-def _check_volume(shape: Sequence[int], levels: int, dimensions: int) -> None:
-    least = 2 ** (levels - 1)
-    if len(shape) != 2 + dimensions or min(shape[2:]) < least:
-        what = "a volume (N, C, D, H, W)" if dimensions == 3 else "an image (N, C, H, W)"
-        raise ValueError(
-            f"UNet3D: expected {what} of at least {least} voxels a side, which "
-            f"{levels} levels can halve {levels - 1} times, got shape {tuple(shape)}"
-        )

@@ -1,8 +1,7 @@
 """Scoring neurons by their effect on the loss and by what they cost."""
 
 from ranp.criteria import CRITERIA, Criterion, Importance, Reduction, normalize_layer_means, reweight_by_resource
-from ranp.scoring._loop import Step
-from ranp.scoring._score import score
+from ranp.scoring._score import Step, score
 
 __all__ = [
     "CRITERIA",

@@ -1,6 +1,7 @@
 """The average over batches: of one process or of several, and over as many as it takes for a stable ranking."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +15,7 @@ from ranp.graph import Floats
 class Estimator(Protocol):
     """A way to estimate the importance of neurons; a context manager that observes the model while it is active.
 
-    Attributes:
-        trained: Names of the parameters that need gradients.
-        totals: Sums over this process's batches so far, by name.
+    `trained` names the parameters that need gradients, `totals` are sums over this process's batches so far.
     """
 
     trained: set[str]
@@ -35,45 +34,30 @@ class Estimator(Protocol):
         """Importance of every layer's neurons, of shape (neurons,), given sums over a number of batches."""
 
 
+@dataclass
 class Ranking:
     """Compares the scores of n batches with those of the first half of them, for n = 2, 4, 8, ...
 
     In several processes n counts the batches of all: with two that see as many each, n = 4, 8, 16, ...
-
     Averages over n and n + 1 batches are similar whatever the data, once n is large; those over n and n / 2 are not.
 
-    Args:
+    Attributes:
         score: From the layers' importance to scores of channels.
         stop_at_correlation: Rank correlation from which on more batches are not needed; None to use all.
-
-    Attributes:
         seen: For every comparison the number of batches and the rank correlation.
-
-    Example:
-        >>> ranking = Ranking(lambda layers: layers["a"], stop_at_correlation=0.9)
-        >>> [ranking.is_stable(n, {"a": np.array(scores)}) for n, scores in ((1, [1, 2, 3]), (2, [1.5, 2, 9]))]
-        [False, True]
-        >>> ranking.seen
-        [(2, 1.0)]
     """
 
-    def __init__(self, score: Callable[[LayerScores], Floats], stop_at_correlation: float | None) -> None:
-        self.score, self.stop_at_correlation = score, stop_at_correlation
-        self.seen: list[tuple[int, float]] = []
-        self._before: Floats | None = None
+    score: Callable[[LayerScores], Floats]
+    stop_at_correlation: float | None
+    seen: list[tuple[int, float]] = field(default_factory=list)
+    _before: Floats | None = None
 
     def is_stable(self, batches: int, importance: LayerScores) -> bool:
-        """Compare with the previous scores.
-
-        Args:
-            batches: Seen so far, in all processes.
-            importance: The layers' importance over these batches.
-        """
-        scores, before = self.score(importance), self._before
-        self._before = scores
+        """Compare with the previous scores, given the importance over the batches of all processes so far."""
+        before, self._before = self._before, self.score(importance)
         if before is None:
             return False
-        self.seen.append((batches, rank_correlation(before, scores)))
+        self.seen.append((batches, rank_correlation(before, self._before)))
         return self.stop_at_correlation is not None and self.seen[-1][1] >= self.stop_at_correlation
 
 
@@ -83,13 +67,7 @@ def averaged(losses: Iterable[Tensor], estimator: Estimator, ranking: Ranking) -
     The processes communicate after 1, 2, 4, 8, ... batches each. One that has used up its batches continues to do so
     until all have, so their numbers of batches may differ.
 
-    Args:
-        losses: The losses of this process's batches; at least one.
-        estimator: Estimates importance; its sums are empty.
-        ranking: Compares scores, and decides when they are stable.
-
-    Returns:
-        For each layer an array of shape (neurons,), and the number of batches: the same in each process.
+    Returns the same in each process: for each layer an array of shape (neurons,), and the number of batches.
     """
     for seen, loss in enumerate(losses, 1):
         estimator.add(loss)
@@ -105,15 +83,9 @@ def averaged(losses: Iterable[Tensor], estimator: Estimator, ranking: Ranking) -
 
 
 def _add_up(totals: Mapping[str, Tensor], seen: int, *, last: bool) -> tuple[Mapping[str, Tensor], int, bool]:
-    """Sums over all processes of torch's default process group, the same bit for bit in each; its own if there is none.
+    """Sums, numbers of batches, and whether no process has more, over torch's default process group if there is one.
 
-    Args:
-        totals: Sums over this process's batches, by name.
-        seen: How many batches those were.
-        last: Whether there are no more.
-
-    Returns:
-        The same over the batches of all processes, on the CPU if there are several.
+    The result is the same bit for bit in each process; with several, the sums are on the CPU.
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return totals, seen, last
@@ -127,15 +99,10 @@ def _add_up(totals: Mapping[str, Tensor], seen: int, *, last: bool) -> tuple[Map
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:
-    """Spearman's rank correlation; equal values share their mean rank, and 1 where nothing can be ranked.
-
-    Example:
-        >>> rank_correlation(np.array([1.0, 2, 3]), np.array([5.0, 7, 100]))
-        1.0
-    """
-    centered = [rank - rank.mean() for rank in (_ranks(first), _ranks(second))]
-    scale = float(np.sqrt((centered[0] ** 2).sum() * (centered[1] ** 2).sum()))
-    return round(float((centered[0] * centered[1]).sum()) / scale, 12) if scale else 1.0
+    """Spearman's rank correlation; equal values share their mean rank, and 1 where nothing can be ranked."""
+    x, y = (ranks - ranks.mean() for ranks in (_ranks(first), _ranks(second)))
+    scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
+    return round(float((x * y).sum()) / scale, 12) if scale else 1.0
 
 
 def _ranks(values: Floats) -> Floats:

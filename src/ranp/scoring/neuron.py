@@ -36,10 +36,6 @@ class NeuronImportance(TorchFunctionMode):
 
     Layers that produce a channel together share its importance equally. Neurons that are always kept (the model's
     outputs) have their gates on the outputs of their layer.
-
-    Args:
-        model: The model.
-        graph: Its graph.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
@@ -55,28 +51,20 @@ class NeuronImportance(TorchFunctionMode):
         self._gates: dict[str, Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
+        args, kwargs = list(args), dict(kwargs or {})
         dim = _READERS.get(func)
         if dim is None:
             return func(*args, **kwargs)
-        args = list(args)
         weight = args[1] if len(args) > 1 else kwargs.get("weight")
-        if id(weight) in self._reading:
-            name = self._reading[id(weight)]
-            if args:
-                args[0] = self._gated(name, args[0], dim)
-            else:
-                kwargs["input"] = self._gated(name, kwargs["input"], dim)
+        if name := self._reading.get(id(weight)):
+            source = args.pop(0) if args else kwargs.pop("input")
+            args.insert(0, _Gate.apply(source, self._gate(name, source, dim), dim))
         out = func(*args, **kwargs)
-        if id(weight) in self._fixed:
+        if layer := self._fixed.get(id(weight)):
             # A real product, not a view: the model may go on to change its layer's output in place.
             shape = [-1 if d == dim % out.ndim else 1 for d in range(out.ndim)]
-            out = out * self._gate(_output_of(self._fixed[id(weight)]), out, dim).reshape(shape)
+            out = out * self._gate(_output_of(layer), out, dim).reshape(shape)
         return out
-
-    def _gated(self, name: str, source: Tensor, dim: int) -> Tensor:
-        gated: Tensor = _Gate.apply(source, self._gate(name, source, dim), dim)
-        return gated
 
     def _gate(self, name: str, like: Tensor, dim: int) -> Tensor:
         if name not in self._gates:
@@ -87,15 +75,15 @@ class NeuronImportance(TorchFunctionMode):
         """Refuse a model with a weight that reads channels but was not seen with its input."""
         missed = sorted(name for name in self._reading.values() if name not in self._gates)
         if missed:
-            raise InputError(
-                f"importance='neuron' at {missed[0]}",
-                "no convolution, linear layer or matmul of torch was called with this weight as it is",
-                hint="use importance='parameter'",
-            )
+            problem = "no convolution, linear layer or matmul of torch was called with this weight as it is"
+            raise InputError(f"importance='neuron' at {missed[0]}", problem, hint="use importance='parameter'")
 
     def add(self, loss: Tensor) -> None:
         """Run the backward pass and add the gradients of the gates to the sums."""
-        _backward(loss)
+        # Not `loss.backward()`, which modes may override and which therefore runs without them: a checkpoint inside the
+        # model runs its forward once more, and needs the gates.
+        run = torch.autograd.Variable._execution_engine.run_backward
+        run((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
         for name, gate in self._gates.items():
             if gate.grad is not None:
                 gradient, gate.grad = gate.grad.double(), None
@@ -125,17 +113,6 @@ class _Gate(torch.autograd.Function):
         return (gradient if ctx.needs_input_grad[0] else None), sums, None
 
 
-def _backward(loss: Tensor) -> None:
-    """`loss.backward()`, but with the gates still active: a checkpoint inside the model runs its forward once more.
-
-    `loss.backward()` is itself a function that a mode may override, and so runs without the mode.
-    """
-    engine = torch.autograd.Variable._execution_engine
-    engine.run_backward(
-        (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True
-    )
-
-
 def _output_of(layer: Layer) -> str:
     return f"output of {layer.name}"
 
@@ -146,10 +123,9 @@ def _by_channel(graph: ChannelGraph, signed: Mapping[str, Floats]) -> Floats:
     for start, group in zip(graph.offsets, graph.groups, strict=False):
         for member in group.members:
             if member.reads and member.parameter in signed:
-                gates = signed[member.parameter]
                 # Blocks of a grouped convolution read through the same column of the weight.
                 size = graph.shapes[member.parameter][member.dim]
-                folded = gates.reshape(-1, size).sum(0)
+                folded = signed[member.parameter].reshape(-1, size).sum(0)
                 total[start : start + group.width] += folded[member.positions].sum(1)
     return np.abs(total)
 

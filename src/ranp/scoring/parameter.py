@@ -1,10 +1,10 @@
 """Importance by weights: |w * dL/dw|, the gradient of a mask on every weight."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 
 from ranp.criteria import Reduction
@@ -17,11 +17,6 @@ class ParameterImportance:
     For every weight g = w * dL/dw, the gradient of a mask c = 1 on it; |g| is averaged over batches and reduced over
     the weights of a neuron. Gradients are used and freed as the backward pass computes them, so no second copy of the
     weights is held (except for `max`, which has to average every weight's |g| before it can compare them).
-
-    Args:
-        model: The model.
-        graph: Its graph.
-        reduce: How the importance of weights becomes that of their neuron.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, reduce: Reduction) -> None:
@@ -32,24 +27,21 @@ class ParameterImportance:
         self.trained = set(self._by_weight)
 
     def __enter__(self) -> None:
-        with ExitStack() as hooks:
-            for name, layer in self._by_weight.items():
-                hook = self._parameters[name].register_post_accumulate_grad_hook(self._collector(layer))
-                hooks.callback(hook.remove)
-            self._hooks = hooks.pop_all()
+        self._hooks = [
+            self._parameters[name].register_post_accumulate_grad_hook(partial(self._collect, layer))
+            for name, layer in self._by_weight.items()
+        ]
 
     def __exit__(self, *exception: Any) -> None:
-        self._hooks.close()
+        for hook in self._hooks:
+            hook.remove()
 
-    def _collector(self, layer: Layer) -> Callable[[Tensor], None]:
-        def collect(weight: Tensor) -> None:
-            assert weight.grad is not None
-            saliency = (weight.detach() * weight.grad).abs_()
-            weight.grad = None
-            found = saliency if self.reduce == "max" else per_neuron(saliency, layer, "sum").double()
-            self.totals[layer.name] = self.totals[layer.name].add_(found) if layer.name in self.totals else found
-
-        return collect
+    def _collect(self, layer: Layer, weight: Tensor) -> None:
+        assert weight.grad is not None
+        saliency = (weight.detach() * weight.grad).abs_()
+        weight.grad = None
+        found = saliency if self.reduce == "max" else rows(saliency, layer).sum(1).double()
+        self.totals[layer.name] = self.totals[layer.name].add_(found) if layer.name in self.totals else found
 
     def check_forward(self) -> None:
         """Gradients of weights are always available."""
@@ -64,31 +56,26 @@ class ParameterImportance:
 
     def _of_layer(self, total: Tensor | None, layer: Layer, batches: int) -> Floats:
         if total is None:  # The loss does not depend on this layer.
-            return torch.zeros(layer.width, dtype=torch.float64).numpy()
+            return np.zeros(layer.width)
         average = total.double() / batches
         if self.reduce == "max":
-            average = per_neuron(average, layer, "max")
+            average = rows(average, layer).amax(1)
         elif self.reduce == "mean":
             average = average / (self._parameters[layer.weight].numel() / layer.width)
         found: Floats = average.cpu().numpy()
         return found
 
 
-def per_neuron(values: Tensor, layer: Layer, reduce: Reduction) -> Tensor:
-    """Reduce a tensor of a weight's shape to one number for each neuron, of shape (neurons,).
+def rows(values: Tensor, layer: Layer) -> Tensor:
+    """A tensor of a weight's shape as a table with a row for each neuron.
 
     Example:
-        >>> import numpy as np
         >>> layer = Layer("up", "up.weight", None, 1, 1, 0, 0, np.arange(3), False)
-        >>> per_neuron(torch.ones(2, 3, 5), layer, "sum")
-        tensor([10., 10., 10.])
+        >>> rows(Tensor(2, 3, 5), layer).shape
+        torch.Size([3, 10])
     """
     if layer.out_dim == 0:
-        table = values.flatten(1)
-    else:
-        # (in, out / blocks, ...): the rows of a block belong to the outputs of that block.
-        split = values.reshape(layer.blocks, -1, *values.shape[1:])
-        table = split.transpose(1, 2).flatten(0, 1).flatten(1)
-    if reduce == "max":
-        return table.amax(1)
-    return table.mean(1) if reduce == "mean" else table.sum(1)
+        return values.flatten(1)
+    # (in, out / blocks, ...): the rows of a block belong to the outputs of that block.
+    split = values.reshape(layer.blocks, -1, *values.shape[1:])
+    return split.transpose(1, 2).flatten(0, 1).flatten(1)
