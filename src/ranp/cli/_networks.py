@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ranp.profile import Profile
     from ranp.report import Report
 
+_NOISE_BATCHES = 4
 _MEMORY, _DISK = "lower --batch, or the sizes given by --input", "free disk space and prune again"
 
 
@@ -181,6 +182,11 @@ def prune(
 
     Costs are counted for the input shapes given by --input, or for those of the first batch.
     """
+    from itertools import islice
+
+    from torch import Tensor
+    from torch.utils._pytree import tree_map_only
+
     import ranp
     from ranp.cli import _sources as sources
     from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
@@ -204,16 +210,16 @@ def prune(
         network = build_network(model, parse_arguments(arguments), seed=seed)
         source = sources.Source([])
         if data == "noise":
-            source = sources.noise(network, inputs, loss or source.loss, batches, seed)
+            source = sources.noise(network, inputs, loss or source.loss, batches or _NOISE_BATCHES, seed)
         elif data is not None:
             source = sources.open_source(data, folder=folder, batch=batch, seed=seed, progress=progress)
         loss = loss or source.loss
-        some = sources.at_most(source.batches, batches)
+        some = islice(source.batches, batches)
         if not inputs:
             inputs, some = sources.peek(some, str(data))
         result = ranp.prune(
             network.to(on),
-            sources.moved(inputs, on),
+            tree_map_only(Tensor, lambda tensor: tensor.to(on), inputs),
             some,
             sources.find_loss(loss, source.ignore_index),
             budget=limits,

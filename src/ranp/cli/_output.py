@@ -36,9 +36,12 @@ def print_json(command: str, results: Mapping[str, Any], *, version: int = VERSI
     print(json.dumps(kind | _with_old_names(results) | kind, indent=1, allow_nan=False))
 
 
-def _with_old_names(results: Mapping[str, Any]) -> dict[str, Any]:
-    old = {_OLD_NAMES[name]: value for name, value in results.items() if name in _OLD_NAMES}
-    return {**results, **old}
+def _with_old_names(value: Any) -> Any:
+    """The value, with the old names next to the new ones in all objects that it contains."""
+    if isinstance(value, Mapping):
+        old = {_OLD_NAMES[name]: each for name, each in value.items() if name in _OLD_NAMES}
+        return {name: _with_old_names(each) for name, each in {**value, **old}.items()}
+    return [_with_old_names(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def warn(text: str) -> None:
