@@ -99,3 +99,7 @@ def test_functions_without_a_signature_are_called_directly() -> None:
 def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="--device"):
         find_device(name)
+
+
+def test_devices_have_names_of_torch() -> None:
+    assert find_device("cpu") == torch.device("cpu")

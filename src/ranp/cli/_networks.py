@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranp.cli import _options as options
-from ranp.cli._output import (
-    print_json,
-    pruning_results,
-    say,
-    show_folder,
-    show_pruning,
-    stdout,
-    warn,
-    working,
-)
+from ranp.cli._output import print_json, print_pruning, say, stdout, warn, working
 from ranp.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,10 +42,7 @@ def check(
     limits, inputs = parse_budget(budget or ["macs=25%"]), parse_inputs(model, shapes)
     with working():
         found = check(build_network(model, parse_arguments(arguments), seed=seed), inputs, limits, seed=seed)
-    if as_json:
-        print_json("check", {**pruning_results(model, inputs, found.plan, found.report), "error": found.error})
-    else:
-        show_pruning(stdout(), found.plan, found.report, found.error)
+    print_pruning("check", model, inputs, found.plan, found.report, {"error": found.error}, as_json=as_json)
     if found.verified == "failed":
         raise typer.Exit(1)
 
@@ -90,7 +78,7 @@ def profile(
         console = stdout()
         wide = console.width >= _WIDE
         console.print(_profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0))
-        say(console, "MiB: activation memory, which the operators of the forward pass allocate.")
+        say("MiB: activation memory, which the operators of the forward pass allocate.")
 
 
 def _profile_table(found: "Profile", *, kinds: bool, bar: int) -> "Table":
@@ -238,21 +226,17 @@ def prune(
     report, scores = result.report, result.scores
     if data == "noise":
         report = replace(report, warnings=(*report.warnings, sources.NOISE))
-    if as_json:
-        settings = {
-            "data": data,
-            "loss": loss if data else None,
-            "importance": scores.importance,
-            "resource_weight": scores.resource_weight,
-            "batches": scores.batches,
-            "stability": [list(pair) for pair in scores.stability],
-            "weights": weights,
-            "out": str(out),
-        }
-        print_json("prune", {**pruning_results(model, inputs, result.plan, report), **settings})
-    else:
-        show_pruning(stdout(), result.plan, report)
-        show_folder(stdout(), out)
+    settings = {
+        "data": data,
+        "loss": loss if data else None,
+        "importance": scores.importance,
+        "resource_weight": scores.resource_weight,
+        "batches": scores.batches,
+        "stability": scores.stability,
+        "weights": weights,
+        "out": str(out),
+    }
+    print_pruning("prune", model, inputs, result.plan, report, settings, as_json=as_json)
 
 
 def _renamed(old_name: str, old: float | None, new_name: str, new: float | None) -> float | None:
@@ -298,12 +282,8 @@ def apply(
         report, graph = _report_of_applied(network, small, chosen, inputs)
         write_artifact(small, chosen, partial)
         write_survey(partial, survey(graph, chosen, verification=report.verification, warnings=report.warnings))
-    if as_json:
-        settings = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
-        print_json("apply", {**pruning_results(model, inputs, chosen, report), **settings})
-    else:
-        show_pruning(stdout(), chosen, report)
-        show_folder(stdout(), out)
+    settings = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
+    print_pruning("apply", model, inputs, chosen, report, settings, as_json=as_json)
 
 
 def _report_of_applied(
