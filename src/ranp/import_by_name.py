@@ -63,7 +63,7 @@ def built_in(name: str, where: str) -> BuiltIn:
 
 
 def find(name: str, where: str) -> Any:
-    """Import the object that `package.module:name` or `path/to/file.py:name` refers to; errors show `where` it was given.
+    """Import the object that `package.module:name` or `path/to/file.py:name` refers to. Errors show `where`.
 
     From then on, the working directory or the folder of the file comes first in `sys.path`, as for a Python script.
 

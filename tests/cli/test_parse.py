@@ -1,11 +1,11 @@
 """Values of options."""
 
-from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs, parse_shape
+from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
 
 
 def test_inputs_are_zeros_of_the_shapes() -> None:
     assert [tuple(zeros.shape) for zeros in parse_inputs("nets.py:build", ["2,3,9,9", "1,4"])] == [(2, 3, 9, 9), (1, 4)]
-    assert parse_shape("1,1,64,64,64") == (1, 1, 64, 64, 64)
+    assert [tuple(zeros.shape) for zeros in parse_inputs("nets.py:build", ["1,1,64,64,64"])] == [(1, 1, 64, 64, 64)]
 
 
 def test_limits_are_fractions_or_percentages() -> None:

@@ -36,12 +36,11 @@ def check(
     No data are needed. The exit code is 1 if the verification fails.
     """
     from ranp.check import check
-    from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
-    from ranp.import_by_name import build_network
+    from ranp.cli._parse import parse_budget, parse_inputs, parse_network
 
     limits, inputs = parse_budget(budget or ["macs=25%"]), parse_inputs(model, shapes)
     with working():
-        found = check(build_network(model, parse_arguments(arguments), seed=seed), inputs, limits, seed=seed)
+        found = check(parse_network(model, arguments, seed), inputs, limits, seed=seed)
     print_pruning("check", model, inputs, found.plan, found.report, {"error": found.error}, as_json=as_json)
     if found.verified == "failed":
         raise typer.Exit(1)
@@ -65,13 +64,12 @@ def profile(
 
     These are the costs of one forward pass in eval mode, which is not computed.
     """
-    from ranp.cli._parse import parse_arguments, parse_inputs
-    from ranp.import_by_name import build_network
+    from ranp.cli._parse import parse_inputs, parse_network
     from ranp.profile import profile
 
     inputs = parse_inputs(model, shapes)
     with working():
-        found = profile(build_network(model, parse_arguments(arguments), seed=0), inputs)
+        found = profile(parse_network(model, arguments, seed=0), inputs)
     if as_json:
         print_json("profile", {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)})
     else:
@@ -177,12 +175,12 @@ def prune(
 
     import ranp
     from ranp.cli import _sources as sources
-    from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
+    from ranp.cli._parse import parse_budget, parse_inputs, parse_network
     from ranp.criteria import CRITERIA
     from ranp.experiments.runs import translate_errors
     from ranp.explorer import write_survey
     from ranp.files import new_folder
-    from ranp.import_by_name import build_network, find_device
+    from ranp.import_by_name import find_device
     from ranp.storage import write_artifact
 
     resource_weight = _renamed("--lam", lam, "--resource-weight", resource_weight)
@@ -195,7 +193,7 @@ def prune(
     sources.check_options(data or "", folder, batch)
     inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()
     with working() as progress, new_folder(out) as partial, translate_errors("prune", memory=_MEMORY, disk=_DISK):
-        network = build_network(model, parse_arguments(arguments), seed=seed)
+        network = parse_network(model, arguments, seed)
         source = sources.Source([])
         if data == "noise":
             source = sources.noise(network, inputs, loss or source.loss, batches or _NOISE_BATCHES, seed)
@@ -267,17 +265,16 @@ def apply(
     MODEL is the full network that the plan was made for, or a similar one.
     Its number of input channels and of classes may differ; the weights that are kept are its own.
     """
-    from ranp.cli._parse import parse_arguments, parse_inputs
+    from ranp.cli._parse import parse_inputs, parse_network
     from ranp.explorer import survey, write_survey
     from ranp.files import new_folder
-    from ranp.import_by_name import build_network
     from ranp.storage import load_plan, write_artifact
     from ranp.surgery import apply
 
     inputs = parse_inputs(model, shapes)
     with working(), new_folder(out) as partial:
         chosen = load_plan(plan)
-        network = build_network(model, parse_arguments(arguments), seed=seed)
+        network = parse_network(model, arguments, seed)
         small = apply(network, chosen, weights=weights, seed=seed)
         report, graph = _report_of_applied(network, small, chosen, inputs)
         write_artifact(small, chosen, partial)

@@ -87,9 +87,8 @@ def print_pruning(
         say(f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}")
     for warning in report.warnings:
         say(f"warning: {warning}")
-    budget = ", ".join(f"{name}={value:g}" for name, value in plan.budget.given())
     verification = f"failed: {settings['error']}" if settings.get("error") else report.verification
-    say(f"Pruned to {budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
+    say(f"Pruned to {plan.budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
     if out := settings.get("out"):
         say(f"Plan and weights are in {out}. Load them with ranp.load({out!r}, model).")
         say(f"To see the report, run ranp report {out}.")

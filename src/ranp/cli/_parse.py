@@ -6,16 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ranp.budget import Budget
 from ranp.costs import RESOURCES
 from ranp.errors import InputError, nearest
-from ranp.import_by_name import built_in
+from ranp.import_by_name import build_network, built_in
+
+
+def parse_network(model: str, arguments: Sequence[str] | None, seed: int) -> nn.Module:
+    """The network of that name, built with these arguments."""
+    return build_network(model, parse_arguments(arguments), seed=seed)
 
 
 def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor, ...]:
     """Zeros of the given shapes, or of the usual shape of a built-in network."""
-    shapes = [parse_shape(text) for text in texts or ()]
+    shapes = [_parse_shape(text) for text in texts or ()]
     if ":" not in model:
         shapes = shapes or [built_in(model, "model").shape]
     if not shapes:
@@ -26,7 +32,7 @@ def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor,
         raise InputError("--input", f"tensors of shape {shapes} are too large for the memory") from error
 
 
-def parse_shape(text: str) -> tuple[int, ...]:
+def _parse_shape(text: str) -> tuple[int, ...]:
     """A shape, such as `1,1,64,64,64`."""
     sizes = text.split(",")
     if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):

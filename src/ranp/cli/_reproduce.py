@@ -1,6 +1,7 @@
 """`ranp reproduce`: the published resource table, and one command for every study."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,28 +20,23 @@ if TYPE_CHECKING:
 class Reproduce(TyperGroup):
     """The commands of `ranp reproduce`, built from the list of studies when they are listed or one of them is run."""
 
-    _built: Any = None
+    @cached_property
+    def _built(self) -> Any:
+        from ranp.experiments.studies import STUDIES
 
-    def _group(self) -> Any:
-        if self._built is None:
-            from ranp.experiments.studies import STUDIES
-
-            group = typer.Typer(add_completion=False)
-            group.callback()(lambda: None)  # A group even if there were one command only.
-            group.command(epilog="Example: ranp reproduce resources --networks shapenet")(resources)
-            for name, study in STUDIES.items():
-                epilog = f"Example: ranp reproduce {name} --small --out {name}"
-                group.command(name, epilog=epilog)(command_of(study))
-            self._built = typer.main.get_command(group)
-        return self._built
+        group = typer.Typer(add_completion=False)
+        group.command(epilog="Example: ranp reproduce resources --networks shapenet")(resources)
+        for name, study in STUDIES.items():
+            group.command(name, epilog=f"Example: ranp reproduce {name} --small --out {name}")(command_of(study))
+        return typer.main.get_command(group)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands."""
-        return list(self._group().commands)
+        return list(self._built.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name."""
-        return self._group().commands.get(cmd_name)
+        return self._built.commands.get(cmd_name)
 
 
 def _complete_published(incomplete: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from string import Template
 from typing import Any
 
 from ranp.costs import RESOURCES
@@ -10,6 +11,7 @@ from ranp.explorer._html import (
     TIMES,
     Section,
     amount,
+    asset,
     budget_text,
     facts,
     figure,
@@ -52,8 +54,8 @@ def sections(content: Content) -> list[Section]:
     found = [Section("summary", "Summary", _summary(content))]
     if plan is not None and survey is not None:
         found.append(Section("explorer", "Budget explorer", _explorer(plan, survey)))
-        found.append(Section("network", "Network", _network()))
-        found.append(Section("memory", "Activation memory by operator", _memory()))
+        found.append(Section("network", "Network", asset("network.html")))
+        found.append(Section("memory", "Activation memory by operator", asset("memory.html")))
         found.append(Section("importance", "Importance by layer", _importance(survey)))
     elif plan is not None:
         found.append(Section("widths", "Neurons by layer", _widths(plan)))
@@ -156,27 +158,13 @@ def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
     if any("forward_seconds" in step for step in survey["steps"]):
         cards += tile("Forward pass, measured", "", "", attributes=' id="at-seconds"')
     only = "" if last else paragraph("There are no scores for this plan, so there are no plans for other budgets.")
-    return (
-        only
-        + '<div class="slider"><label for="step">Budget: share of the multiply-adds</label>'
-        + f'<div class="track"><input type="range" id="step" min="0" max="{last}" step="1" value="{survey["chosen"]}" '
-        + f'list="marks"><datalist id="marks"><option value="{survey["chosen"]}"></option></datalist>'
-        + '<span class="mark" id="mark" aria-hidden="true">chosen</span></div>'
-        + '<output id="where" for="step"></output></div>'
-        + f'<ul class="tiles">{cards}</ul>'
-        + '<p class="buttons"><button type="button" id="back">Back to the chosen plan</button> '
-        + '<button type="button" id="download">Download this plan (JSON)</button></p>'
-        + '<p id="announcement" class="hidden" aria-live="polite"></p>'
-        + '<div class="pair">'
-        + figure("widths-plot", "Neurons kept in each layer.", "Bars: share of the neurons kept, by layer")
-        + figure(
-            "costs-plot",
-            "Costs of the plans against their multiply-adds. Dashed line: the plan at the slider.",
-            "Lines: parameters, activation memory and neurons kept, against multiply-adds kept",
-        )
-        + "</div>"
-        + folded("Neurons by layer (table)", _widths(plan, slider=True))
-        + folded("Costs of all plans (table)", _steps(survey))
+    return Template(asset("budgets.html")).substitute(
+        notice=only,
+        last=last,
+        chosen=survey["chosen"],
+        tiles=cards,
+        widths=_widths(plan, slider=True),
+        costs=_steps(survey),
     )
 
 
@@ -196,28 +184,6 @@ def _steps(survey: Mapping[str, Any]) -> str:
         for number, step in enumerate(survey["steps"])
     ]
     return table("Costs of all plans", ["Share of the multiply-adds", *_LABELS.values()], rows)
-
-
-def _network() -> str:
-    graph = table("Layers and their inputs", ["Layer or operation", "Inputs", "Neurons kept"], [], id="network-table")
-    return (
-        paragraph("The widths follow the slider of the budget explorer. Outline: full width; filled: neurons kept.")
-        + '<figure><div id="network-plot" class="scroll" role="region" tabindex="0" aria-label="The network as a '
-        'graph; scrolls sideways"></div><figcaption>From left to right in the order of execution. A bar is a layer; '
-        "its height is proportional to the square root of its width. A circle combines several activations."
-        f"</figcaption>{folded('Graph (table)', graph)}</figure>"
-    )
-
-
-def _memory() -> str:
-    head = ["Operator", "Full", "Chosen plan", "At the slider"]
-    return figure(
-        "memory-plot",
-        "Bytes that each operator of one forward pass allocates, in the order of execution: for the full network, the "
-        "chosen plan, and the plan at the slider.",
-        "Bars: activation bytes by operator, full and pruned",
-        folded("Activation memory (table)", table("Activation memory by operator", head, [], id="memory-table")),
-    )
 
 
 def _importance(survey: Mapping[str, Any]) -> str:
