@@ -34,8 +34,7 @@ def build_network(
 ) -> nn.Module:
     """Build a network with random weights: a built-in one, `package.module:factory` or `path/to/file.py:factory`.
 
-    The global random state does not change. Errors show `where` the name was given and, as `remedy`, how to give other
-    arguments.
+    The global random state does not change. Errors show `where` and, as `remedy`, how to give other arguments.
 
     Raises:
         InputError: The name is unknown, the factory fails or takes other arguments, or it does not return a module.
@@ -69,10 +68,6 @@ def find(name: str, where: str) -> Any:
 
     Raises:
         InputError: There is no such object, or the import fails.
-
-    Example:
-        >>> find("fractions:Fraction", "number")(3, 4)
-        Fraction(3, 4)
     """
     path, _, attribute = name.rpartition(":")
     with users_code(where, "cannot be imported", "names have the form package.module:name or path/to/file.py:name"):
@@ -94,12 +89,6 @@ def call(function: Callable[..., Any], arguments: Mapping[str, Any], where: str,
 
     Raises:
         InputError: The function takes other arguments, or fails; then the message has its error, with file and line.
-
-    Example:
-        >>> call(lambda width: width + 1, {"widht": 3}, "model f", "give arguments as --set width=1")
-        Traceback (most recent call last):
-        ranp.errors.InputError: model f: cannot be called with widht=3 (missing a required argument: 'width'); \
-expected arguments (width); give arguments as --set width=1
     """
     if not callable(function):
         raise InputError(where, f"is an object of type {type(function).__name__}, not a function or class")

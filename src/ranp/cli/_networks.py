@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ranp.profile import Profile
     from ranp.report import Report
 
-_NOISE_BATCHES = 4
-_MEMORY, _DISK = "lower --batch, or the sizes given by --input", "free disk space and prune again"
-
 
 def check(
     model: options.Model,
@@ -50,8 +47,6 @@ def check(
 
 # Label, attribute, unit, digits.
 _COLUMNS = (("parameters", "params", 1, 0), ("MACs (M)", "macs", 1e6, 2), ("MiB", "activation_bytes", 2**20, 3))
-# Narrower terminals get shorter bars and no column of kinds.
-_WIDE = 110
 
 
 def profile(
@@ -74,7 +69,7 @@ def profile(
         print_json("profile", {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)})
     else:
         console = stdout()
-        wide = console.width >= _WIDE
+        wide = console.width >= 110  # Narrower terminals get shorter bars and no column of kinds.
         console.print(_profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0))
         say("MiB: activation memory, which the operators of the forward pass allocate.")
 
@@ -192,15 +187,16 @@ def prune(
     data = data if needs_batches else None
     sources.check_options(data or "", folder, batch)
     inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()
-    with working() as progress, new_folder(out) as partial, translate_errors("prune", memory=_MEMORY, disk=_DISK):
+    hints = {"memory": "lower --batch, or the sizes given by --input", "disk": "free disk space and prune again"}
+    with working() as progress, new_folder(out) as partial, translate_errors("prune", **hints):
         network = parse_network(model, arguments, seed)
         source = sources.Source([])
         if data == "noise":
-            source = sources.noise(network, inputs, loss or source.loss, batches or _NOISE_BATCHES, seed)
+            source = sources.noise(network, inputs, loss or source.loss, batches or 4, seed)
         elif data is not None:
             source = sources.open_source(data, folder=folder, batch=batch, seed=seed, progress=progress)
         loss = loss or source.loss
-        some = islice(source.batches, batches)
+        some: Any = islice(source.batches, batches)
         if not inputs:
             inputs, some = sources.peek(some, str(data))
         result = ranp.prune(
@@ -293,13 +289,12 @@ def _report_of_applied(
     import time
 
     import ranp
-    from ranp.report import LayerRow, make_report
+    from ranp.report import make_report
 
     begin = time.perf_counter()
     verification = ranp.verify(network, plan, inputs)
     full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
     seconds = {"apply": time.perf_counter() - begin}
     report = make_report(full, plan, verification=verification.status, note=verification.note, seconds=seconds)
-    rows = zip(report.layers, pruned.layers, strict=True)
-    layers = tuple(LayerRow(row.layer, row.full, layer.width, row.macs_share) for row, layer in rows)
+    layers = tuple(replace(row, kept=layer.width) for row, layer in zip(report.layers, pruned.layers, strict=True))
     return replace(report, layers=layers, before=full.cost(), after=pruned.cost()), full

@@ -37,7 +37,9 @@ def _with_old_names(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     old = {_OLD_NAMES[name]: each for name, each in value.items() if name in _OLD_NAMES}
-    return {name: each if isinstance(each, Mapping) else _with_old_names(each) for name, each in (value | old).items()}
+    return {
+        name: each if isinstance(each, Mapping) else _with_old_names(each) for name, each in {**value, **old}.items()
+    }
 
 
 def warn(text: str) -> None:

@@ -73,9 +73,8 @@ class RunSummary:
         if not self.curve:
             return "pruned, but training has not reached its first validation"
         total = self.recipe["training"].get("steps")
-        return f"in training: the latest validation was at step {self.curve[-1]['step']:,.0f}" + (
-            f" of {total:,}" if total else ""
-        )
+        step = f"{self.curve[-1]['step']:,.0f}" + (f" of {total:,}" if total else "")
+        return f"in training: the latest validation was at step {step}"
 
 
 @dataclass(frozen=True)
