@@ -1,6 +1,8 @@
 """Networks, functions and devices by name."""
 
+import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,18 @@ def test_functions_without_a_signature_are_called_directly() -> None:
 def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="--device"):
         find_device(name)
+
+
+def test_devices_have_names_of_torch() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+
+
+def test_objects_of_packages_are_found() -> None:
+    assert find("fractions:Fraction", "number")(3, 4) == Fraction(3, 4)
+
+
+def test_wrong_arguments_are_refused_with_the_right_ones() -> None:
+    expected = "model f: cannot be called with widht=3 (missing a required argument: 'width'); "
+    expected += "expected arguments (width); give arguments as --set width=1"
+    with pytest.raises(InputError, match=f"^{re.escape(expected)}$"):
+        call(lambda width: width + 1, {"widht": 3}, "model f", "give arguments as --set width=1")

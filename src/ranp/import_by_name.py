@@ -32,14 +32,9 @@ def build_network(
     where: str = "model",
     remedy: str = "give arguments as --set in_channels=1",
 ) -> nn.Module:
-    """Build a network with randomly initialized weights.
+    """Build a network with random weights: a built-in one, `package.module:factory` or `path/to/file.py:factory`.
 
-    Args:
-        name: A built-in network, `package.module:factory` or `path/to/file.py:factory`.
-        arguments: Keyword arguments of the factory.
-        seed: Seed of the weights; the global random state does not change.
-        where: Where the name was given, for error messages.
-        remedy: How to give other arguments, for error messages.
+    The global random state does not change. Errors show `where` and, as `remedy`, how to give other arguments.
 
     Raises:
         InputError: The name is unknown, the factory fails or takes other arguments, or it does not return a module.
@@ -59,11 +54,7 @@ def build_network(
 
 
 def built_in(name: str, where: str) -> BuiltIn:
-    """The built-in network of that name.
-
-    Raises:
-        InputError: There is none; the error suggests the nearest name.
-    """
+    """The built-in network of that name; an `InputError` suggests the nearest one."""
     if name not in BUILT_IN:
         hint = f"{nearest(name, BUILT_IN)}; for your own network give package.module:factory or file.py:factory"
         raise InputError(where, f"no built-in network is named {name!r}", hint=hint)
@@ -71,24 +62,20 @@ def built_in(name: str, where: str) -> BuiltIn:
 
 
 def find(name: str, where: str) -> Any:
-    """Import the object that `package.module:name` or `path/to/file.py:name` refers to.
+    """Import the object that `package.module:name` or `path/to/file.py:name` refers to. Errors show `where`.
 
     From then on, the working directory or the folder of the file comes first in `sys.path`, as for a Python script.
 
-    Args:
-        name: Module or file, a colon, and the name of the object.
-        where: Where the name was given, for error messages.
-
     Raises:
         InputError: There is no such object, or the import fails.
-
-    Example:
-        >>> find("fractions:Fraction", "number")(3, 4)
-        Fraction(3, 4)
     """
     path, _, attribute = name.rpartition(":")
     with users_code(where, "cannot be imported", "names have the form package.module:name or path/to/file.py:name"):
-        module = _from_file(Path(path), where) if path.endswith(".py") else _from_package(path)
+        if path.endswith(".py"):
+            module = _from_file(Path(path), where)
+        else:
+            _search_first(Path.cwd())
+            module = importlib.import_module(path)
     try:
         return reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
@@ -98,27 +85,18 @@ def find(name: str, where: str) -> Any:
 
 
 def call(function: Callable[..., Any], arguments: Mapping[str, Any], where: str, remedy: str = "") -> Any:
-    """Call a function of the user with keyword arguments.
-
-    Args:
-        function: The function or class.
-        arguments: Keyword arguments.
-        where: Where the function was given, for error messages.
-        remedy: How to give other arguments, for error messages.
+    """Call a function or class of the user, which was given at the place `where`, with keyword arguments.
 
     Raises:
         InputError: The function takes other arguments, or fails; then the message has its error, with file and line.
-
-    Example:
-        >>> call(lambda width: width + 1, {"widht": 3}, "model f", "give arguments as --set width=1")
-        Traceback (most recent call last):
-        ranp.errors.InputError: model f: cannot be called with widht=3 (missing a required argument: 'width'); \
-expected arguments (width); give arguments as --set width=1
     """
     if not callable(function):
         raise InputError(where, f"is an object of type {type(function).__name__}, not a function or class")
     with users_code(where, "failed"):
-        signature = _signature(function)
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # Some functions written in C have no signature.
+            signature = None
         if signature is not None:
             try:
                 signature.bind(**arguments)
@@ -131,15 +109,7 @@ expected arguments (width); give arguments as --set width=1
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        InputError: There is no such device.
-
-    Example:
-        >>> find_device("cpu")
-        device(type='cpu')
-    """
+    """The device of that name; an `InputError` if there is none."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -153,13 +123,8 @@ def find_device(name: str) -> torch.device:
 def users_code(where: str, problem: str, hint: str = "") -> Iterator[None]:
     """Turn every exception of the user's code into an `InputError` with its message, file and line.
 
-    Args:
-        where: Where the code was given.
-        problem: What went wrong, such as "cannot be imported".
-        hint: What to do about it.
-
-    Raises:
-        InputError: The code inside raised an exception other than a RanpError, or tried to end the program.
+    `where` is the place where the code was given, `problem` what went wrong, such as "cannot be imported". A RanpError
+    is raised as it is; an attempt to end the program is an exception like others.
     """
     try:
         yield
@@ -181,18 +146,6 @@ def _describe(error: BaseException) -> str:
     file, line = (own or installed)[-1]
     is_here = Path(file).is_relative_to(Path.cwd())
     return f"{text} ({os.path.relpath(file) if is_here else file}, line {line})"
-
-
-def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    try:
-        return inspect.signature(function)
-    except (TypeError, ValueError):  # Some functions written in C have no signature.
-        return None
-
-
-def _from_package(path: str) -> ModuleType:
-    _search_first(Path.cwd())
-    return importlib.import_module(path)
 
 
 def _from_file(path: Path, where: str) -> ModuleType:

@@ -16,6 +16,7 @@ from typer.testing import Result
 
 import ranp as library
 from helpers.tiny_runs import CONTENT
+from ranp.experiments.runs import RunFolder
 from ranp.import_by_name import build_network, find
 from ranp.storage import load_plan
 
@@ -25,6 +26,7 @@ OLD_NAMES = {"unprunable": "frozen", "resource_weight": "lam"}
 SHAPE = "--input 1,1,8,8"
 NETWORK = f"nets.py:build {SHAPE} --set width=12"
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
+GOLDEN = Path(__file__).parents[1] / "golden" / "0.1"
 
 
 @pytest.fixture
@@ -215,3 +217,11 @@ def test_output_of_user_code_is_not_in_the_results(ranp: Ranp) -> None:
     found = ranp(*shlex.split("check nets.py:build --input 1,1,8,8 --json"))
     json.loads(found.stdout)
     assert "nets is imported" not in found.stdout
+
+
+def test_old_fields_are_printed_next_to_the_new_ones_at_every_level(ranp: Ranp) -> None:
+    runs = [GOLDEN / "run", GOLDEN / "run"]
+    found = json.loads(ranp("compare", *runs, "--json").stdout)["runs"]
+    results = [{"run": str(path), **RunFolder(path).read_result()} for path in runs]
+    assert "primary_metric" in results[0]
+    assert found == [{**result, "headline": result["primary_metric"]} for result in results]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -16,14 +16,9 @@ from typer.testing import CliRunner
 
 from helpers.command_lines import parse
 from ranp import __version__
-from ranp.cli import _options, app
-from ranp.costs import RESOURCES
-from ranp.criteria import CRITERIA, Importance
-from ranp.experiments.losses import LOSSES
+from ranp.cli import app
 from ranp.experiments.reproduce import NETWORKS
 from ranp.experiments.studies import STUDIES
-from ranp.models import BUILT_IN
-from ranp.surgery import Weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -150,22 +145,6 @@ def test_exit_codes_are_documented() -> None:
     ):
         assert f"{code} {meaning}" in shown
         assert f"| {code} | {meaning}" in page
-
-
-def test_names_come_from_the_lists() -> None:
-    assert set(BUILT_IN) <= set(_options.complete_networks(""))
-    assert _options.complete_criteria("") == sorted(CRITERIA)
-    assert _options.complete_losses("") == list(LOSSES)
-    assert _options.complete_limits("") == [f"{resource.limit}=" for resource in RESOURCES]
-    shown = CliRunner().invoke(app, ["prune", "--help"], env={"COLUMNS": "300"}).output
-    assert ", ".join(sorted(CRITERIA)) in shown
-    assert ", ".join(sorted(BUILT_IN)) in shown
-
-
-def test_choices_are_those_of_the_library() -> None:
-    """They are repeated so that help does not import torch."""
-    assert get_args(_options.ImportanceName) == get_args(Importance)
-    assert get_args(_options.WeightsName) == get_args(Weights)
 
 
 def test_old_options_work_with_a_warning(tmp_path: Path) -> None:

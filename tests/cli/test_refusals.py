@@ -48,8 +48,8 @@ REFUSED = {
     "check nets.py:build --input 1,1,0,8": "--input: '1,1,0,8' is not a shape; give positive sizes",
     "check nets.py:build --input 1,1,99999999,99999999": "are too large for the memory",
     "check nets.py:build --input 1,1,99999999999999999999": "are too large for the memory",
-    "check nets.py:build --input 1,2,8,8": "forward of 0: got RuntimeError: a convolution over 1 channels",
-    "profile nets.py:build --input 1,2,8,8": "forward of 0: got RuntimeError",
+    "check nets.py:build --input 1,2,8,8": "forward of 0: fails on the example inputs with RuntimeError: a convol",
+    "profile nets.py:build --input 1,2,8,8": "forward of 0: fails on the example inputs with RuntimeErr",
     f"profile nets.py:build {SHAPE} {SHAPE}": "takes 2 positional arguments but 3 were given",
     "profile torch.nn:LazyLinear --set out_features=3 --input 1,4": "whose parameters have no shape yet",
     "check torch.nn:Identity --input 1,4": "it has no channel that can be removed",
@@ -97,16 +97,16 @@ REFUSED = {
     f"{PRUNE} --out new --data nets.py:batches --stop-at-correlation 2": "expected a rank correlation in (0, 1]",
     f"{PRUNE} --out new --data nets.py:batches --device quantum": "--device: there is no device 'quantum'; use cpu, or",
     # Folders.
-    f"{PRUNE} --out taken --data noise": "taken: got a path that exists; expected a new folder",
-    f"{PRUNE} --out nets.py/new --data noise": "nets.py/new: got [Errno",
-    f"apply none nets.py:build {SHAPE} --out new": "none/artifact.json: got no such file; expected a folder that ranp",
-    f"apply words.json nets.py:build {SHAPE} --out new": "plan: got another kind of file; expected JSON with",
-    f"apply good.npz nets.py:build {SHAPE} --out new": "good.npz: got 'utf-8' codec can't decode",
+    f"{PRUNE} --out taken --data noise": "taken: exists already; choose another name",
+    f"{PRUNE} --out nets.py/new --data noise": "nets.py/new: cannot be written ([",
+    f"apply none nets.py:build {SHAPE} --out new": "none/artifact.json: there is no such file; expected a folder with",
+    f"apply words.json nets.py:build {SHAPE} --out new": "words.json: is not a ranp-plan file; expected a JSON object",
+    f"apply good.npz nets.py:build {SHAPE} --out new": "good.npz: is not valid JSON ('utf-8' codec can't decode",
     f"apply pruned nets.py:TwoHeads {SHAPE} --out new": "apply: got a model without '0.bias'; expected the model",
     f"apply pruned nets.py:build {SHAPE} --out new --set width=6": "expected size 8 along dimension 0; the plan",
-    f"apply pruned nets.py:build {SHAPE} --out taken": "taken: got a path that exists",
+    f"apply pruned nets.py:build {SHAPE} --out taken": "taken: exists already; choose another name",
     "apply pruned nets.py:build --out new": "--input: the shape of every input is needed",
-    "demo --out taken": "taken: got a path that exists",
+    "demo --out taken": "taken: exists already; choose another name",
     "demo --out new --device quantum": "--device: there is no device 'quantum'",
     # Recipes and runs.
     "train none.yaml --data taken --out new": "none.yaml: cannot be read ([Errno 2] No such file",
@@ -117,7 +117,7 @@ REFUSED = {
     "compare taken none": "taken/result.json: there is no such file",
     "reproduce resources --networks shapenett": "did you mean 'shapenet'",
     "data check none.yaml --data taken": "none.yaml: cannot be read ([Errno 2] No such file",
-    f"data generate {RECIPE} --out taken": "taken: got a path that exists",
+    f"data generate {RECIPE} --out taken": "taken: exists already; choose another name",
 }
 
 # Command line -> part of the error of typer.
@@ -165,6 +165,11 @@ def test_refusals_are_explained(line: str, ranp: Ranp, user: Path, pruned: Path)
     assert (found.stdout, "Traceback" in found.stderr) == ("", False)
     assert len(errors) == 1, errors
     assert errors[0].startswith("error: ")
+    place, _, sentence = errors[0].removeprefix("error: ").partition(": ")
+    assert place
+    assert ";" not in place
+    assert all(clause.strip() for clause in sentence.split(";"))
+    assert len(sentence.split()) > 2
     assert REFUSED[line] in errors[0]
     assert "bug in ranp" not in errors[0]
     assert files(user) == before
@@ -190,7 +195,7 @@ def test_a_damaged_artifact_is_refused(ranp: Ranp, user: Path, pruned: Path, tmp
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     found = ranp("apply", tmp_path, "nets.py:build", *SHAPE.split(), "--out", "new")
     assert found.exit_code == 1
-    assert "weights.safetensors: got contents that do not match their checksum" in found.stderr
+    assert "weights.safetensors: its content does not match its checksum" in found.stderr
 
 
 def test_interrupted_by_a_signal_nothing_is_left(user: Path) -> None:

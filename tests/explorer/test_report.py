@@ -16,6 +16,7 @@ from helpers.report_pages import model
 from ranp.cli import app
 from ranp.errors import ArtifactError, RanpError
 from ranp.explorer import RunSummary, write_report, write_survey
+from ranp.explorer._report import script_json
 from ranp.files import write_json
 
 Pruned = tuple[Path, ranp.PruneResult]
@@ -288,3 +289,7 @@ def test_summaries_are_plain_data(folder: Path) -> None:
     assert '<option value="iou">' in text
     with pytest.raises(ArtifactError, match=r"made up/result\.json: \$\.result is wrong"):
         RunSummary("made up", recipe, None, {"best": {}}, curve)
+
+
+def test_data_cannot_end_their_script_element() -> None:
+    assert script_json("</script>&") == r'"\u003c/script\u003e\u0026"'

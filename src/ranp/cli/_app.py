@@ -1,7 +1,7 @@
 """All commands, and how each of them ends."""
 
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,9 +13,6 @@ from ranp.cli import _networks, _nnunet, _runs
 from ranp.cli._options import CommandWithLists
 from ranp.cli._reproduce import Reproduce
 from ranp.errors import RanpError
-
-UNEXPECTED = "this is a bug in ranp: please report it with the output of ranp --debug"
-EXIT_CODES = "Exit codes: 0 success; 1 refused or failed (the error says why); 2 invalid command line; 130 interrupted."
 
 
 class Commands(TyperGroup):
@@ -29,22 +26,16 @@ class Commands(TyperGroup):
             return result
         except KeyboardInterrupt as error:
             raise typer.Exit(130) from error
-        except RanpError as error:
-            _fail(error, str(error), debug=ctx.params["debug"])
         except Exception as error:
             # typer handles exits, invalid command lines and closed pipes.
-            if hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError)):
+            handled = hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError))
+            if handled or ctx.params["debug"]:
                 raise
-            message = f"{type(error).__name__}: {error}; {UNEXPECTED} {ctx.invoked_subcommand} ..."
-            _fail(error, message, debug=ctx.params["debug"])
-
-
-def _fail(error: Exception, message: str, *, debug: bool) -> NoReturn:
-    if debug:
-        raise error
-    line = " ".join(message.split())
-    Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", line), soft_wrap=True)
-    raise typer.Exit(1) from error
+            report = f"please report it with the output of ranp --debug {ctx.invoked_subcommand} ..."
+            bug = f"{type(error).__name__}: {error}; this is a bug in ranp: {report}"
+            line = " ".join((str(error) if isinstance(error, RanpError) else bug).split())
+            Console(stderr=True).print(Text.assemble(("error:", "bold red"), " ", line), soft_wrap=True)
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(
@@ -52,7 +43,8 @@ app = typer.Typer(
     name="ranp",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog=f"{EXIT_CODES}\n\nExample: ranp check unet3d --input 1,1,32,32,32 --budget macs=10%",
+    epilog="Exit codes: 0 success; 1 refused or failed (the error says why); 2 invalid command line; 130 interrupted."
+    "\n\nExample: ranp check unet3d --input 1,1,32,32,32 --budget macs=10%",
 )
 
 

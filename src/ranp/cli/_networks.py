@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranp.cli import _options as options
-from ranp.cli._output import (
-    print_json,
-    pruning_results,
-    say,
-    show_folder,
-    show_pruning,
-    stdout,
-    warn,
-    working,
-)
+from ranp.cli._output import print_json, print_pruning, say, stdout, warn, working
 from ranp.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,8 +18,6 @@ if TYPE_CHECKING:
     from ranp.plan import Plan
     from ranp.profile import Profile
     from ranp.report import Report
-
-_MEMORY, _DISK = "lower --batch, or the sizes given by --input", "free disk space and prune again"
 
 
 def check(
@@ -44,16 +33,12 @@ def check(
     No data are needed. The exit code is 1 if the verification fails.
     """
     from ranp.check import check
-    from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
-    from ranp.import_by_name import build_network
+    from ranp.cli._parse import parse_budget, parse_inputs, parse_network
 
     limits, inputs = parse_budget(budget or ["macs=25%"]), parse_inputs(model, shapes)
     with working():
-        found = check(build_network(model, parse_arguments(arguments), seed=seed), inputs, limits, seed=seed)
-    if as_json:
-        print_json("check", {**pruning_results(model, inputs, found.plan, found.report), "error": found.error})
-    else:
-        show_pruning(stdout(), found.plan, found.report, found.error)
+        found = check(parse_network(model, arguments, seed), inputs, limits, seed=seed)
+    print_pruning("check", model, inputs, found.plan, found.report, {"error": found.error}, as_json=as_json)
     if found.verified == "failed":
         raise typer.Exit(1)
 
@@ -62,8 +47,6 @@ def check(
 
 # Label, attribute, unit, digits.
 _COLUMNS = (("parameters", "params", 1, 0), ("MACs (M)", "macs", 1e6, 2), ("MiB", "activation_bytes", 2**20, 3))
-# Narrower terminals get shorter bars and no column of kinds.
-_WIDE = 110
 
 
 def profile(
@@ -76,20 +59,19 @@ def profile(
 
     These are the costs of one forward pass in eval mode, which is not computed.
     """
-    from ranp.cli._parse import parse_arguments, parse_inputs
-    from ranp.import_by_name import build_network
+    from ranp.cli._parse import parse_inputs, parse_network
     from ranp.profile import profile
 
     inputs = parse_inputs(model, shapes)
     with working():
-        found = profile(build_network(model, parse_arguments(arguments), seed=0), inputs)
+        found = profile(parse_network(model, arguments, seed=0), inputs)
     if as_json:
         print_json("profile", {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)})
     else:
         console = stdout()
-        wide = console.width >= _WIDE
+        wide = console.width >= 110  # Narrower terminals get shorter bars and no column of kinds.
         console.print(_profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0))
-        say(console, "MiB: activation memory, which the operators of the forward pass allocate.")
+        say("MiB: activation memory, which the operators of the forward pass allocate.")
 
 
 def _profile_table(found: "Profile", *, kinds: bool, bar: int) -> "Table":
@@ -181,14 +163,19 @@ def prune(
 
     Costs are counted for the input shapes given by --input, or for those of the first batch.
     """
+    from itertools import islice
+
+    from torch import Tensor
+    from torch.utils._pytree import tree_map_only
+
     import ranp
     from ranp.cli import _sources as sources
-    from ranp.cli._parse import parse_arguments, parse_budget, parse_inputs
+    from ranp.cli._parse import parse_budget, parse_inputs, parse_network
     from ranp.criteria import CRITERIA
     from ranp.experiments.runs import translate_errors
     from ranp.explorer import write_survey
     from ranp.files import new_folder
-    from ranp.import_by_name import build_network, find_device
+    from ranp.import_by_name import find_device
     from ranp.storage import write_artifact
 
     resource_weight = _renamed("--lam", lam, "--resource-weight", resource_weight)
@@ -200,20 +187,21 @@ def prune(
     data = data if needs_batches else None
     sources.check_options(data or "", folder, batch)
     inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()
-    with working() as progress, new_folder(out) as partial, translate_errors("prune", memory=_MEMORY, disk=_DISK):
-        network = build_network(model, parse_arguments(arguments), seed=seed)
+    hints = {"memory": "lower --batch, or the sizes given by --input", "disk": "free disk space and prune again"}
+    with working() as progress, new_folder(out) as partial, translate_errors("prune", **hints):
+        network = parse_network(model, arguments, seed)
         source = sources.Source([])
         if data == "noise":
-            source = sources.noise(network, inputs, loss or source.loss, batches, seed)
+            source = sources.noise(network, inputs, loss or source.loss, batches or 4, seed)
         elif data is not None:
             source = sources.open_source(data, folder=folder, batch=batch, seed=seed, progress=progress)
         loss = loss or source.loss
-        some = sources.at_most(source.batches, batches)
+        some: Any = islice(source.batches, batches)
         if not inputs:
             inputs, some = sources.peek(some, str(data))
         result = ranp.prune(
             network.to(on),
-            sources.moved(inputs, on),
+            tree_map_only(Tensor, lambda tensor: tensor.to(on), inputs),
             some,
             sources.find_loss(loss, source.ignore_index),
             budget=limits,
@@ -232,21 +220,17 @@ def prune(
     report, scores = result.report, result.scores
     if data == "noise":
         report = replace(report, warnings=(*report.warnings, sources.NOISE))
-    if as_json:
-        settings = {
-            "data": data,
-            "loss": loss if data else None,
-            "importance": scores.importance,
-            "resource_weight": scores.resource_weight,
-            "batches": scores.batches,
-            "stability": [list(pair) for pair in scores.stability],
-            "weights": weights,
-            "out": str(out),
-        }
-        print_json("prune", {**pruning_results(model, inputs, result.plan, report), **settings})
-    else:
-        show_pruning(stdout(), result.plan, report)
-        show_folder(stdout(), out)
+    settings = {
+        "data": data,
+        "loss": loss if data else None,
+        "importance": scores.importance,
+        "resource_weight": scores.resource_weight,
+        "batches": scores.batches,
+        "stability": scores.stability,
+        "weights": weights,
+        "out": str(out),
+    }
+    print_pruning("prune", model, inputs, result.plan, report, settings, as_json=as_json)
 
 
 def _renamed(old_name: str, old: float | None, new_name: str, new: float | None) -> float | None:
@@ -277,27 +261,22 @@ def apply(
     MODEL is the full network that the plan was made for, or a similar one.
     Its number of input channels and of classes may differ; the weights that are kept are its own.
     """
-    from ranp.cli._parse import parse_arguments, parse_inputs
+    from ranp.cli._parse import parse_inputs, parse_network
     from ranp.explorer import survey, write_survey
     from ranp.files import new_folder
-    from ranp.import_by_name import build_network
     from ranp.storage import load_plan, write_artifact
     from ranp.surgery import apply
 
     inputs = parse_inputs(model, shapes)
     with working(), new_folder(out) as partial:
         chosen = load_plan(plan)
-        network = build_network(model, parse_arguments(arguments), seed=seed)
+        network = parse_network(model, arguments, seed)
         small = apply(network, chosen, weights=weights, seed=seed)
         report, graph = _report_of_applied(network, small, chosen, inputs)
         write_artifact(small, chosen, partial)
         write_survey(partial, survey(graph, chosen, verification=report.verification, warnings=report.warnings))
-    if as_json:
-        settings = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
-        print_json("apply", {**pruning_results(model, inputs, chosen, report), **settings})
-    else:
-        show_pruning(stdout(), chosen, report)
-        show_folder(stdout(), out)
+    settings = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
+    print_pruning("apply", model, inputs, chosen, report, settings, as_json=as_json)
 
 
 def _report_of_applied(
@@ -310,13 +289,12 @@ def _report_of_applied(
     import time
 
     import ranp
-    from ranp.report import LayerRow, make_report
+    from ranp.report import make_report
 
     begin = time.perf_counter()
     verification = ranp.verify(network, plan, inputs)
     full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
     seconds = {"apply": time.perf_counter() - begin}
     report = make_report(full, plan, verification=verification.status, note=verification.note, seconds=seconds)
-    rows = zip(report.layers, pruned.layers, strict=True)
-    layers = tuple(LayerRow(row.layer, row.full, layer.width, row.macs_share) for row, layer in rows)
+    layers = tuple(replace(row, kept=layer.width) for row, layer in zip(report.layers, pruned.layers, strict=True))
     return replace(report, layers=layers, before=full.cost(), after=pruned.cost()), full

@@ -18,9 +18,8 @@ def install() -> None:
     except ModuleNotFoundError:
         found = None
     if found is None or not found.submodule_search_locations:
-        raise RanpError(
-            "nnunet install", "nnU-Net v2 is not installed in this environment", hint="run: pip install 'ranp[nnunet]'"
-        )
+        problem = "nnU-Net v2 is not installed in this environment"
+        raise RanpError("nnunet install", problem, hint="run: pip install 'ranp[nnunet]'")
     target = Path(found.submodule_search_locations[0]) / MODULE.name
     try:
         write_bytes(target, MODULE.read_bytes())

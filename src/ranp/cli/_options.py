@@ -87,12 +87,10 @@ Model = Annotated[
     str, typer.Argument(help=f"{', '.join(sorted(BUILT_IN))}; or {OWN}.", autocompletion=complete_networks)
 ]
 Arguments = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Argument of the network, such as width=16; can be repeated."),
+    list[str] | None, typer.Option("--set", help="Argument of the network, such as width=16; can be repeated.")
 ]
 Shapes = Annotated[
-    list[str] | None,
-    typer.Option("--input", help="Shape of an input, such as 1,1,64,64,64; once per input."),
+    list[str] | None, typer.Option("--input", help="Shape of an input, such as 1,1,64,64,64; once per input.")
 ]
 _LIMITS = typer.Option(
     "--budget",

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,12 +21,7 @@ VERSION = 1
 """Version of the JSON that commands print; within a version fields are added, never changed or removed."""
 
 # Fields that got a new name after 0.1; one release prints both.
-_OLD_NAMES = {
-    "unprunable": "frozen",
-    "resource_weight": "lam",
-    "metrics": "figures",
-    "primary_metric": "headline",
-}
+_OLD_NAMES = {"unprunable": "frozen", "resource_weight": "lam", "metrics": "figures", "primary_metric": "headline"}
 
 
 def print_json(command: str, results: Mapping[str, Any], *, version: int = VERSION) -> None:
@@ -36,9 +30,16 @@ def print_json(command: str, results: Mapping[str, Any], *, version: int = VERSI
     print(json.dumps(kind | _with_old_names(results) | kind, indent=1, allow_nan=False))
 
 
-def _with_old_names(results: Mapping[str, Any]) -> dict[str, Any]:
-    old = {_OLD_NAMES[name]: value for name, value in results.items() if name in _OLD_NAMES}
-    return {**results, **old}
+def _with_old_names(value: Any) -> Any:
+    """The old names next to the new ones, also in lists; other objects may have names of the user, such as layers."""
+    if isinstance(value, (list, tuple)):
+        return [_with_old_names(each) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    old = {_OLD_NAMES[name]: each for name, each in value.items() if name in _OLD_NAMES}
+    return {
+        name: each if isinstance(each, Mapping) else _with_old_names(each) for name, each in {**value, **old}.items()
+    }
 
 
 def warn(text: str) -> None:
@@ -56,14 +57,7 @@ def stdout() -> Console:
 
 @contextmanager
 def working(*, bars: bool = True) -> Iterator[Progress]:
-    """While a command works: send everything that is printed to stderr, and show progress bars there.
-
-    Args:
-        bars: Whether to show progress bars; none are shown if stderr is no terminal.
-
-    Yields:
-        A progress callback, which shows one bar for each kind of work.
-    """
+    """Send everything that is printed to stderr; if that is a terminal, the progress callback shows bars there."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     disable = not (bars and console.is_terminal)
@@ -78,15 +72,31 @@ def working(*, bars: bool = True) -> Iterator[Progress]:
         yield progress
 
 
-def pruning_results(model: str, inputs: Any, plan: "Plan", report: "Report") -> dict[str, Any]:
-    """The results of `ranp check`, `ranp prune` and `ranp apply` as plain data.
+def print_pruning(
+    command: str, model: str, inputs: Any, plan: "Plan", report: "Report", settings: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Print the results of `ranp check`, `ranp prune` or `ranp apply`.
 
-    Args:
-        model: Name of the network.
-        inputs: Example inputs; costs are counted for their shapes.
-        plan: The plan.
-        report: The report of applying it.
+    `settings` are further fields of the JSON; of these, the text shows `error` (why verification failed) and `out` (the
+    new folder).
     """
+    if as_json:
+        print_json(command, {**_pruning_results(model, inputs, plan, report), **settings})
+        return
+    stdout().print(*report.tables(), sep="\n")
+    for entry in report.unprunable:
+        where = f"{entry.operator} in {entry.path}" if entry.path else entry.operator
+        say(f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}")
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    verification = f"failed: {settings['error']}" if settings.get("error") else report.verification
+    say(f"Pruned to {plan.budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
+    if out := settings.get("out"):
+        say(f"Plan and weights are in {out}. Load them with ranp.load({out!r}, model).")
+        say(f"To see the report, run ranp report {out}.")
+
+
+def _pruning_results(model: str, inputs: Any, plan: "Plan", report: "Report") -> dict[str, Any]:
     from ranp.module_utils import tensors_in
 
     return {
@@ -106,35 +116,6 @@ def pruning_results(model: str, inputs: Any, plan: "Plan", report: "Report") -> 
     }
 
 
-def show_pruning(console: Console, plan: "Plan", report: "Report", error: str = "") -> None:
-    """Print the results of pruning: tables, unprunable channels, warnings, and the verification.
-
-    Args:
-        console: Console to print to.
-        plan: The plan.
-        report: The report of applying it.
-        error: Why verification failed; empty if it did not.
-    """
-    console.print(*report.tables(), sep="\n")
-    for entry in report.unprunable:
-        where = f"{entry.operator} in {entry.path}" if entry.path else entry.operator
-        say(
-            console,
-            f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}",
-        )
-    for warning in report.warnings:
-        say(console, f"warning: {warning}")
-    budget = ", ".join(f"{name}={value:g}" for name, value in plan.budget.given())
-    verification = f"failed: {error}" if error else report.verification
-    say(console, f"Pruned to {budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
-
-
-def show_folder(console: Console, out: Path) -> None:
-    """Print where the pruned network is, and how to use it."""
-    say(console, f"Plan and weights are in {out}. Load them with ranp.load({str(out)!r}, model).")
-    say(console, f"To see the report, run ranp report {out}.")
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line of plain text; only the terminal wraps it."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+def say(text: str) -> None:
+    """Print a line of plain text to stdout; only the terminal wraps it."""
+    stdout().print(text, markup=False, soft_wrap=True)

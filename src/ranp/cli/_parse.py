@@ -6,28 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from ranp.budget import Budget
 from ranp.costs import RESOURCES
 from ranp.errors import InputError, nearest
-from ranp.import_by_name import built_in
+from ranp.import_by_name import build_network, built_in
+
+
+def parse_network(model: str, arguments: Sequence[str] | None, seed: int) -> nn.Module:
+    """The network of that name, built with these arguments."""
+    return build_network(model, parse_arguments(arguments), seed=seed)
 
 
 def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor, ...]:
-    """Zeros of the given shapes, or of the usual shape of a built-in network.
-
-    Args:
-        model: Name of the network.
-        texts: Shapes.
-
-    Raises:
-        InputError: A text is not a shape, or there is none for a network that is not built in.
-
-    Example:
-        >>> [tuple(zeros.shape) for zeros in parse_inputs("nets.py:build", ["2,3,9,9"])]
-        [(2, 3, 9, 9)]
-    """
-    shapes = [parse_shape(text) for text in texts or ()]
+    """Zeros of the given shapes, or of the usual shape of a built-in network."""
+    shapes = [_parse_shape(text) for text in texts or ()]
     if ":" not in model:
         shapes = shapes or [built_in(model, "model").shape]
     if not shapes:
@@ -38,13 +32,8 @@ def parse_inputs(model: str, texts: Sequence[str] | None) -> tuple[torch.Tensor,
         raise InputError("--input", f"tensors of shape {shapes} are too large for the memory") from error
 
 
-def parse_shape(text: str) -> tuple[int, ...]:
-    """A shape.
-
-    Example:
-        >>> parse_shape("1,1,64,64,64")
-        (1, 1, 64, 64, 64)
-    """
+def _parse_shape(text: str) -> tuple[int, ...]:
+    """A shape, such as `1,1,64,64,64`."""
     sizes = text.split(",")
     if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
         hint = "give positive sizes separated by commas, such as --input 1,1,64,64,64"
@@ -53,12 +42,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def parse_budget(texts: Sequence[str]) -> Budget:
-    """A budget; limits are fractions or percentages.
-
-    Example:
-        >>> dict(parse_budget(["macs=5%", "params=0.1"]).given())
-        {'macs': 0.05, 'params': 0.1}
-    """
+    """A budget; limits are fractions or percentages, such as `macs=5%` or `params=0.1`."""
     limits: dict[str, Any] = {}
     known = [resource.limit for resource in RESOURCES]
     for text in texts:
@@ -76,12 +60,7 @@ def parse_budget(texts: Sequence[str]) -> Budget:
 
 
 def parse_arguments(texts: Sequence[str] | None) -> dict[str, Any]:
-    """Arguments of a network; values that are neither JSON nor Python literals are strings.
-
-    Example:
-        >>> parse_arguments(["width=16", "widths=[8, 16]", "bias=false", "norm=None", "act=relu"])
-        {'width': 16, 'widths': [8, 16], 'bias': False, 'norm': None, 'act': 'relu'}
-    """
+    """Arguments of a network, such as `width=16`; values that are neither JSON nor Python literals are strings."""
     found: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")

@@ -1,6 +1,7 @@
 """`ranp reproduce`: the published resource table, and one command for every study."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,28 +20,23 @@ if TYPE_CHECKING:
 class Reproduce(TyperGroup):
     """The commands of `ranp reproduce`, built from the list of studies when they are listed or one of them is run."""
 
-    _built: Any = None
+    @cached_property
+    def _built(self) -> Any:
+        from ranp.experiments.studies import STUDIES
 
-    def _group(self) -> Any:
-        if self._built is None:
-            from ranp.experiments.studies import STUDIES
-
-            group = typer.Typer(add_completion=False)
-            group.callback()(lambda: None)  # A group even if there were one command only.
-            group.command(epilog="Example: ranp reproduce resources --networks shapenet")(resources)
-            for name, study in STUDIES.items():
-                epilog = f"Example: ranp reproduce {name} --small --out {name}"
-                group.command(name, epilog=epilog)(command_of(study))
-            self._built = typer.main.get_command(group)
-        return self._built
+        group = typer.Typer(add_completion=False)
+        group.command(epilog="Example: ranp reproduce resources --networks shapenet")(resources)
+        for name, study in STUDIES.items():
+            group.command(name, epilog=f"Example: ranp reproduce {name} --small --out {name}")(command_of(study))
+        return typer.main.get_command(group)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of the commands."""
-        return list(self._group().commands)
+        return list(self._built.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name."""
-        return self._group().commands.get(cmd_name)
+        return self._built.commands.get(cmd_name)
 
 
 def _complete_published(incomplete: str) -> list[str]:
@@ -73,52 +69,51 @@ def resources(
     if as_json:
         print_json("resources", {"seed": seed, "batches": batches, "rows": [asdict(row) for row in rows]})
     else:
-        stdout().print(*(table.rich() for table in resource_tables(rows)), NOTE, sep="\n")
+        stdout().print(*resource_tables(rows), NOTE, sep="\n")
 
 
 # -- studies -----------------------------------------------------------------------------------------------------
-
-Data = Annotated[
-    list[str] | None,
-    typer.Option(help="Folder of the data set; for a study with several tasks TASK=FOLDER, once per task."),
-]
-Out = Annotated[Path, typer.Option(help="Folder of all runs and results; finished runs in it are not repeated.")]
-Small = Annotated[
-    bool, typer.Option("--small", help="Use small recipes, and generated data in OUT if no data are given.")
-]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Number of seeds.", show_default="the study's; 1 with --small")]
-Only = Annotated[list[str] | None, typer.Option(help="Run only this variant; can be repeated.")]
-StudyChanges = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a field of all recipes, such as training.steps=10; can be repeated."),
-]
-StudyRecipe = Annotated[Path | None, typer.Option("--recipe", help="Use this recipe instead of the study's.")]
-Collect = Annotated[bool, typer.Option("--collect", help="Run nothing; only show the results of finished runs.")]
-Measure = Annotated[
-    bool, typer.Option("--measure", help="Measure the training steps of all variants; the machine must be idle.")
-]
-Known = Annotated[
-    list[Path] | None,
-    typer.Option("--results", help="results.json of another folder; its runs are not repeated. Can be repeated."),
-]
-Page = Annotated[Path | None, typer.Option(help="Where to write the page.", show_default="OUT/results.md")]
 
 
 def command_of(study: "Study") -> Callable[..., None]:
     """The command that runs a study."""
 
     def reproduce(
-        out: Out,
-        data: Data = None,
-        small: Small = False,
-        seeds: Seeds = None,
-        only: Only = None,
-        changes: StudyChanges = None,
-        recipe: StudyRecipe = None,
-        collect: Collect = False,
-        measure: Measure = False,
-        known: Known = None,
-        page: Page = None,
+        out: Annotated[
+            Path, typer.Option(help="Folder of all runs and results; finished runs in it are not repeated.")
+        ],
+        data: Annotated[
+            list[str] | None,
+            typer.Option(help="Folder of the data set; for a study with several tasks TASK=FOLDER, once per task."),
+        ] = None,
+        small: Annotated[
+            bool, typer.Option("--small", help="Use small recipes, and generated data in OUT if no data are given.")
+        ] = False,
+        seeds: Annotated[
+            int | None, typer.Option(min=1, help="Number of seeds.", show_default="the study's; 1 with --small")
+        ] = None,
+        only: Annotated[list[str] | None, typer.Option(help="Run only this variant; can be repeated.")] = None,
+        changes: Annotated[
+            list[str] | None,
+            typer.Option("--set", help="Change a field of all recipes, such as training.steps=10; can be repeated."),
+        ] = None,
+        recipe: Annotated[Path | None, typer.Option("--recipe", help="Use this recipe instead of the study's.")] = None,
+        collect: Annotated[
+            bool, typer.Option("--collect", help="Run nothing; only show the results of finished runs.")
+        ] = False,
+        measure: Annotated[
+            bool,
+            typer.Option("--measure", help="Measure the training steps of all variants; the machine must be idle."),
+        ] = False,
+        known: Annotated[
+            list[Path] | None,
+            typer.Option(
+                "--results", help="results.json of another folder; its runs are not repeated. Can be repeated."
+            ),
+        ] = None,
+        page: Annotated[
+            Path | None, typer.Option(help="Where to write the page.", show_default="OUT/results.md")
+        ] = None,
         as_json: AsJson = False,
         figures: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
     ) -> None:
@@ -175,7 +170,6 @@ def _show(request: Any, results: Any, page: Path, *, as_json: bool) -> None:
     if as_json:
         print_json("study", results, version=results["version"])
         return
-    console = stdout()
     for table in studies.study_tables(request, results):
-        console.print(table.rich())
-    say(console, f"The page is {page}; all results are in {request.out}.")
+        stdout().print(table)
+    say(f"The page is {page}; all results are in {request.out}.")

@@ -37,7 +37,7 @@ def train(
     if as_json:
         print_json("train", result)
     else:
-        stdout().print(runs_table([result]).rich())
+        stdout().print(runs_table([result]))
 
 
 def evaluate(
@@ -65,7 +65,7 @@ def compare(
     if as_json:
         print_json("compare", {"runs": found})
     else:
-        stdout().print(runs_table(found).rich())
+        stdout().print(runs_table(found))
 
 
 # -- report ------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def demo(
         print_json("demo", {"out": str(folder), **results})
         return
     title = "A 3D U-Net, full and pruned before training"
-    stdout().print(Table(title, ("", "full", "pruned", "change"), rows(results)).rich())
+    stdout().print(Table(title, ("", "full", "pruned", "change"), rows(results)))
     print(f"The report, plots, plan and weights are in {folder}/; start with report.md.")
 
 

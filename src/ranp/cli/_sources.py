@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,23 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from ranp.errors import InputError, nearest
-from ranp.experiments.data import ResumableSampler, derive_seed, resumable_loader, sample_count
-from ranp.experiments.losses import LOSSES, objective
 from ranp.import_by_name import call, find, users_code
 from ranp.progress import Progress
 from ranp.tracing import output_shapes
-
-Loss = Callable[[Any, Any], Any]
 
 KINDS = (
     "package.module:factory or file.py:factory, which returns an iterable of (inputs, targets); a file with both "
     "(.npz, .safetensors, .pt); a recipe, with --folder; or noise"
 )
 NOISE = "neurons were scored on noise: the widths show the effect of the budget, and may differ for real data"
-RECIPES = (".yaml", ".yml")
-_NOISE_BATCHES = 4
+_RECIPES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Batches to score on.
-
-    Attributes:
-        batches: Pairs of inputs and targets.
-        loss: Name of the loss that suits the data.
-        ignore_index: Target value that the loss ignores.
-    """
+    """Pairs of inputs and targets to score on, the loss that suits them, and the target value that it ignores."""
 
     batches: Iterable[Any]
     loss: str = "cross-entropy"
@@ -47,35 +35,20 @@ class Source:
 
 
 def check_options(data: str, folder: Path | None, batch: int | None) -> None:
-    """Refuse options that do not apply to this kind of data.
-
-    Raises:
-        InputError: A folder without a recipe, a recipe without a folder, or a batch size for ready-made batches.
-    """
+    """Refuse a folder without a recipe, a recipe without a folder, and a batch size for batches that are given."""
     suffix = Path(data).suffix
-    if suffix in RECIPES and folder is None:
+    if suffix in _RECIPES and folder is None:
         raise InputError("--folder", f"the recipe {data} needs the folder of its data set")
-    if suffix not in RECIPES and folder is not None:
+    if suffix not in _RECIPES and folder is not None:
         raise InputError("--folder", "applies only if --data is a recipe")
-    if suffix not in (*RECIPES, *_READERS) and batch is not None:
+    if suffix not in (*_RECIPES, *_READERS) and batch is not None:
         raise InputError("--batch", f"applies only if --data is a file or a recipe, not to --data {data}")
 
 
 def open_source(name: str, *, folder: Path | None, batch: int | None, seed: int, progress: Progress) -> Source:
-    """Open batches by name, except for noise.
-
-    Args:
-        name: A factory, a file or a recipe; see `KINDS`.
-        folder: Folder of the data set of a recipe.
-        batch: Batch size, for a file or a recipe.
-        seed: Seed of the order and the augmentation of a recipe's data.
-        progress: Progress callback.
-
-    Raises:
-        RanpError: There are no such batches, or they cannot be read.
-    """
+    """Open batches by name (see `KINDS`), except noise; the seed is that of the order and augmentation of a recipe."""
     suffix = Path(name).suffix
-    if suffix in RECIPES and folder is not None:
+    if suffix in _RECIPES and folder is not None:
         return _from_recipe(Path(name), folder, batch, seed, progress)
     if suffix in _READERS:
         return Source(_from_file(Path(name), batch or 1))
@@ -90,19 +63,10 @@ def open_source(name: str, *, folder: Path | None, batch: int | None, seed: int,
     return Source(_checked(batches, place))
 
 
-def noise(model: nn.Module, inputs: tuple[Tensor, ...], loss: str, count: int | None, seed: int) -> Source:
-    """Random batches: normally distributed inputs, and targets that fit the output of the model and the loss.
+def noise(model: nn.Module, inputs: tuple[Tensor, ...], loss: str, count: int, seed: int) -> Source:
+    """Normally distributed inputs of these shapes, and random targets that fit the model's output and the loss."""
+    from ranp.experiments.losses import LOSSES
 
-    Args:
-        model: The network.
-        inputs: Tensors of the shapes of the inputs.
-        loss: Name of the loss.
-        count: Number of batches; 4 by default.
-        seed: Seed of the batches.
-
-    Raises:
-        InputError: The model has several outputs, or the targets of the loss are unknown.
-    """
     outputs = output_shapes(model, inputs)
     shape, generator = outputs[0], torch.Generator().manual_seed(seed)
     own = "give your own batches, as in --data nets.py:batches"
@@ -122,19 +86,13 @@ def noise(model: nn.Module, inputs: tuple[Tensor, ...], loss: str, count: int | 
             return drawn, torch.randn(shape, generator=generator)
         return drawn, torch.randint(shape[1], (shape[0], *shape[2:]), generator=generator)
 
-    return Source([draw() for _ in range(count or _NOISE_BATCHES)])
+    return Source([draw() for _ in range(count)])
 
 
-def find_loss(name: str, ignore_index: int) -> Loss:
-    """The loss of that name, a function of (outputs, targets).
+def find_loss(name: str, ignore_index: int) -> Callable[[Any, Any], Any]:
+    """A loss of (outputs, targets) by name: one of `LOSSES`, or a function or class of the user."""
+    from ranp.experiments.losses import LOSSES, objective
 
-    Args:
-        name: One of `LOSSES`; or `package.module:loss` or `file.py:loss`, a function or a class without arguments.
-        ignore_index: Target value that cross entropy ignores.
-
-    Raises:
-        InputError: There is no such loss.
-    """
     if name in LOSSES:
         return objective(name, ignore_index)
     place = f"--loss {name}"
@@ -149,11 +107,7 @@ def find_loss(name: str, ignore_index: int) -> Loss:
 
 
 def peek(batches: Iterable[Any], name: str) -> tuple[Any, Iterable[Any]]:
-    """The inputs of the first batch, and all batches.
-
-    Raises:
-        InputError: There is no batch, or it is not a pair.
-    """
+    """The inputs of the first batch, and all batches."""
     iterator = iter(batches)
     first = next(iterator, None)
     if not isinstance(first, (tuple, list)) or len(first) != 2:
@@ -162,30 +116,20 @@ def peek(batches: Iterable[Any], name: str) -> tuple[Any, Iterable[Any]]:
     return first[0], chain([first], iterator)
 
 
-def moved(inputs: Any, device: torch.device) -> Any:
-    """Inputs of a model on a device."""
-    return tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
-
-
-def at_most(batches: Iterable[Any], count: int | None) -> Iterable[Any]:
-    """The first batches, or all."""
-    return batches if count is None else islice(batches, count)
-
-
 def _checked(batches: Iterable[Any], place: str) -> Iterator[Any]:
     with users_code(place, "failed"):
         yield from batches
 
 
 def _from_recipe(path: Path, folder: Path, batch: int | None, seed: int, progress: Progress) -> Source:
+    from ranp.experiments.data import ResumableSampler, derive_seed, resumable_loader, sample_count
     from ranp.experiments.recipes import read_recipe
 
     recipe = read_recipe(path)
     bundle = recipe.data_set(recipe.pruning.data).open(folder, progress=progress)
-    size = batch or recipe.pruning.batch or recipe.training.batch
-    steps = -(-sample_count(bundle.train) // size)
-    stream = ResumableSampler(sample_count(bundle.train), size, seed=derive_seed(seed, "scoring"), start=0, stop=steps)
-    batches = resumable_loader(bundle.train, stream, workers=recipe.training.workers, pin=False)
+    size, count = batch or recipe.pruning.batch or recipe.training.batch, sample_count(bundle.train)
+    sampler = ResumableSampler(count, size, seed=derive_seed(seed, "scoring"), start=0, stop=-(-count // size))
+    batches = resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=False)
     return Source(batches, recipe.training.loss, bundle.ignore_index)
 
 

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ranp.costs import Cost
 from ranp.errors import ArtifactError
+from ranp.explorer._html import asset
 from ranp.explorer._survey_file import FILE_NAME, read_survey
 from ranp.files import schema_mismatch
 from ranp.plan import Plan
@@ -49,7 +49,7 @@ class RunSummary:
     evaluation: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        schema = json.loads(files("ranp.explorer").joinpath("assets", "run.schema.json").read_text(encoding="utf-8"))
+        schema = json.loads(asset("run.schema.json"))
         for part in ("recipe", "pruning", "result", "evaluation"):
             content = getattr(self, part)
             if content is not None and (problem := schema_mismatch({part: content}, schema, "report")):
@@ -73,23 +73,13 @@ class RunSummary:
         if not self.curve:
             return "pruned, but training has not reached its first validation"
         total = self.recipe["training"].get("steps")
-        return f"in training: the latest validation was at step {self.curve[-1]['step']:,.0f}" + (
-            f" of {total:,}" if total else ""
-        )
+        step = f"{self.curve[-1]['step']:,.0f}" + (f" of {total:,}" if total else "")
+        return f"in training: the latest validation was at step {step}"
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a report shows.
-
-    Attributes:
-        name: Name of the folder.
-        plan: The plan; None for a run that is not pruned yet.
-        survey: The survey of the plan; None if there is none.
-        run: The run that the folder belongs to; None if it is not the folder of a run.
-        others: Runs to compare with.
-        comparison: A table that compares the finished runs.
-    """
+    """What a report shows of a folder. The plan is None for a run that is not pruned yet."""
 
     name: str
     plan: Plan | None
@@ -116,17 +106,7 @@ class Content:
 def read_content(
     folder: Path, run: RunSummary | None = None, runs: Sequence[RunSummary] = (), comparison: Table | None = None
 ) -> Content:
-    """Read the plan and the survey of a pruned network.
-
-    Args:
-        folder: The folder of a pruned network; or that of `run`, which has its pruned network in `plan/`.
-        run: The run that the folder belongs to.
-        runs: Runs to compare with.
-        comparison: A table that compares the finished runs.
-
-    Raises:
-        ArtifactError: There is no pruned network, or a file is damaged.
-    """
+    """Read the plan and the survey of a pruned network, which the folder of a run has in `plan/`."""
     if run is None and not (folder / "artifact.json").is_file():
         problem = "the folder has neither artifact.json nor run.json" if folder.is_dir() else "no such folder"
         raise ArtifactError(str(folder), problem, expected="a pruned network (ranp.save) or a run (ranp train)")

@@ -4,24 +4,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from html import escape
+from importlib.resources import files
 
 from ranp.budget import Budget
 from ranp.costs import RESOURCES, Cost
 
 TIMES = "\u00d7"
 
+
+def asset(name: str) -> str:
+    """The text of a file that is part of the report."""
+    return files("ranp.explorer").joinpath("assets", name).read_text(encoding="utf-8")
+
+
 # -- HTML --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the report.
-
-    Attributes:
-        id: Anchor that links point to.
-        title: Its heading.
-        body: HTML.
-    """
+    """A section of the report: the anchor that links point to, the heading, and HTML."""
 
     id: str
     title: str
@@ -37,12 +38,7 @@ class Section:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, id: str = "") -> str:
-    """A table whose first column names the rows; it scrolls sideways if it is too wide for the page.
-
-    Example:
-        >>> "<td>1 &lt; 2</td>" in table("t", ["a", "b"], [["x", "1 < 2"]])
-        True
-    """
+    """A table whose first column names the rows; it scrolls sideways if it is too wide for the page."""
     cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     lines = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(text)}</td>" for text in rest)}</tr>\n'
@@ -94,12 +90,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def amount(resource: str, value: int) -> str:
-    """A cost with a suitable unit.
-
-    Example:
-        >>> amount("macs", 46_300_000), amount("activation_bytes", 3 * 2**20), amount("neurons", 145)
-        ('46.3 M', '3.00 MiB', '145')
-    """
+    """A cost with a suitable unit."""
     if resource == "activation_bytes":
         return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
     return _scaled(value, 1000, ("", "k", "M", "G", "T")).strip()
@@ -120,23 +111,13 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """A part of a whole in percent.
-
-    Example:
-        >>> share(1, 20), share(1, 3), share(1, 300), share(1, 1)
-        ('5.0%', '33%', '0.33%', '100%')
-    """
+    """A part of a whole in percent."""
     percent = 100 * part / whole if whole else 100.0
     return f"{_fixed(percent, 0 if percent >= 10 else 1 if percent >= 1 else 2)}%"
 
 
 def times(full: float, kept: float) -> str:
-    """How many times smaller.
-
-    Example:
-        >>> times(100, 5), times(3, 2)
-        ('20×', '1.5×')
-    """
+    """How many times smaller."""
     factor = full / kept if kept else float("inf")
     return f"{_fixed(factor, 0 if factor >= 20 else 1)}{TIMES}" if factor < 1e9 else "∞"
 
@@ -147,33 +128,25 @@ def metric(value: float | None) -> str:
 
 
 def budget_text(budget: Budget) -> str:
-    """A budget in words.
-
-    Example:
-        >>> budget_text(Budget(macs=0.05, sparsity=0.5))
-        'at most 5.0% of the multiply-adds; at least 50% of the neurons removed'
-    """
+    """A budget in words."""
     limits = dict(budget.given())
-    texts = [_limit_text(limits[each.limit], each.label, each.removes) for each in RESOURCES if each.limit in limits]
-    return "; ".join([*texts, *(_limit_text(value, name, False) for name, value in budget.custom.items())])
-
-
-def _limit_text(value: float, label: str, removes: bool) -> str:
-    return (
-        f"at least {share(value, 1)} of the {label} removed" if removes else f"at most {share(value, 1)} of the {label}"
-    )
+    texts = [
+        f"at {'least' if each.removes else 'most'} {_part_text(limits[each.limit], each.label, each.removes)}"
+        for each in RESOURCES
+        if each.limit in limits
+    ]
+    return "; ".join([*texts, *(f"at most {_part_text(value, name)}" for name, value in budget.custom.items())])
 
 
 def result_text(budget: Budget, cost: Cost, full: Cost) -> str:
-    """What is kept or removed of the resources that a budget limits.
+    """What is kept or removed of the resources that a budget limits."""
+    limits = dict(budget.given())
+    return "; ".join(
+        _part_text(each.fraction(each.of(cost), each.of(full)), each.label, each.removes)
+        for each in RESOURCES
+        if each.limit in limits
+    )
 
-    Example:
-        >>> result_text(Budget(macs=0.05, sparsity=0.5), Cost(4, 9, 9, 2), Cost(100, 10, 10, 8))
-        '4.0% of the multiply-adds; 75% of the neurons removed'
-    """
-    limits, texts = dict(budget.given()), []
-    for each in RESOURCES:
-        if each.limit in limits:
-            value = share(each.fraction(each.of(cost), each.of(full)), 1)
-            texts.append(f"{value} of the {each.label}{' removed' if each.removes else ''}")
-    return "; ".join(texts)
+
+def _part_text(value: float, label: str, removes: bool = False) -> str:
+    return f"{share(value, 1)} of the {label}{' removed' if removes else ''}"

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from ranp.costs import RESOURCES
 from ranp.errors import ArtifactError
 from ranp.explorer._content import Content, RunSummary, read_content
+from ranp.explorer._html import asset
 from ranp.explorer._sections import headline, sections
 from ranp.files import write_bytes
 from ranp.optional import optional_import
@@ -48,7 +48,7 @@ def write_report(
         ArtifactError: There is no pruned network, a file is damaged, or the report cannot be written.
         RanpError: plotly or jsonschema is not installed.
     """
-    page = render(read_content(Path(folder), run, runs, comparison))
+    page = _render(read_content(Path(folder), run, runs, comparison))
     path = Path(folder) / "report.html" if out is None else Path(out)
     try:
         write_bytes(path, page.encode())
@@ -57,31 +57,25 @@ def write_report(
     return path
 
 
-def render(content: Content) -> str:
-    """The whole page."""
+def _render(content: Content) -> str:
     shown = sections(content)
     labels = {resource.name: resource.label for resource in RESOURCES}
     runs = [{"name": run.name, "curve": list(run.curve)} for run in content.runs]
-    return Template(_asset("page.html")).substitute(
+    return Template(asset("page.html")).substitute(
         title=escape(content.name),
         headline=headline(content),
-        style=_asset("style.css"),
+        style=asset("style.css"),
         links="\n".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in shown),
         sections="\n".join(section.html() for section in shown),
         version=escape(version("ranp")),
         data=script_json({"survey": content.survey, "runs": runs, "resources": labels}),
         plotly=_plotly(),
-        script="\n".join(_asset(name) for name in _SCRIPTS),
+        script="\n".join(asset(name) for name in _SCRIPTS),
     )
 
 
 def script_json(value: Any) -> str:
-    r"""JSON that is safe inside a script element, whatever its strings contain.
-
-    Example:
-        >>> print(script_json("</script>"))
-        "\u003c/script\u003e"
-    """
+    """JSON that is safe inside a script element, whatever its strings contain."""
     text = json.dumps(value, allow_nan=False)
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
@@ -90,7 +84,3 @@ def _plotly() -> str:
     """The plotting library, compressed: the page has two megabytes instead of five."""
     script: str = optional_import("plotly.offline", "report", extra="report").get_plotlyjs()
     return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
-
-
-def _asset(name: str) -> str:
-    return files("ranp.explorer").joinpath("assets", name).read_text(encoding="utf-8")

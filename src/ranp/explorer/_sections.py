@@ -2,26 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from string import Template
 from typing import Any
 
 from ranp.costs import RESOURCES
+from ranp.explorer import _html as html
 from ranp.explorer._content import Content, RunSummary
-from ranp.explorer._html import (
-    TIMES,
-    Section,
-    amount,
-    budget_text,
-    facts,
-    figure,
-    folded,
-    metric,
-    paragraph,
-    result_text,
-    share,
-    table,
-    tile,
-    times,
-)
 from ranp.plan import Plan
 
 _LABELS = {resource.name: resource.label.capitalize() for resource in RESOURCES}
@@ -39,28 +25,26 @@ def headline(content: Content) -> str:
     cost, full = content.costs
     if cost == full:
         return "The full network: nothing was removed."
-    return (
-        f"<strong>{times(full.macs, cost.macs)}</strong> fewer multiply-adds and "
-        f"<strong>{times(full.activation_bytes, cost.activation_bytes)}</strong> less activation memory than the full "
-        "network."
-    )
+    macs, memory = html.times(full.macs, cost.macs), html.times(full.activation_bytes, cost.activation_bytes)
+    less_macs = f"<strong>{macs}</strong> fewer multiply-adds"
+    return f"{less_macs} and <strong>{memory}</strong> less activation memory than the full network."
 
 
-def sections(content: Content) -> list[Section]:
+def sections(content: Content) -> list[html.Section]:
     """All sections that the content allows, in order."""
     plan, survey = content.plan, content.survey
-    found = [Section("summary", "Summary", _summary(content))]
+    found = [html.Section("summary", "Summary", _summary(content))]
     if plan is not None and survey is not None:
-        found.append(Section("explorer", "Budget explorer", _explorer(plan, survey)))
-        found.append(Section("network", "Network", _network()))
-        found.append(Section("memory", "Activation memory by operator", _memory()))
-        found.append(Section("importance", "Importance by layer", _importance(survey)))
+        found.append(html.Section("explorer", "Budget explorer", _explorer(plan, survey)))
+        found.append(html.Section("network", "Network", html.asset("network.html")))
+        found.append(html.Section("memory", "Activation memory by operator", html.asset("memory.html")))
+        found.append(html.Section("importance", "Importance by layer", _importance(survey)))
     elif plan is not None:
-        found.append(Section("widths", "Neurons by layer", _widths(plan)))
+        found.append(html.Section("widths", "Neurons by layer", _widths(plan)))
     if trained := _training(content):
-        found.append(Section("training", "Training", trained))
+        found.append(html.Section("training", "Training", trained))
     if survey is not None:
-        found.append(Section("notes", "Warnings and unprunable channels", _notes(survey)))
+        found.append(html.Section("notes", "Warnings and unprunable channels", _notes(survey)))
     return found
 
 
@@ -77,20 +61,20 @@ def _summary(content: Content) -> str:
         )
     if content.survey is not None and content.plan is not None:
         notices += [f"Warning: {text}" for text in content.survey["warnings"]]
-    shown = "".join(paragraph(text, "notice") for text in notices)
+    shown = "".join(html.paragraph(text, "notice") for text in notices)
     if content.plan is None:
-        return shown + facts(_recipe_facts(content.runs[0]))
+        return shown + html.facts(_recipe_facts(content.runs[0]))
     tiles = "".join([*(_cost_tile(content, name, label) for name, label in _LABELS.items()), *_run_tiles(content)])
-    return f'{shown}<ul class="tiles">{tiles}</ul>{facts(_plan_facts(content, content.plan))}'
+    return f'{shown}<ul class="tiles">{tiles}</ul>{html.facts(_plan_facts(content, content.plan))}'
 
 
 def _cost_tile(content: Content, name: str, label: str) -> str:
     value, full = (getattr(cost, name) for cost in content.costs)
     less = "less" if name == "activation_bytes" else "fewer"
-    return tile(
+    return html.tile(
         label,
-        "100%" if value == full else f"{times(full, value)}<small> {less}</small>",
-        f"{amount(name, value)} of {amount(name, full)} ({share(value, full)})",
+        "100%" if value == full else f"{html.times(full, value)}<small> {less}</small>",
+        f"{html.amount(name, value)} of {html.amount(name, full)} ({html.share(value, full)})",
         bar=100 * value / max(full, 1),
         attributes=f' data-resource="{name}" data-value="{value}"',
     )
@@ -108,11 +92,14 @@ def _run_tiles(content: Content) -> list[str]:
     time_text, metric_text = f"{seconds * 1e3:,.0f}<small> ms</small>", "-" if best is None else f"{best:.3f}"
     time_note = f"{seconds * 1e3:,.1f} ms"
     if full is not None:
-        time_text = f"{times(full['step_seconds'], seconds)}<small> less</small>"
+        time_text = f"{html.times(full['step_seconds'], seconds)}<small> less</small>"
         time_note += f" of {full['step_seconds'] * 1e3:,.1f} ms"
         if (other := full["best"].get(primary)) is not None:
             at_step += f"; full network {other:.3f}"
-    return [tile("Training step, measured", time_text, time_note), tile(f"Best {primary}", metric_text, at_step)]
+    return [
+        html.tile("Training step, measured", time_text, time_note),
+        html.tile(f"Best {primary}", metric_text, at_step),
+    ]
 
 
 def _plan_facts(content: Content, plan: Plan) -> list[tuple[str, str]]:
@@ -120,15 +107,17 @@ def _plan_facts(content: Content, plan: Plan) -> list[tuple[str, str]]:
     criterion = plan.criterion + (f", importance by {plan.importance}" if plan.importance else "")
     criterion += f", resource weight {plan.resource_weight:g}" if plan.resource_weight else ""
     found = [
-        ("Budget", budget_text(plan.budget)),
-        ("Result", result_text(plan.budget, cost, full)),
+        ("Budget", html.budget_text(plan.budget)),
+        ("Result", html.result_text(plan.budget, cost, full)),
         ("Criterion", criterion),
     ]
     if survey is not None:
         if survey["batches"]:
             stable = f", rank correlation {survey['stability'][-1][1]:.3f}" if survey["stability"] else ""
             found.append(("Scored on", f"{survey['batches']} batch{'' if survey['batches'] == 1 else 'es'}{stable}"))
-        shapes = [f" {TIMES} ".join(map(str, node["shape"])) for node in survey["nodes"] if node["kind"] == "input"]
+        shapes = [
+            f" {html.TIMES} ".join(map(str, node["shape"])) for node in survey["nodes"] if node["kind"] == "input"
+        ]
         found.append(("Input", ", ".join(shapes)))
         found.append(("Verification", _VERIFICATION[survey["verification"]]))
     found.append(("Seed", str(plan.seed)))
@@ -152,88 +141,52 @@ def _recipe_facts(run: RunSummary) -> list[tuple[str, str]]:
 
 def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
     last = len(survey["steps"]) - 1
-    cards = "".join(tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in _LABELS.items())
+    cards = "".join(html.tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in _LABELS.items())
     if any("forward_seconds" in step for step in survey["steps"]):
-        cards += tile("Forward pass, measured", "", "", attributes=' id="at-seconds"')
-    only = "" if last else paragraph("There are no scores for this plan, so there are no plans for other budgets.")
-    return (
-        only
-        + '<div class="slider"><label for="step">Budget: share of the multiply-adds</label>'
-        + f'<div class="track"><input type="range" id="step" min="0" max="{last}" step="1" value="{survey["chosen"]}" '
-        + f'list="marks"><datalist id="marks"><option value="{survey["chosen"]}"></option></datalist>'
-        + '<span class="mark" id="mark" aria-hidden="true">chosen</span></div>'
-        + '<output id="where" for="step"></output></div>'
-        + f'<ul class="tiles">{cards}</ul>'
-        + '<p class="buttons"><button type="button" id="back">Back to the chosen plan</button> '
-        + '<button type="button" id="download">Download this plan (JSON)</button></p>'
-        + '<p id="announcement" class="hidden" aria-live="polite"></p>'
-        + '<div class="pair">'
-        + figure("widths-plot", "Neurons kept in each layer.", "Bars: share of the neurons kept, by layer")
-        + figure(
-            "costs-plot",
-            "Costs of the plans against their multiply-adds. Dashed line: the plan at the slider.",
-            "Lines: parameters, activation memory and neurons kept, against multiply-adds kept",
-        )
-        + "</div>"
-        + folded("Neurons by layer (table)", _widths(plan, slider=True))
-        + folded("Costs of all plans (table)", _steps(survey))
+        cards += html.tile("Forward pass, measured", "", "", attributes=' id="at-seconds"')
+    only = "" if last else html.paragraph("There are no scores for this plan, so there are no plans for other budgets.")
+    return Template(html.asset("budgets.html")).substitute(
+        notice=only,
+        last=last,
+        chosen=survey["chosen"],
+        tiles=cards,
+        widths=_widths(plan, slider=True),
+        costs=_steps(survey),
     )
 
 
 def _widths(plan: Plan, *, slider: bool = False) -> str:
     head = ["Layer", "Full", "Chosen plan", *(["At the slider"] if slider else [])]
     rows = [[name, str(full), *[str(plan.widths[name])] * (len(head) - 2)] for name, full in plan.full_widths.items()]
-    return table("Neurons by layer", head, rows, id="widths-table")
+    return html.table("Neurons by layer", head, rows, id="widths-table")
 
 
 def _steps(survey: Mapping[str, Any]) -> str:
     full = survey["plan"]["full_cost"]
     rows = [
         [
-            share(step["cost"]["macs"], full["macs"]) + (" (chosen)" if number == survey["chosen"] else ""),
-            *(amount(name, step["cost"][name]) for name in _LABELS),
+            html.share(step["cost"]["macs"], full["macs"]) + (" (chosen)" if number == survey["chosen"] else ""),
+            *(html.amount(name, step["cost"][name]) for name in _LABELS),
         ]
         for number, step in enumerate(survey["steps"])
     ]
-    return table("Costs of all plans", ["Share of the multiply-adds", *_LABELS.values()], rows)
-
-
-def _network() -> str:
-    graph = table("Layers and their inputs", ["Layer or operation", "Inputs", "Neurons kept"], [], id="network-table")
-    return (
-        paragraph("The widths follow the slider of the budget explorer. Outline: full width; filled: neurons kept.")
-        + '<figure><div id="network-plot" class="scroll" role="region" tabindex="0" aria-label="The network as a '
-        'graph; scrolls sideways"></div><figcaption>From left to right in the order of execution. A bar is a layer; '
-        "its height is proportional to the square root of its width. A circle combines several activations."
-        f"</figcaption>{folded('Graph (table)', graph)}</figure>"
-    )
-
-
-def _memory() -> str:
-    head = ["Operator", "Full", "Chosen plan", "At the slider"]
-    return figure(
-        "memory-plot",
-        "Bytes that each operator of one forward pass allocates, in the order of execution: for the full network, the "
-        "chosen plan, and the plan at the slider.",
-        "Bars: activation bytes by operator, full and pruned",
-        folded("Activation memory (table)", table("Activation memory by operator", head, [], id="memory-table")),
-    )
+    return html.table("Costs of all plans", ["Share of the multiply-adds", *_LABELS.values()], rows)
 
 
 def _importance(survey: Mapping[str, Any]) -> str:
     stages = survey["stages"]
     if not stages:
-        return paragraph(f"The criterion {survey['plan']['criterion']} does not use importance.")
+        return html.paragraph(f"The criterion {survey['plan']['criterion']} does not use importance.")
     rows = [
         [layer["name"], *(_mean(stage["layers"].get(layer["name"])) for stage in stages)] for layer in survey["layers"]
     ]
-    means = table("Mean score of the neurons of a layer", ["Layer", *(stage["name"] for stage in stages)], rows)
-    return figure(
+    means = html.table("Mean score of the neurons of a layer", ["Layer", *(stage["name"] for stage in stages)], rows)
+    return html.figure(
         "importance-plot",
         "Scores of the neurons of each layer (quartiles, minimum and maximum; dashed: mean) after each step of the "
         f"criterion: {', then '.join(stage['name'] for stage in stages)}. Logarithmic scale.",
         "Boxes: quartiles of the neurons' scores by layer and step",
-        folded("Mean scores (table)", means),
+        html.folded("Mean scores (table)", means),
     )
 
 
@@ -248,13 +201,13 @@ def _notes(survey: Mapping[str, Any]) -> str:
             f"{entry['operator']} in {entry['path']}" if entry["path"] else entry["operator"],
             entry["reason"],
             str(entry["channels"]),
-            share(entry["macs_share"], 1),
+            html.share(entry["macs_share"], 1),
         ]
         for entry in survey["unprunable"]
     ]
     head = ["Operator", "Reason", "Channels", "Share of the multiply-adds"]
-    return (f"<ul>{warnings}</ul>" if warnings else paragraph("There are no warnings.")) + (
-        table("Unprunable channels", head, rows) if rows else paragraph("All channels can be pruned.")
+    return (f"<ul>{warnings}</ul>" if warnings else html.paragraph("There are no warnings.")) + (
+        html.table("Unprunable channels", head, rows) if rows else html.paragraph("All channels can be pruned.")
     )
 
 
@@ -264,20 +217,20 @@ def _notes(survey: Mapping[str, Any]) -> str:
 def _training(content: Content) -> str:
     """Validation curves, the comparison and evaluations of all runs; empty if there are none."""
     # The state of the folder's own run is in the summary.
-    parts = [paragraph(f"{run.name} is {run.state}.", "notice") for run in content.others if run.state]
+    parts = [html.paragraph(f"{run.name} is {run.state}.", "notice") for run in content.others if run.state]
     validated = [run for run in content.runs if run.curve]
     if validated:
         names = dict.fromkeys(name for run in validated for name in run.metrics)
         options = "".join(f'<option value="{escape(name)}">{escape(name)}</option>' for name in (*names, "loss"))
         parts.append(
             f'<p><label for="metric">Metric</label> <select id="metric">{options}</select></p><div class="pair">'
-            + figure("steps-plot", "Validation against training steps.", "Lines: the metric against steps, by run")
-            + figure("seconds-plot", "Validation against training time.", "Lines: the metric against time, by run")
+            + html.figure("steps-plot", "Validation against training steps.", "Lines: the metric against steps, by run")
+            + html.figure("seconds-plot", "Validation against training time.", "Lines: the metric against time, by run")
             + "</div>"
-            + folded("All validations (tables)", "".join(map(_curve, validated)))
+            + html.folded("All validations (tables)", "".join(map(_curve, validated)))
         )
     if (compared := content.comparison) is not None:
-        parts.append(table(compared.title, compared.header, compared.rows))
+        parts.append(html.table(compared.title, compared.header, compared.rows))
     return "".join([*parts, _evaluations(content.runs)])
 
 
@@ -288,11 +241,11 @@ def _evaluations(runs: Sequence[RunSummary]) -> str:
         return ""
     names = dict.fromkeys(name for evaluation in found.values() for name in evaluation["metrics"])
     rows = [["weights of step", *(f"{evaluation['step']:,}" for evaluation in found.values())]]
-    rows += [[name, *(metric(evaluation["metrics"].get(name)) for evaluation in found.values())] for name in names]
-    return table("Results of ranp evaluate", ["", *found], rows)
+    rows += [[name, *(html.metric(evaluation["metrics"].get(name)) for evaluation in found.values())] for name in names]
+    return html.table("Results of ranp evaluate", ["", *found], rows)
 
 
 def _curve(run: RunSummary) -> str:
     names = list(run.curve[0])
     rows = [["-" if row[name] is None else f"{row[name]:.6g}" for name in names] for row in run.curve]
-    return table(f"Validations of {run.name}", names, rows)
+    return html.table(f"Validations of {run.name}", names, rows)

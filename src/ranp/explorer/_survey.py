@@ -122,12 +122,13 @@ def _group(group: Group, order: Ints) -> dict[str, Any]:
         {
             "tensor": member.parameter,
             "dim": member.dim,
-            "positions": runs(member.positions.reshape(-1)),
+            "positions": pack(tuple(member.positions.reshape(-1).tolist())),
             "reads": member.reads,
         }
         for member in group.members
     ]
-    return {"name": group.name, "width": group.width, "order": runs(order), "members": members}
+    # In the order of preference, so that the runs are not ascending as those of a plan.
+    return {"name": group.name, "width": group.width, "order": pack(tuple(order.tolist())), "members": members}
 
 
 def _layer(graph: ChannelGraph, layer: Layer) -> dict[str, Any]:
@@ -156,30 +157,16 @@ def _stage(name: str, layers: Mapping[str, Floats]) -> dict[str, Any]:
     }
 
 
-def runs(indices: Ints) -> str:
-    """Indices in any order, as runs of consecutive ones; ascending indices give what `ranp.plan.pack` writes.
-
-    Example:
-        >>> runs(np.array([4, 5, 6, 0, 1, 9]))
-        '4-6,0-1,9'
-    """
-    return pack(tuple(indices.tolist()))
-
-
 # -- plans of other budgets --------------------------------------------------------------------------------------
 
 
 def _steps(graph: ChannelGraph, plan: Plan, scores: Scores | None) -> tuple[dict[str, Ints], list[dict[str, Any]], int]:
-    """The plans over the range of budgets, narrowest first, with the chosen plan among them.
-
-    Returns:
-        The channels of each group in the order of preference; budget, widths and cost of every step; and the number of
-        the step that is the chosen plan.
-    """
+    """Channels of each group in the order of preference; plans from narrow to wide; index of the chosen plan."""
     chosen = np.array([len(plan.keep[group.name]) for group in graph.groups], dtype=np.int64)
     others: dict[tuple[int, ...], Budget] = {}
     if scores is None:
-        order = {group.name: _kept_first(plan.keep[group.name], group.width) for group in graph.groups}
+        kept_first = ((group, plan.keep[group.name]) for group in graph.groups)
+        order = {group.name: np.r_[kept, np.setdiff1d(range(group.width), kept)] for group, kept in kept_first}
     else:
         sweep = ThresholdSweep(graph, scores, min_width=plan.min_width, round_to=plan.round_to)
         order = sweep.order
@@ -203,11 +190,6 @@ def _budgets(graph: ChannelGraph, sweep: ThresholdSweep) -> Iterator[Budget]:
         yield Budget(macs=min(float(f"{np.ceil(fraction / step * (1 - 1e-12)) * step:.3g}"), 1.0))
 
 
-def _kept_first(keep: tuple[int, ...], width: int) -> Ints:
-    removed = np.setdiff1d(np.arange(width), keep)
-    return np.concatenate([np.array(keep, dtype=np.int64), removed])
-
-
 # -- measured times ----------------------------------------------------------------------------------------------
 
 
@@ -228,27 +210,21 @@ def with_forward_seconds(
         The survey with `forward_seconds`, the median of a few passes in eval mode, at the steps that were measured.
     """
     begin = time.perf_counter()
-    steps = [dict(step) for step in found["steps"]]
+    steps, settings = [dict(step) for step in found["steps"]], {name: getattr(plan, name) for name in _SETTINGS}
     spaced = np.linspace(0, len(steps) - 1, MEASURED_STEPS).round().astype(int).tolist()
     with preserve_rng(model):
         for number in dict.fromkeys([found["chosen"], *spaced]):
             if time.perf_counter() - begin > seconds:
                 break
-            small = apply(model, _plan_of_step(found, graph, plan, steps[number]["widths"])).eval()
+            widths = zip(found["groups"], steps[number]["widths"], strict=True)
+            keep = {group["name"]: np.sort(_indices(group["order"])[:width]) for group, width in widths}
+            small = apply(model, make_plan(graph, keep, budget=plan.budget, **settings)).eval()
             steps[number]["forward_seconds"] = _forward_seconds(small, inputs)
     return {**found, "steps": steps}
 
 
-def _plan_of_step(found: Mapping[str, Any], graph: ChannelGraph, plan: Plan, widths: list[int]) -> Plan:
-    keep = {
-        group["name"]: np.sort(_indices(group["order"])[:width])
-        for group, width in zip(found["groups"], widths, strict=True)
-    }
-    return make_plan(graph, keep, budget=plan.budget, **{name: getattr(plan, name) for name in _SETTINGS})
-
-
 def _indices(text: str) -> Ints:
-    """The indices that `runs` wrote."""
+    """The indices of packed runs in any order."""
     ends = [run.partition("-") for run in text.split(",")]
     return np.concatenate([np.arange(int(first), int(last or first) + 1) for first, _, last in ends])
 

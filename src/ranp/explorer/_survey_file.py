@@ -38,9 +38,8 @@ def read_survey(path: str | os.PathLike[str]) -> dict[str, Any]:
     schema = json.loads(files("ranp.explorer").joinpath("survey.schema.json").read_text(encoding="utf-8"))
     content = read_json(Path(path), format=FORMAT, version=FORMAT_VERSION, upgrades={1: _from_version_1}, schema=schema)
     if not _is_consistent(content):
-        raise ArtifactError(
-            str(path), "the parts of this survey do not belong together", hint="restore the file, or prune again"
-        )
+        problem = "the parts of this survey do not belong together"
+        raise ArtifactError(str(path), problem, hint="restore the file, or prune again")
     return content
 
 
@@ -65,17 +64,12 @@ def _is_consistent(content: Mapping[str, Any]) -> bool:
         and all(source < number for number, node in enumerate(content["nodes"]) for source in node["sources"])
         and all(node["name"] in names for node in content["nodes"] if node["kind"] == "layer")
         and all(set(stage["layers"]) <= names for stage in content["stages"])
-        and all(_fits(step["widths"], groups) for step in steps)
+        and all(len(step["widths"]) == len(groups) for step in steps)
+        and all(width <= group["width"] for step in steps for width, group in zip(step["widths"], groups, strict=True))
         and all(_count(group["order"]) == group["width"] for group in groups)
         and all(member["tensor"] in content["plan"]["shapes"] for group in groups for member in group["members"])
         and names == set(content["plan"]["full_widths"])
         and content["chosen"] < len(steps)
-    )
-
-
-def _fits(widths: list[int], groups: list[dict[str, Any]]) -> bool:
-    return len(widths) == len(groups) and all(
-        width <= group["width"] for width, group in zip(widths, groups, strict=True)
     )
 
 

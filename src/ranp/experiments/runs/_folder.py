@@ -85,7 +85,7 @@ class RunFolder:
         Raises:
             ArtifactError: The folder is not that of a run, or the file is damaged.
         """
-        return dict(_read(self.record)["recipe"])
+        return dict(_read(self.record).get("recipe", {}))
 
     def read_pruning(self) -> dict[str, Any]:
         """Results of pruning.
