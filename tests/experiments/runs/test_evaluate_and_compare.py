@@ -15,7 +15,7 @@ from ranp.cli import app
 from ranp.cli._runs import train
 from ranp.errors import ArtifactError, RanpError
 from ranp.experiments.runs import RunFolder, best_model, evaluate_run, read_runs, runs_table
-from ranp.experiments.runs._state import TrainingState, write_best
+from ranp.experiments.runs.state import TrainingState, write_best
 
 Finished = tuple[Path, dict[str, Any]]
 

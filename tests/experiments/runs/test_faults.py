@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from helpers.tiny_runs import recipe, run, same_outcome
 from ranp.errors import ArtifactError, RanpError
-from ranp.experiments.runs import _loop, run_recipe, translate_errors
+from ranp.experiments.runs import loop, run_recipe, translate_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -215,7 +215,7 @@ def test_a_worker_that_dies_is_an_error_soon(data: Path, tmp_path: Path, monkeyp
     def deadly(samples: Any, stream: Any, *, workers: int, pin: bool) -> Any:
         return DataLoader(Deadly(), batch_sampler=stream, num_workers=1)
 
-    monkeypatch.setattr(_loop, "resumable_loader", deadly)
+    monkeypatch.setattr(loop, "resumable_loader", deadly)
     begin = time.perf_counter()
     with pytest.raises(RanpError, match=r"training: a worker process died .*lower training\.workers"):
         run(recipe(training__workers=1), data, tmp_path / "out")

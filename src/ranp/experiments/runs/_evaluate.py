@@ -13,7 +13,7 @@ from ranp.experiments.data import DataBundle, sample_count
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model
-from ranp.experiments.runs._state import read_best
+from ranp.experiments.runs.state import read_best
 from ranp.progress import Progress, no_progress
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import torch
 import ranp
 from ranp.environment import hardware, versions
 from ranp.experiments.runs._folder import RunFolder, lock_run_dir
-from ranp.experiments.runs._loop import Run, fit
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model, pruned_network
-from ranp.experiments.runs._state import checkpoint_step
+from ranp.experiments.runs.loop import Run, fit
+from ranp.experiments.runs.state import checkpoint_step
 from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
 

@@ -24,7 +24,7 @@ from ranp.experiments.losses import SCHEDULES, Objective, objective
 from ranp.experiments.runs._evaluate import validate
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import translate_errors
-from ranp.experiments.runs._state import Row, TrainingState, read_best, read_checkpoint, write_best, write_checkpoint
+from ranp.experiments.runs.state import Row, TrainingState, read_best, read_checkpoint, write_best, write_checkpoint
 from ranp.files import write_bytes
 from ranp.module_utils import preserve_rng
 from ranp.progress import Progress
