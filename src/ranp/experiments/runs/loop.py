@@ -88,13 +88,10 @@ class Run:
 
 
 def fit(run: Run) -> Iterator[Row]:
-    """Train from the last checkpoint, or from the start, to the end.
+    """Train from the last checkpoint, or from the start, to the end; yields every validation, after its checkpoint.
 
     The caller may do other things between two validations; they do not count as training time, and the global random
     state is that of the caller then.
-
-    Yields:
-        Every validation, after its checkpoint is written.
 
     Raises:
         InputError: The loss is not finite.
@@ -129,22 +126,20 @@ def to_channels_last(training: "TrainingFields", model: nn.Module) -> None:
 
 def make_optimizer(training: "TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer."""
-    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    more = {"momentum": 0.9} if training.optimizer == "sgd" else {}
-    made: Optimizer = kinds[training.optimizer](
-        parameters, lr=training.rate, weight_decay=training.weight_decay, **more
-    )
-    return made
+    rate, decay = training.rate, training.weight_decay
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
+    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=rate, weight_decay=decay)
 
 
 def _resumed(run: Run, optimizer: Any) -> TrainingState:
-    folder = run.folder
-    if not folder.last.exists():
+    if not run.folder.last.exists():
         return TrainingState()
-    state = read_checkpoint(folder.last, run.model, optimizer)
-    if folder.best.exists():
+    state = read_checkpoint(run.folder.last, run.model, optimizer)
+    if run.folder.best.exists():
         # It is written before the checkpoint, so it may be one validation ahead.
-        state.best = read_best(folder.best)
+        state.best = read_best(run.folder.best)
     return state
 
 
@@ -216,14 +211,8 @@ def _validation_is_due(run: Run, before: float) -> bool:
 
 def _validate(run: Run, loss: float, rate: float) -> Row:
     training, folder, state = run.recipe.training, run.folder, run.state
-    metrics = validate(
-        run.fabric,
-        run.model,
-        run.bundle,
-        batch=training.batch,
-        workers=training.workers,
-        progress=run.progress,
-    )
+    batch, workers = training.batch, training.workers
+    metrics = validate(run.fabric, run.model, run.bundle, batch=batch, workers=workers, progress=run.progress)
     row = {"step": state.step, "seconds": state.seconds, "loss": loss, "rate": rate, **metrics}
     better = state.add_row(row, run.bundle.primary_metric)
     if run.fabric.is_global_zero:
