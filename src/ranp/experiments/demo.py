@@ -29,9 +29,6 @@ from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
 from ranp.tables import Table
 
-FORMAT_VERSION = 2
-# Packages that the results depend on.
-_PACKAGES = ("ranp", "torch", "monai", "nilearn", "numpy", "matplotlib")
 # What each network changes in the recipe; the best learning rate of the full network is lower.
 _CHANGES = {"full": ("pruning.method=none", "training.rate=1e-2"), "pruned": ()}
 _STAGES = {
@@ -77,8 +74,8 @@ def run(
     with ExitStack() as stack:
         for name, done in (("full", "prepared"), ("pruned", "pruned")):
             recipe = read_recipe(recipe_file("demo"), (*settings.changes, *_CHANGES[name]), seed)
-            out, of_this = folder / "runs" / name, partial(_report_progress, progress, name)
-            opened = open_run(recipe, folder, out, device=torch.device(device), progress=of_this)
+            out, prefixed = folder / "runs" / name, partial(_report_progress, progress, name)
+            opened = open_run(recipe, folder, out, device=torch.device(device), progress=prefixed)
             runs[name] = stack.enter_context(opened)
             runs[name].model.to(runs[name].fabric.device)
             elapsed[done] = time.perf_counter() - start
@@ -146,11 +143,11 @@ def make_report(
     recipe, device = runs["pruned"].recipe, runs["pruned"].fabric.device
     return {
         "format": "ranp-demo",
-        "version": FORMAT_VERSION,
+        "version": 2,
         "seed": recipe.seed,
         "device": str(device),
         "hardware": hardware(device),
-        "versions": versions(_PACKAGES),
+        "versions": versions(("ranp", "torch", "monai", "nilearn", "numpy", "matplotlib")),
         "settings": {
             "width": recipe.network.arguments["width"],
             "macs": recipe.pruning.budget.macs if recipe.pruning.budget else None,

@@ -112,7 +112,7 @@ def _number(text: str) -> float | None:
 
 
 @contextmanager
-def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[RunFolder]:
+def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
     """Begin a run in a new folder, or resume the run in an existing one, and lock the folder against other processes.
 
     Raises:
@@ -129,7 +129,7 @@ def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Itera
     check_same_recipe(str(out), folder.read_recipe(), recipe)
     with _locked(folder):
         _remove_partial_files(folder)
-        yield folder
+        yield
 
 
 def check_same_recipe(place: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -133,18 +133,26 @@ def _prune(
 
 
 def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
-    """This process's share of the batches to score with, the same in every run of the same seed."""
-    pruning, count = recipe.pruning, sample_count(bundle.train)
-    batch = pruning.batch or recipe.training.batch
-    batches = pruning.batches if isinstance(pruning.batches, int) else -(-count // batch)
-    rank, world = fabric.global_rank, fabric.world_size
-    sampler = ResumableSampler(
-        count,
-        batch,
-        seed=derive_seed(recipe.seed, "scoring"),
-        start=0,
-        stop=len(range(rank, batches, world)),
-        rank=rank,
-        world=world,
-    )
-    return resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=False)
+    """This process's share of the batches to score with."""
+    pruning, batch = recipe.pruning, recipe.pruning.batch or recipe.training.batch
+    batches = pruning.batches if isinstance(pruning.batches, int) else -(-sample_count(bundle.train) // batch)
+    stop = len(range(fabric.global_rank, batches, fabric.world_size))
+    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, stop=stop)
+
+
+def random_batches(
+    recipe: "Recipe",
+    bundle: DataBundle,
+    fabric: Any,
+    purpose: str,
+    *,
+    batch: int,
+    stop: int,
+    start: int = 0,
+    pin: bool = False,
+) -> Any:
+    """This process's share of batches of the training samples, the same for one purpose in every run of one seed."""
+    seed, rank, world = derive_seed(recipe.seed, purpose), fabric.global_rank, fabric.world_size
+    count = sample_count(bundle.train)
+    sampler = ResumableSampler(count, batch, seed=seed, start=start, stop=stop, rank=rank, world=world)
+    return resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=pin)

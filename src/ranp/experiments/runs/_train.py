@@ -3,7 +3,7 @@
 import shutil
 import statistics
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +86,8 @@ def _locked(
     first_step, precision = checkpoint_step(folder.last), recipe.training.precision
     fabric = make_fabric(precision, folder.logs if logs else None, first_step=first_step, device=device)
     fabric.launch()
-    with ExitStack() as stack:
-        if fabric.is_global_zero:
-            stack.enter_context(lock_run_dir(out, recipe.model_dump(mode="json"), resume=resume))
+    recipe_now = recipe.model_dump(mode="json")
+    with lock_run_dir(out, recipe_now, resume=resume) if fabric.is_global_zero else nullcontext():
         fabric.barrier()
         yield folder, fabric
 

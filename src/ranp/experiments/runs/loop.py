@@ -19,11 +19,12 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_w
 from torch.optim import Optimizer
 
 from ranp.errors import InputError
-from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
+from ranp.experiments.data import DataBundle, derive_seed, sample_count
 from ranp.experiments.losses import SCHEDULES, Objective, objective
 from ranp.experiments.runs._evaluate import validate
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import translate_errors
+from ranp.experiments.runs._networks import random_batches
 from ranp.experiments.runs.state import Row, TrainingState, read_best, read_checkpoint, write_best, write_checkpoint
 from ranp.files import write_bytes
 from ranp.module_utils import preserve_rng
@@ -108,7 +109,7 @@ def fit(run: Run) -> Iterator[Row]:
         run.model.train()
         loss_fn = objective(training.loss, run.bundle.ignore_index)
         with preserve_rng(run.model):
-            batches = iter(_loader(run))
+            batches = iter(_batches(run))
         while not run.is_over():
             row = None
             with preserve_rng(run.model):
@@ -143,19 +144,10 @@ def _resumed(run: Run, optimizer: Any) -> TrainingState:
     return state
 
 
-def _loader(run: Run) -> Any:
-    training, fabric = run.recipe.training, run.fabric
-    sampler = ResumableSampler(
-        sample_count(run.bundle.train),
-        training.batch,
-        seed=derive_seed(run.recipe.seed, "training"),
-        start=run.state.step,
-        stop=sys.maxsize if run.steps is None else run.steps,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
-    pin = fabric.device.type == "cuda"
-    return resumable_loader(run.bundle.train, sampler, workers=training.workers, pin=pin)
+def _batches(run: Run) -> Any:
+    batch, start, stop = run.recipe.training.batch, run.state.step, sys.maxsize if run.steps is None else run.steps
+    pin = run.fabric.device.type == "cuda"
+    return random_batches(run.recipe, run.bundle, run.fabric, "training", batch=batch, start=start, stop=stop, pin=pin)
 
 
 def _step(run: Run, model: nn.Module, optimizer: Any, batches: Iterator[Any], loss_fn: Objective) -> Row | None:
