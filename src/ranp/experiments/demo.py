@@ -29,9 +29,6 @@ from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
 from ranp.tables import Table
 
-FORMAT_VERSION = 2
-# Packages that the results depend on.
-_PACKAGES = ("ranp", "torch", "monai", "nilearn", "numpy", "matplotlib")
 # What each network changes in the recipe; the best learning rate of the full network is lower.
 _CHANGES = {"full": ("pruning.method=none", "training.rate=1e-2"), "pruned": ()}
 _STAGES = {
@@ -70,31 +67,15 @@ def run(
     device: torch.device | str = "cpu",
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Prune, measure, train both networks, and write all files.
-
-    Args:
-        folder: An empty folder for all files.
-        settings: Changes of the recipe, and how long to measure.
-        seed: Of the weights, the scoring and the patches.
-        device: Where to compute.
-        progress: Progress callback.
-
-    Returns:
-        The report, as in `report.json`.
-    """
+    """Prune, measure, train both networks, and write all files into an empty folder; returns the report."""
     start = time.perf_counter()
     elapsed: dict[str, float] = {}
     runs: dict[str, Run] = {}
     with ExitStack() as stack:
         for name, done in (("full", "prepared"), ("pruned", "pruned")):
             recipe = read_recipe(recipe_file("demo"), (*settings.changes, *_CHANGES[name]), seed)
-            opened = open_run(
-                recipe,
-                folder,
-                folder / "runs" / name,
-                device=torch.device(device),
-                progress=partial(_report_progress, progress, name),
-            )
+            out, prefixed = folder / "runs" / name, partial(_report_progress, progress, name)
+            opened = open_run(recipe, folder, out, device=torch.device(device), progress=prefixed)
             runs[name] = stack.enter_context(opened)
             runs[name].model.to(runs[name].fabric.device)
             elapsed[done] = time.perf_counter() - start
@@ -112,11 +93,7 @@ def _report_progress(progress: Progress, name: str, what: str, done: int, total:
 
 
 def measure(runs: Mapping[str, Run], settings: DemoSettings, progress: Progress) -> dict[str, dict[str, float]]:
-    """Time of a training step, and peak memory of training, of both networks before they are trained.
-
-    Returns:
-        For each network `step_seconds` and `peak_bytes`.
-    """
+    """`step_seconds` and `peak_bytes` of a training step of each network, before they are trained."""
     what = "measure time and memory of a step"
     one = runs["pruned"]
     samples = [one.bundle.train[index] for index in range(one.recipe.training.batch)]
@@ -137,8 +114,7 @@ def measure(runs: Mapping[str, Run], settings: DemoSettings, progress: Progress)
 def train_in_turns(runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:
     """Train all runs, from one validation to the next in turns, so that a machine that slows down slows all of them.
 
-    Returns:
-        For each run the validations, before training and during it: `seconds`, `steps`, and `dice` by tissue.
+    Returns for each run the validations, before training and during it: `seconds`, `steps`, and `dice` by tissue.
     """
     first = {name: {"step": 0, "seconds": 0.0, **_validated(run)} for name, run in runs.items()}
     for _ in zip_longest(*(fit(run) for run in runs.values())):
@@ -163,25 +139,15 @@ def make_report(
     curves: Mapping[str, list[dict[str, Any]]],
     elapsed: Mapping[str, float],
 ) -> dict[str, Any]:
-    """All results as data that JSON can hold.
-
-    Args:
-        runs: The full and the pruned network, trained.
-        measured: Time and memory of a step, by network.
-        curves: Validations, by network.
-        elapsed: Seconds since the start, by what was finished then.
-
-    Returns:
-        A dictionary with one entry for each network (`full`, `pruned`), the settings and the environment.
-    """
+    """All results as JSON: both networks, settings, environment, and seconds from the start to the end of each part."""
     recipe, device = runs["pruned"].recipe, runs["pruned"].fabric.device
     return {
         "format": "ranp-demo",
-        "version": FORMAT_VERSION,
+        "version": 2,
         "seed": recipe.seed,
         "device": str(device),
         "hardware": hardware(device),
-        "versions": versions(_PACKAGES),
+        "versions": versions(("ranp", "torch", "monai", "nilearn", "numpy", "matplotlib")),
         "settings": {
             "width": recipe.network.arguments["width"],
             "macs": recipe.pruning.budget.macs if recipe.pruning.budget else None,
@@ -219,11 +185,7 @@ def _background_dice(run: Run) -> float | None:
 
 
 def rows(report: Mapping[str, Any]) -> list[Row]:
-    """The table: what is compared, full, pruned, and the change.
-
-    Args:
-        report: As `run` returns it.
-    """
+    """The table of a report: what is compared, full, pruned, and the change."""
     full, pruned = report["full"], report["pruned"]
     found: list[Row] = []
     for label, key, unit, style in (
@@ -245,67 +207,16 @@ def rows(report: Mapping[str, Any]) -> list[Row]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report as a page: table, plots, environment and limits."""
-    settings, full = report["settings"], report["full"]
+    """The report as a page: `demo_report.md` with the results filled in."""
     table = Table("", ("", "full", "pruned", "change"), rows(report)).markdown()
     packages = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     durations = ", ".join(f"{what} after {seconds:.0f} s" for what, seconds in report["elapsed_seconds"].items())
-    return f"""# A 3D U-Net, pruned before training
-
-The pruned network keeps {settings["macs"]:.0%} of the multiply-adds of the full one, chosen by RANP-f (Xu et al.,
-RANP, 3DV 2020) on {settings["scoring_batches"]} batches. Both then trained for the same wall time,
-{full["training_seconds"]:.0f} seconds each, on the same sequence of patches.
-
-{table}
-
-![Dice against time and against steps](dice.png)
-
-![A slice of the validation region, its truth and both segmentations](segmentation.png)
-
-![Importance of every layer's neurons](importance.png)
-
-![Channels kept per layer](channels.png)
-
-## Settings and environment
-
-- Task: grey matter, white matter, other and background on the T1 image of the MNI152 template, 1 mm voxels.
-  Training sees the left hemisphere behind the plane y = 0 mm, validation the right one in front of it.
-- Network: 15-layer 3D U-Net of base width {settings["width"]}, patches of {settings["patch"]} voxels a side,
-  {settings["batch"]} to a batch. AdamW, peak learning rate {settings["rate_full"]:g} (full) and
-  {settings["rate_pruned"]:g} (pruned), Dice plus cross-entropy.
-- Initial weights: those of PyTorch for the full network; the pruned one keeps those of its neurons.
-- The networks trained in turns, from one validation to the next; `runs/` contains both runs.
-- Seed {report["seed"]}; {report["device"]}: {report["hardware"]}.
-- Duration: {durations}.
-- Versions: {packages}.
-
-## Limits
-
-{_LIMITS}
-"""
-
-
-_LIMITS = """\
-- One image, the average of 152 brains, exactly symmetric: therefore the double split. The Dice here shows which
-  network learns faster on this task, not how well either would segment a patient.
-- The tissue maps that serve as truth were themselves computed from the image.
-- Minutes of training: neither network has converged, and longer training narrows the gap or reverses it.
-- One seed. Training stops by the clock, so steps and Dice change from run to run and from machine to machine;
-  from one validation to the next the Dice changes by several hundredths. A smaller difference means nothing.
-- Learning rates were chosen on the same validation patches, in a few short trials of each network.
-- On a CPU the peak memory is that of the process, and contains working memory of the libraries besides the
-  activations; the activation memory is that of one forward pass of one patch."""
+    template = Path(__file__).with_name("demo_report.md").read_text(encoding="utf-8")
+    return template.format(table=table, packages=packages, durations=durations, **report)
 
 
 def write_files(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run], progress: Progress) -> None:
-    """Write report, plots, plan and weights.
-
-    Args:
-        folder: An existing folder.
-        report: The report.
-        runs: The full and the pruned network, trained.
-        progress: Progress callback.
-    """
+    """Write report, plots, plan and weights into an existing folder."""
     titles = {"full": "full", "pruned": f"pruned ({report['settings']['macs']:.0%} MACs)"}
     pruned = runs["pruned"]
     plan, scores = load_plan(pruned.folder.plan), pruned.scores
@@ -321,16 +232,17 @@ def write_files(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run]
         "channels.png": lambda: plots.channels_kept(plan.widths, plan.full_widths),
         "segmentation.png": lambda: draw_slice(report, titles, runs),
     }
+    total = len(drawings) + 1
     for done, (name, draw) in enumerate(drawings.items()):
-        progress("draw and write", done, len(drawings) + 1)
+        progress("draw and write", done, total)
         draw().savefig(folder / name)
-    progress("draw and write", len(drawings), len(drawings) + 1)
+    progress("draw and write", total - 1, total)
     ranp.save(pruned.model.cpu(), plan, folder / "pruned")
     weights = {name: tensor.cpu().contiguous() for name, tensor in runs["full"].model.state_dict().items()}
     save_file(weights, folder / "full.safetensors")
     write_json(folder / "report.json", report)
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    progress("draw and write", len(drawings) + 1, len(drawings) + 1)
+    progress("draw and write", total, total)
 
 
 def draw_slice(report: Mapping[str, Any], titles: Mapping[str, str], runs: Mapping[str, Run]) -> Any:
@@ -349,16 +261,9 @@ def draw_slice(report: Mapping[str, Any], titles: Mapping[str, str], runs: Mappi
     for name, title in titles.items():
         predicted = _segment(runs[name], slab)[:, here - first].numpy()
         labelled[f"{title}\nmean Dice {report[name]['dice']['mean']:.3f}"] = predicted
-    return plots.segmentations(
-        validation.image[:, here].numpy(),
-        labelled,
-        TISSUES,
-        locator=(
-            brain.image[:, :, brain.origin[2] + 10],
-            {"training": training.box[:2], "validation": (across, along)},
-            depth,
-        ),
-    )
+    boxes = {"training": training.box[:2], "validation": (across, along)}
+    locator = (brain.image[:, :, brain.origin[2] + 10], boxes, depth)
+    return plots.segmentations(validation.image[:, here].numpy(), labelled, TISSUES, locator=locator)
 
 
 def _segment(run: Run, image: torch.Tensor) -> torch.Tensor:
@@ -371,16 +276,11 @@ def _segment(run: Run, image: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def quickest_threads(*, rounds: int = 5) -> Iterator[int]:
-    """Compute with one thread or with as many as torch is set to, whichever is faster now.
+    """Compute with one thread or with as many as torch is set to, whichever is faster now; yields their number.
 
     Threads wait for each other several times in every layer. Where another process occupies a core, this waiting
-    costs many times what the second thread gains.
-
-    Args:
-        rounds: Trials of each; their total counts, so that a core that is occupied now and then is noticed.
-
-    Yields:
-        The number of threads; it is restored at the end.
+    costs many times what the second thread gains. Of each number, the total time of all trials counts, so that a core
+    that is occupied now and then is noticed.
     """
     before = torch.get_num_threads()
     try:

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from helpers.tiny_runs import CONTENT, recipe, run
 from ranp.cli import app
-from ranp.cli._runs import train
 from ranp.errors import ArtifactError, RanpError
-from ranp.experiments.runs import RunFolder, best_model, evaluate_run, read_runs, runs_table
-from ranp.experiments.runs._state import TrainingState, write_best
+from ranp.experiments import recipes
+from ranp.experiments.runs import RunFolder, best_model, evaluate_run, read_runs, run_recipe, runs_table
+from ranp.experiments.runs.state import TrainingState, write_best
 
 Finished = tuple[Path, dict[str, Any]]
 
@@ -147,7 +147,7 @@ def test_a_package_that_is_missing_is_named(
     path.write_text(json.dumps(CONTENT))
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(RanpError, match=rf"the package {package} is not installed.*pip install 'ranp\[train\]'"):
-        train(path, data, tmp_path / "out")
+        run_recipe(recipes.read_recipe(path), data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from helpers.tiny_runs import recipe, run, same_outcome
 from ranp.errors import ArtifactError, RanpError
-from ranp.experiments.runs import _loop, run_recipe, translate_errors
+from ranp.experiments.runs import loop, run_recipe, translate_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -212,10 +212,10 @@ class Deadly(torch.utils.data.Dataset[Any]):
 
 
 def test_a_worker_that_dies_is_an_error_soon(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deadly(samples: Any, stream: Any, *, workers: int, pin: bool) -> Any:
-        return DataLoader(Deadly(), batch_sampler=stream, num_workers=1)
+    def deadly(*_: Any, **__: Any) -> Any:
+        return DataLoader(Deadly(), batch_sampler=[[(0, 0), (1, 0)], [(2, 0), (3, 0)]], num_workers=1)
 
-    monkeypatch.setattr(_loop, "resumable_loader", deadly)
+    monkeypatch.setattr(loop, "random_batches", deadly)
     begin = time.perf_counter()
     with pytest.raises(RanpError, match=r"training: a worker process died .*lower training\.workers"):
         run(recipe(training__workers=1), data, tmp_path / "out")

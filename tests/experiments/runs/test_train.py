@@ -19,16 +19,15 @@ from helpers.tiny_runs import curve, recipe, run, same_outcome
 from ranp.errors import ArtifactError, BudgetError, InputError, RanpError
 from ranp.experiments.recipes import Recipe
 from ranp.experiments.runs import (
-    _loop,
     finish_run,
     fit,
     lock_run_dir,
+    loop,
     make_optimizer,
     open_run,
     prune_recipe,
     run_recipe,
 )
-from ranp.experiments.runs._networks import _batches
 from ranp.explorer import read_survey
 from ranp.graph import Cost
 from ranp.storage import load_plan
@@ -82,7 +81,7 @@ def test_it_learns(data: Path, tmp_path: Path) -> None:
 
 def test_one_step_is_the_update_by_hand(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    original = _loop.objective
+    original = loop.objective
 
     def recorded(name: str, ignore_index: int) -> Any:
         loss_fn = original(name, ignore_index)
@@ -93,7 +92,7 @@ def test_one_step_is_the_update_by_hand(data: Path, tmp_path: Path, monkeypatch:
 
         return record
 
-    monkeypatch.setattr(_loop, "objective", recorded)
+    monkeypatch.setattr(loop, "objective", recorded)
     chosen = recipe(training__steps=1, training__schedule="constant", training__optimizer="sgd")
     run(chosen, data, tmp_path / "out")
     model = ranp.load(tmp_path / "out" / "plan", chosen.network.build(1, 3, seed=0))
@@ -141,23 +140,6 @@ def test_same_seed_same_run_and_another_seed_another(finished: Finished, data: P
     run(recipe(seed=1), data, tmp_path / "other")
     assert same_outcome(finished[0], tmp_path / "again")
     assert not same_outcome(finished[0], tmp_path / "other")
-
-
-def test_scoring_sees_the_same_batches_in_every_run_of_a_seed(data: Path) -> None:
-    bundle = recipe().data_set().open(data)
-    one_process = SimpleNamespace(global_rank=0, world_size=1)
-
-    def batches(**changes: Any) -> list[torch.Tensor]:
-        return [inputs for inputs, _ in _batches(recipe(**changes), bundle, one_process)]
-
-    torch.manual_seed(5)
-    first = batches()
-    torch.manual_seed(6)
-    again, other, all_of_them = batches(), batches(seed=1), batches(pruning__batches="all", pruning__batch=3)
-    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
-    assert not any(torch.equal(one, two) for one, two in zip(first, other, strict=True))
-    assert [len(batch) for batch in first] == [2, 2]
-    assert [len(batch) for batch in all_of_them] == [3, 3]  # 4 samples: the second batch begins the next pass
 
 
 def test_pruning_alone_is_the_first_half_of_a_run(finished: Finished, data: Path, tmp_path: Path) -> None:
@@ -237,7 +219,7 @@ def test_validations_are_spaced_evenly(
 def by_the_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Recipe:
     """A recipe whose length is given in seconds, and a clock by which every step takes half a second."""
     ticks = count()
-    monkeypatch.setattr(_loop, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 4))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 4))
     return recipe(
         training__steps=None, training__seconds=seconds, training__validate_every=None, training__validations=4
     )

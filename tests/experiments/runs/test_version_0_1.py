@@ -12,6 +12,7 @@ from helpers.tiny_runs import CONTENT, curve, recipe, run
 from ranp.cli import app
 from ranp.errors import InputError
 from ranp.experiments.runs import RunFolder, evaluate_run, read_run_summary, read_runs, runs_table
+from ranp.experiments.runs.state import checkpoint_step
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "0.1"
 
@@ -67,19 +68,13 @@ def test_a_run_is_summarized(finished_run: Path, stopped_run: Path) -> None:
 
 
 def test_a_stopped_run_is_resumed_to_the_same_end(stopped_run: Path, finished_run: Path, data: Path) -> None:
-    assert read_checkpoint_step(stopped_run) == 6
+    assert checkpoint_step(stopped_run / "last.ckpt") == 6
     result = run(recipe(), data, stopped_run, resume=True)
     before = stored(finished_run / "result.json")
     for name in ("best", "last"):
         assert metrics(result[name]) == metrics(before[name])
     assert curve(stopped_run) == curve(finished_run)
     assert result["steps"] == 12
-
-
-def read_checkpoint_step(out: Path) -> int:
-    from ranp.experiments.runs._state import checkpoint_step
-
-    return checkpoint_step(out / "last.ckpt")
 
 
 def metrics(row: dict[str, float]) -> dict[str, float]:

@@ -154,8 +154,8 @@ def _choices(found: Mapping[str, Any]) -> list[str]:
 def _field_names(kind: Any, path: Iterable[str]) -> list[str]:
     """Names of the fields of the part of a recipe that a path leads to."""
     for name in path:
-        options = (kind.model_fields[name].annotation,) if hasattr(kind, "model_fields") else ()
-        candidates = [inner for option in options for inner in (option, *get_args(option))]
+        annotation = kind.model_fields[name].annotation if hasattr(kind, "model_fields") else None
+        candidates = (annotation, *get_args(annotation))
         kind = next((c for c in candidates if is_dataclass(c) or hasattr(c, "model_fields")), None)
     if is_dataclass(kind):
         return [entry.name for entry in dataclass_fields(kind)]

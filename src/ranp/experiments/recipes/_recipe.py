@@ -11,6 +11,7 @@ from pydantic import (
     PrivateAttr,
     TypeAdapter,
     field_serializer,
+    field_validator,
     model_validator,
 )
 from torch import nn
@@ -18,6 +19,7 @@ from torch import nn
 from ranp import import_by_name
 from ranp.budget import Budget
 from ranp.criteria import CRITERIA, Importance
+from ranp.errors import InputError
 from ranp.experiments.data import DataSet, data_set
 from ranp.experiments.losses import LOSSES, SCHEDULES
 from ranp.models import BUILT_IN
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     Schedule: TypeAlias = str
 else:
     Method = Literal[("none", *CRITERIA)]
-    Loss = Literal[tuple(LOSSES)]
+    Loss = Literal[tuple(name for name in LOSSES if name != "mse")]  # The targets of the data sets are classes.
     Schedule = Literal[tuple(SCHEDULES)]
 
 
@@ -56,12 +58,7 @@ class NetworkFields(_Fields):
     )
 
     def build(self, in_channels: int, classes: int, *, seed: int) -> nn.Module:
-        """Build the full network with initial weights.
-
-        Args:
-            in_channels: Channels of the data.
-            classes: Classes of the data.
-            seed: Of the weights; the global random state does not change.
+        """The full network for the channels and classes of the data, with initial weights that follow from the seed.
 
         Raises:
             InputError: An unknown name, a factory that fails, or arguments that do not fit.
@@ -129,7 +126,14 @@ class PruningFields(_Fields):
     @field_serializer("budget")
     def _given_limits(self, budget: Budget | None) -> dict[str, float] | None:
         """Only the limits that are given: files of runs do not depend on which others exist."""
-        return None if budget is None else {**dict(budget.given()), **budget.custom}
+        return None if budget is None else dict(budget.given())
+
+    @field_validator("budget")
+    @classmethod
+    def _no_custom_limits(cls, budget: Budget | None) -> Budget | None:
+        if budget is not None and budget.custom:
+            raise InputError("pruning.budget", "a recipe cannot limit custom resources", hint="use ranp.prune instead")
+        return budget
 
     @model_validator(mode="after")
     def _budget_where_needed(self) -> "PruningFields":
@@ -210,10 +214,7 @@ class Recipe(_Fields):
     _data_sets: DataSets = PrivateAttr(default_factory=dict)
 
     def data_set(self, changes: Mapping[str, Any] | None = None) -> DataSet[Any]:
-        """The data set with its settings.
-
-        Args:
-            changes: Settings that differ, as those of `pruning.data` do.
+        """The data set with its settings, some of them changed, as those of `pruning.data` do.
 
         Raises:
             InputError: An unknown data set.
@@ -225,9 +226,5 @@ class Recipe(_Fields):
         return made
 
     def data_set_type(self, name: str) -> type[DataSet[Any]]:
-        """The data set of that name: of the caller's own, or one that comes with ranp.
-
-        Raises:
-            InputError: An unknown data set.
-        """
+        """The data set of that name: of the caller's own, or one that comes with ranp."""
         return data_set(name, self._data_sets)

@@ -5,11 +5,11 @@ Lightning is imported when a run begins, pydantic and yaml when a recipe is read
 
 from ranp.experiments.runs._evaluate import evaluate_run, validate
 from ranp.experiments.runs._folder import RunFolder, check_same_recipe, lock_run_dir
-from ranp.experiments.runs._loop import Run, fit, make_optimizer, to_channels_last
 from ranp.experiments.runs._machine import fabric_precision, make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model, full_network
 from ranp.experiments.runs._results import read_run_summary, read_runs, runs_table
 from ranp.experiments.runs._train import finish_run, open_run, prune_recipe, run_recipe
+from ranp.experiments.runs.loop import Run, fit, make_optimizer, to_channels_last
 
 __all__ = [
     "Run",

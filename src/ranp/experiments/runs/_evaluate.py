@@ -13,7 +13,7 @@ from ranp.experiments.data import DataBundle, sample_count
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model
-from ranp.experiments.runs._state import read_best
+from ranp.experiments.runs.state import read_best
 from ranp.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -23,18 +23,9 @@ if TYPE_CHECKING:
 def validate(
     fabric: Any, model: nn.Module, bundle: DataBundle, *, batch: int, workers: int = 0, progress: Progress = no_progress
 ) -> dict[str, float | None]:
-    """Metrics of a model on the evaluation part of a data set; processes share the samples.
+    """Metrics of a model on the evaluation part of a data set, by name; None where one is not a finite number.
 
-    Args:
-        fabric: Provides device and precision.
-        model: On the device; its training modes are restored.
-        bundle: The data set.
-        batch: Largest number of samples per batch.
-        workers: Processes that load data.
-        progress: Progress callback.
-
-    Returns:
-        Each metric by name, None where it is not a finite number.
+    The model is on Fabric's device, and its training modes are restored. Processes share the samples.
     """
     # Every n-th sample, none of them twice: means must not count a sample more than once.
     own = range(fabric.global_rank, sample_count(bundle.evaluation), fabric.world_size)
@@ -66,7 +57,7 @@ def evaluate_run(
     Args:
         out: Folder of the run.
         data: Folder of the data set.
-        data_sets: As `read_recipe` takes them.
+        data_sets: Data sets of your own, by the name that the recipe gives them.
         progress: Progress callback.
 
     Returns:

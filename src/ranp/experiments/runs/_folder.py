@@ -5,171 +5,105 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ranp.errors import ArtifactError, InputError
 from ranp.experiments.recipes import upgrade_recipe
-from ranp.files import new_folder, read_json, write_json
+from ranp.files import Upgrades, new_folder, read_json, write_json
 
-CHANGEABLE = ("about", "training.workers", "training.checkpoint_every")
-"""Fields of a recipe that do not change what a run computes."""
-
+# Fields of a recipe that do not change what a run computes.
+_CHANGEABLE = ("about", "training.workers", "training.checkpoint_every")
 _LOCK = ".lock"
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """Files in the folder of a run; each is written completely or not at all.
 
     Attributes:
         path: The folder.
+        record: The recipe, as JSON; a folder with this file is a run.
+        plan: The pruned network with its initial weights, as `ranp.save` writes it.
+        pruning: Results of pruning: costs at the size of training, batches, seconds.
+        last: The checkpoint to resume from.
+        best: Weights with the best validation so far, with its metrics as metadata.
+        curve: Metrics of every validation.
+        result: Results of the finished run.
+        evaluation: Results of `ranp evaluate`.
+        model: The trained network, as `ranp.save` writes it.
+        logs: Events for TensorBoard.
+
+    The methods that read raise an `ArtifactError` if the file is missing or damaged.
     """
 
-    path: Path
-
-    @property
-    def record(self) -> Path:
-        """The recipe, as JSON; a folder with this file is a run."""
-        return self.path / "run.json"
-
-    @property
-    def plan(self) -> Path:
-        """The pruned network with its initial weights, as `ranp.save` writes it."""
-        return self.path / "plan"
-
-    @property
-    def pruning(self) -> Path:
-        """Results of pruning: costs at the size of training, batches, seconds."""
-        return self.path / "pruning.json"
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint to resume from."""
-        return self.path / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """Weights with the best validation so far, with its metrics as metadata."""
-        return self.path / "best.safetensors"
-
-    @property
-    def curve(self) -> Path:
-        """Metrics of every validation."""
-        return self.path / "curve.csv"
-
-    @property
-    def result(self) -> Path:
-        """Results of the finished run."""
-        return self.path / "result.json"
-
-    @property
-    def evaluation(self) -> Path:
-        """Results of `ranp evaluate`."""
-        return self.path / "evaluation.json"
-
-    @property
-    def model(self) -> Path:
-        """The trained network, as `ranp.save` writes it."""
-        return self.path / "model"
-
-    @property
-    def logs(self) -> Path:
-        """Events for TensorBoard."""
-        return self.path / "logs"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = path / "run.json"
+        self.plan = path / "plan"
+        self.pruning = path / "pruning.json"
+        self.last = path / "last.ckpt"
+        self.best = path / "best.safetensors"
+        self.curve = path / "curve.csv"
+        self.result = path / "result.json"
+        self.evaluation = path / "evaluation.json"
+        self.model = path / "model"
+        self.logs = path / "logs"
 
     def read_recipe(self) -> dict[str, Any]:
-        """The recipe, as plain data.
-
-        Raises:
-            ArtifactError: The folder is not that of a run, or the file is damaged.
-        """
-        return dict(_read(self.record).get("recipe", {}))
+        """The recipe, as plain data."""
+        recipe = _read(self.record).get("recipe")
+        if not isinstance(recipe, dict):
+            raise ArtifactError(str(self.record), "the recipe is missing", hint="the file may be damaged: restore it")
+        return recipe
 
     def read_pruning(self) -> dict[str, Any]:
-        """Results of pruning.
-
-        Raises:
-            ArtifactError: Pruning is not finished, or the file is damaged.
-        """
+        """Results of pruning."""
         return _read(self.pruning)
 
     def read_result(self) -> dict[str, Any]:
-        """Results of the finished run.
-
-        Raises:
-            ArtifactError: The run is not finished, or the file is damaged.
-        """
+        """Results of the finished run."""
         return _read(self.result)
 
     def read_evaluation(self) -> dict[str, Any]:
-        """Results of `ranp evaluate`.
-
-        Raises:
-            ArtifactError: The run was never evaluated, or the file is damaged.
-        """
+        """Results of `ranp evaluate`."""
         return _read(self.evaluation)
 
     def read_curve(self) -> tuple[dict[str, float | None], ...]:
-        """Metrics of every validation; None where a value is not a finite number.
-
-        Raises:
-            ArtifactError: The file is missing or damaged.
-        """
+        """Metrics of every validation; None where a value is not a finite number."""
         try:
             with self.curve.open(encoding="utf-8", newline="") as file:
                 rows = tuple({name: _number(text) for name, text in row.items()} for row in csv.DictReader(file))
             if any(row[name] is None for row in rows for name in ("step", "seconds")):
                 raise ValueError("a row without step or seconds")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            raise ArtifactError(
-                str(self.curve),
-                f"the curve of ranp train cannot be read ({error})",
-                hint="resume the run to write it again",
-            ) from error
+            problem = f"the curve of ranp train cannot be read ({error})"
+            raise ArtifactError(str(self.curve), problem, hint="resume the run to write it again") from error
         return rows
 
     def write(self, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Write one of the JSON files, with its format and version first.
-
-        Returns:
-            What was written.
-        """
-        kind = _KINDS[path.name]
-        written = {"format": kind.format, "version": kind.version, **content}
+        """Write one of the JSON files and return what was written: format, version and the content."""
+        format, version, _ = _FORMATS[path.name]
+        written = {"format": format, "version": version, **content}
         write_json(path, written)
         return written
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """A kind of JSON file: its format, its version, and how to read the versions before."""
-
-    format: str
-    version: int
-    upgrades: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]
+def _renamed(**names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda content: {names.get(name, name): value for name, value in content.items()}
 
 
-def _renamed(content: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(name, name): value for name, value in content.items()}
-
-
-_KINDS = {
-    "run.json": _Kind("ranp-run", 2, {1: lambda content: {**content, "recipe": upgrade_recipe(content["recipe"])}}),
-    "pruning.json": _Kind("ranp-pruning", 1, {}),
-    "result.json": _Kind("ranp-run", 2, {1: lambda content: _renamed(content, {"headline": "primary_metric"})}),
-    "evaluation.json": _Kind(
-        "ranp-evaluation",
-        2,
-        {1: lambda content: _renamed(content, {"headline": "primary_metric", "figures": "metrics"})},
-    ),
+# Format, version, and how to read older versions of each JSON file.
+_FORMATS: dict[str, tuple[str, int, Upgrades]] = {
+    "run.json": ("ranp-run", 2, {1: lambda content: {**content, "recipe": upgrade_recipe(content["recipe"])}}),
+    "pruning.json": ("ranp-pruning", 1, {}),
+    "result.json": ("ranp-run", 2, {1: _renamed(headline="primary_metric")}),
+    "evaluation.json": ("ranp-evaluation", 2, {1: _renamed(headline="primary_metric", figures="metrics")}),
 }
 
 
 def _read(path: Path) -> dict[str, Any]:
-    kind = _KINDS[path.name]
-    return read_json(path, format=kind.format, version=kind.version, upgrades=kind.upgrades)
+    format, version, upgrades = _FORMATS[path.name]
+    return read_json(path, format=format, version=version, upgrades=upgrades)
 
 
 def _number(text: str) -> float | None:
@@ -178,50 +112,35 @@ def _number(text: str) -> float | None:
 
 
 @contextmanager
-def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[RunFolder]:
-    """Begin or resume a run in a folder, and lock the folder against other processes.
-
-    Args:
-        out: The folder.
-        recipe: As plain data; it must be the one that the run began with.
-        resume: Resume the run in the folder; begin one if there is none.
+def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+    """Begin a run in a new folder, or resume the run in an existing one, and lock the folder against other processes.
 
     Raises:
-        ArtifactError: The folder exists and is not to be resumed, is not that of a run, or another process trains
-            in it.
+        ArtifactError: The folder exists and is not to be resumed, is not that of a run, or is locked.
         InputError: The run began with another recipe.
     """
+    folder = RunFolder(out)
     if not resume and (out.exists() or out.is_symlink()):
-        raise ArtifactError(
-            str(out),
-            "the path exists already",
-            hint="add --resume to continue the run in it, or choose another name; nothing is overwritten",
-        )
+        hint = "add --resume to continue the run in it, or choose another name; nothing is overwritten"
+        raise ArtifactError(str(out), "the path exists already", hint=hint)
     if not out.exists():
         with new_folder(out) as partial:
-            folder = RunFolder(partial)
-            folder.write(folder.record, {"recipe": dict(recipe)})
-    folder = RunFolder(out)
+            folder.write(partial / folder.record.name, {"recipe": dict(recipe)})
     check_same_recipe(str(out), folder.read_recipe(), recipe)
     with _locked(folder):
         _remove_partial_files(folder)
-        yield folder
+        yield
 
 
 def check_same_recipe(place: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse a recipe that would compute something else than the one that the run began with.
-
-    Args:
-        place: Where the run is, for the message.
-        before: The recipe that the run began with, as plain data.
-        now: The recipe to continue with.
+    """Refuse a recipe, as plain data, that would compute something else than the one that a run began with.
 
     Raises:
-        InputError: A field differs that is not among `CHANGEABLE`.
+        InputError: A field differs that changes what is computed; the message names the place and the field.
     """
     began, wanted = _flat(before), _flat(now)
     for name in sorted(began.keys() | wanted.keys()):
-        if name not in CHANGEABLE and began.get(name) != wanted.get(name):
+        if name not in _CHANGEABLE and began.get(name) != wanted.get(name):
             raise InputError(
                 f"{place}: {name}",
                 got=repr(wanted.get(name)),

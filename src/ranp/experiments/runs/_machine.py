@@ -18,17 +18,10 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def make_fabric(
     precision: str, logs: Path | None = None, *, first_step: int = 0, device: torch.device | None = None
 ) -> Any:
-    """Lightning's Fabric on one device, or on all those that torchrun started processes for.
+    """Lightning's Fabric on one device (the best of the machine if not given), or on all those of torchrun.
 
-    Args:
-        precision: See `TrainingFields.precision`.
-        logs: Folder of TensorBoard events; none are written if not given.
-        first_step: Step that training starts from: later events, of a run that was interrupted, are dropped.
-        device: Where to compute; the best device of the machine if not given.
-
-    Raises:
-        RanpError: A package is missing.
-        InputError: The device does not support the precision.
+    Events for TensorBoard are written to the folder `logs`, if given. Those after `first_step`, the step that training
+    starts from, belong to a run that was interrupted, and are dropped.
     """
     optional_import("lightning", "train")
     from lightning.fabric import Fabric
@@ -39,26 +32,17 @@ def make_fabric(
         optional_import("tensorboard", "train")
         purge = {"purge_step": first_step + 1} if first_step else {}
         loggers = [TensorBoardLogger(logs.parent, name=logs.name, version="", **purge)]
-    accelerator = "auto" if device is None else device.type
-    return Fabric(
-        accelerator=accelerator, precision=fabric_precision(precision, device), loggers=loggers, **_processes(device)
-    )
+    accelerator, precision = "auto" if device is None else device.type, fabric_precision(precision, device)
+    return Fabric(accelerator=accelerator, precision=precision, loggers=loggers, **_processes(device))
 
 
 def fabric_precision(precision: str, device: torch.device | None = None) -> str:
-    """Fabric's name of a recipe's precision: `32-true` or `bf16-mixed`.
-
-    Args:
-        precision: See `TrainingFields.precision`.
-        device: Where to compute; the best device of the machine if not given.
-
-    Raises:
-        InputError: The device does not support the precision.
-    """
+    """Fabric's name of a recipe's precision, `32-true` or `bf16-mixed`, on a device or on the best one there is."""
     on_cuda = torch.cuda.is_available() if device is None else device.type == "cuda"
+    supported = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "auto":
-        return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if precision == "bf16" and on_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16-mixed" if supported else "32-true"
+    if precision == "bf16" and on_cuda and not supported:
         raise InputError("training.precision", "the GPU does not support bf16", hint="use auto")
     return {"32": "32-true", "bf16": "bf16-mixed"}[precision]
 
@@ -73,17 +57,7 @@ def _processes(device: torch.device | None) -> dict[str, Any]:
 
 @contextmanager
 def translate_errors(what: str, *, memory: str, disk: str) -> Iterator[None]:
-    """Turn failures of the machine into errors that name a remedy.
-
-    Args:
-        what: What is being done.
-        memory: What to do when memory is short.
-        disk: What to do when the disk is full.
-
-    Raises:
-        OutOfMemoryError: Memory is short.
-        RanpError: A worker process died.
-        ArtifactError: The disk is full.
+    """Turn failures of the machine while `what` is done into errors that say what to do: about memory, about the disk.
 
     Example:
         >>> with translate_errors("training", memory="lower training.batch", disk="free space"):

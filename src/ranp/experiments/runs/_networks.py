@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,7 @@ def full_network(recipe: "Recipe", bundle: DataBundle) -> nn.Module:
 
 
 def best_model(folder: RunFolder, recipe: "Recipe", bundle: DataBundle) -> nn.Module:
-    """The pruned network with the weights of the best validation, on the CPU.
-
-    Raises:
-        ArtifactError: There was no validation yet, or a file is damaged.
-    """
+    """The pruned network with the weights of the best validation, on the CPU."""
     model = ranp.load(folder.plan, full_network(recipe, bundle))
     read_weights(model, folder.best)
     return model
@@ -43,18 +39,10 @@ def best_model(folder: RunFolder, recipe: "Recipe", bundle: DataBundle) -> nn.Mo
 def pruned_network(
     folder: RunFolder, recipe: "Recipe", data: Path, bundle: DataBundle, *, fabric: Any, progress: Progress
 ) -> tuple[nn.Module, dict[str, Any], Scores | None]:
-    """The pruned network with its initial weights: read if it exists, else made and written.
+    """The pruned network with its initial weights, on the CPU: read if it exists, else made and written.
 
-    Args:
-        folder: Of the run.
-        recipe: Of the run.
-        data: Folder of the data set.
-        bundle: The data set, as training sees it.
-        fabric: Provides the device and the processes; each scores its share of the batches, the first one writes.
-        progress: Progress callback.
-
-    Returns:
-        The network, on the CPU; the results of pruning (see `RunFolder.pruning`); and the scores, if it was scored now.
+    Every process of `fabric` scores its share of the batches, and the first one writes. Also returned are the results
+    of pruning (see `RunFolder.pruning`), and the scores, if it was scored now.
     """
     full = full_network(recipe, bundle)
     exists = folder.plan.exists()
@@ -62,30 +50,29 @@ def pruned_network(
     if exists:
         return ranp.load(folder.plan, full), folder.read_pruning(), None
     begin = time.perf_counter()
-    decided = _prune(full.to(fabric.device), recipe, data, bundle, fabric, progress)
+    small, plan, scores, make_survey = _prune(full.to(fabric.device), recipe, data, bundle, fabric, progress)
     seconds = time.perf_counter() - begin
-    found = decided.survey() if fabric.is_global_zero else {}
-    small, scores, full = decided.model.cpu(), decided.scores, full.cpu()
+    found = make_survey() if fabric.is_global_zero else {}
+    small, full = small.cpu(), full.cpu()
     example = torch.zeros(1, *bundle.input_shape)
     graph = ranp.trace(full, example)
-    method = recipe.pruning.method if recipe.pruning.plan is None else f"plan ({decided.plan.criterion})"
     results = {
-        "method": method,
+        "method": recipe.pruning.method if recipe.pruning.plan is None else f"plan ({plan.criterion})",
         "batches": 0 if scores is None else scores.batches,
         "stability": [] if scores is None else [list(entry) for entry in scores.stability],
         "seconds": seconds,
         # Pruning may have seen smaller samples: these are the costs of one that training sees.
         "cost": asdict(ranp.trace(small, example).cost()),
         "full_cost": asdict(graph.cost()),
-        "widths": dict(decided.plan.widths),
-        "guarded": [] if scores is None else _guarded(graph, decided.plan, scores),
+        "widths": dict(plan.widths),
+        "guarded": [] if scores is None else _guarded(graph, plan, scores),
         "importance": {} if scores is None else _mean_importance(scores),
     }
     if fabric.is_global_zero:
         folder.write(folder.pruning, results)
         write_survey(folder.path, found)
         # Last: its presence means that pruning is finished.
-        ranp.save(small, decided.plan, folder.plan)
+        ranp.save(small, plan, folder.plan)
     return small, results, scores
 
 
@@ -105,26 +92,19 @@ def _mean_importance(scores: Scores) -> dict[str, dict[str, float]]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class _Decision:
-    """The pruned network, its plan, the scores it rests on, and how to compute its survey."""
-
-    model: nn.Module
-    plan: ranp.Plan
-    scores: Scores | None
-    survey: Callable[[], dict[str, Any]]
-
-
 def _prune(
     full: nn.Module, recipe: "Recipe", data: Path, bundle: DataBundle, fabric: Any, progress: Progress
-) -> _Decision:
-    """Prune as the recipe says; the full network gets a plan, too, which keeps everything."""
+) -> tuple[nn.Module, ranp.Plan, Scores | None, Callable[[], dict[str, Any]]]:
+    """Prune as the recipe says: the pruned network, its plan, the scores, and a function that computes the survey.
+
+    The full network gets a plan, too, which keeps everything.
+    """
     pruning, device = recipe.pruning, next(full.parameters()).device
     if pruning.plan is not None:
         plan = load_plan(pruning.plan)
         small = ranp.apply(full, plan, weights=pruning.weights, seed=recipe.seed)
         example = torch.zeros(1, *bundle.input_shape, device=device)
-        return _Decision(small, plan, None, lambda: survey(ranp.trace(full, example), plan))
+        return small, plan, None, lambda: survey(ranp.trace(full, example), plan)
     keep_all = pruning.method == "none"
     scored = recipe.data_set(pruning.data).open(data, progress=progress) if pruning.data else bundle
     example = torch.zeros(1, *scored.input_shape, device=device)
@@ -144,7 +124,7 @@ def _prune(
         stop_at_correlation=pruning.stability if pruning.batches == "stable" else None,
         progress=progress,
     )
-    return _Decision(
+    return (
         result.model,
         result.plan,
         result.scores,
@@ -153,18 +133,26 @@ def _prune(
 
 
 def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
-    """This process's share of the batches to score with, the same in every run of the same seed."""
-    pruning, count = recipe.pruning, sample_count(bundle.train)
-    batch = pruning.batch or recipe.training.batch
-    batches = pruning.batches if isinstance(pruning.batches, int) else -(-count // batch)
-    rank, world = fabric.global_rank, fabric.world_size
-    sampler = ResumableSampler(
-        count,
-        batch,
-        seed=derive_seed(recipe.seed, "scoring"),
-        start=0,
-        stop=len(range(rank, batches, world)),
-        rank=rank,
-        world=world,
-    )
-    return resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=False)
+    """This process's share of the batches to score with."""
+    pruning, batch = recipe.pruning, recipe.pruning.batch or recipe.training.batch
+    batches = pruning.batches if isinstance(pruning.batches, int) else -(-sample_count(bundle.train) // batch)
+    stop = len(range(fabric.global_rank, batches, fabric.world_size))
+    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, stop=stop)
+
+
+def random_batches(
+    recipe: "Recipe",
+    bundle: DataBundle,
+    fabric: Any,
+    purpose: str,
+    *,
+    batch: int,
+    stop: int,
+    start: int = 0,
+    pin: bool = False,
+) -> Any:
+    """This process's share of batches of the training samples, the same for one purpose in every run of one seed."""
+    seed, rank, world = derive_seed(recipe.seed, purpose), fabric.global_rank, fabric.world_size
+    count = sample_count(bundle.train)
+    sampler = ResumableSampler(count, batch, seed=seed, start=start, stop=stop, rank=rank, world=world)
+    return resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=pin)

@@ -36,14 +36,7 @@ def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """Finished runs next to each other: the metrics of the best validation, the primary one first, then the costs.
-
-    Args:
-        runs: As `read_runs` returns them.
-
-    Returns:
-        A table with one column for every run.
-    """
+    """A table with a column for each run that `read_runs` returned: metrics of its best validation, costs and times."""
     primary = dict.fromkeys(run["primary_metric"] for run in runs)
     others = dict.fromkeys(name for run in runs for name in run["best"] if name not in NOT_METRICS | primary.keys())
     rows = {

@@ -3,7 +3,7 @@
 import shutil
 import statistics
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ import torch
 import ranp
 from ranp.environment import hardware, versions
 from ranp.experiments.runs._folder import RunFolder, lock_run_dir
-from ranp.experiments.runs._loop import Run, fit
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model, pruned_network
-from ranp.experiments.runs._state import checkpoint_step
+from ranp.experiments.runs.loop import Run, fit
+from ranp.experiments.runs.state import checkpoint_step
 from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
 
@@ -54,20 +54,10 @@ def run_recipe(
 def prune_recipe(
     recipe: "Recipe", data: Path, out: Path, *, resume: bool = False, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """The first half of `run_recipe`: prune only; resuming the run trains it.
-
-    Args:
-        recipe: What to do.
-        data: Folder of the data set.
-        out: Folder of the run; new, unless it is resumed.
-        resume: Resume the run in the folder, if there is one.
-        progress: Progress callback.
+    """The first half of `run_recipe`, with the same arguments and errors: prune only; resuming the run trains it.
 
     Returns:
         The results, as in `pruning.json`.
-
-    Raises:
-        RanpError: As `run_recipe`.
     """
     with _locked(recipe, out, resume=resume, logs=False) as (folder, fabric):
         _pruned(folder, recipe, data, fabric, progress)
@@ -78,20 +68,10 @@ def prune_recipe(
 def open_run(
     recipe: "Recipe", data: Path, out: Path, *, device: torch.device | None = None, progress: Progress = no_progress
 ) -> Iterator[Run]:
-    """Begin a run and prune its network; the caller trains it with `fit` and ends it with `finish_run`.
+    """Begin a run in a new folder and prune its network; the caller trains it with `fit` and ends it with `finish_run`.
 
-    Args:
-        recipe: What to do.
-        data: Folder of the data set.
-        out: Folder of the run, a new one.
-        device: Where to compute; the best device of the machine if not given.
-        progress: Progress callback.
-
-    Yields:
-        The run, in a folder that is locked until the end.
-
-    Raises:
-        RanpError: As `run_recipe`.
+    Arguments and errors are those of `run_recipe`; `device` is the best device of the machine if not given. The folder
+    is locked until the end of the context.
     """
     with _locked(recipe, out, resume=False, device=device) as (folder, fabric):
         yield _pruned(folder, recipe, data, fabric, progress)
@@ -103,16 +83,11 @@ def _locked(
 ) -> Iterator[tuple[RunFolder, Any]]:
     """The run's folder, which the first process locks for all, and the run's Fabric."""
     folder = RunFolder(out)
-    fabric = make_fabric(
-        recipe.training.precision,
-        folder.logs if logs else None,
-        first_step=checkpoint_step(folder.last),
-        device=device,
-    )
+    first_step, precision = checkpoint_step(folder.last), recipe.training.precision
+    fabric = make_fabric(precision, folder.logs if logs else None, first_step=first_step, device=device)
     fabric.launch()
-    with ExitStack() as stack:
-        if fabric.is_global_zero:
-            stack.enter_context(lock_run_dir(out, recipe.model_dump(mode="json"), resume=resume))
+    recipe_now = recipe.model_dump(mode="json")
+    with lock_run_dir(out, recipe_now, resume=resume) if fabric.is_global_zero else nullcontext():
         fabric.barrier()
         yield folder, fabric
 
@@ -127,14 +102,7 @@ def _pruned(folder: RunFolder, recipe: "Recipe", data: Path, fabric: Any, progre
 
 
 def finish_run(run: Run) -> dict[str, Any]:
-    """Write the best weights as a network that `ranp.load` reads, and the results.
-
-    Returns:
-        The results, as in `result.json`.
-
-    Raises:
-        RanpError: The disk is full.
-    """
+    """Write the best weights as a network that `ranp.load` reads, and return the results, as in `result.json`."""
     folder = run.folder
     disk = f"free disk space and resume the run in {folder.path} with --resume"
     with translate_errors("training", memory="", disk=disk):
@@ -149,6 +117,7 @@ def finish_run(run: Run) -> dict[str, Any]:
 
 def _result(run: Run) -> dict[str, Any]:
     device, state, pruning = run.fabric.device, run.state, run.pruning
+    on_cuda = device.type == "cuda"
     return {
         "method": pruning["method"],
         "seed": run.recipe.seed,
@@ -166,9 +135,7 @@ def _result(run: Run) -> dict[str, Any]:
         "batch": run.recipe.training.batch * run.fabric.world_size,
         "cost": pruning["cost"],
         "full_cost": pruning["full_cost"],
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"cpu, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if on_cuda else f"cpu, {torch.get_num_threads()} threads",
         "hardware": hardware(device),
         "processes": run.fabric.world_size,
         "versions": versions(("ranp", "torch", "lightning")),

@@ -53,15 +53,7 @@ class TrainingState:
         self.durations = [*self.durations[1 - _KEPT_DURATIONS :], worked]
 
     def add_row(self, row: Row, primary_metric: str) -> bool:
-        """Add a validation; returns whether it is the best so far.
-
-        Example:
-            >>> state = TrainingState()
-            >>> [state.add_row({"step": step, "dice": dice}, "dice") for step, dice in enumerate((0.1, 0.3, 0.3))]
-            [True, True, False]
-            >>> state.validations_since_best()
-            1
-        """
+        """Add a validation; returns whether it is better than all before; no number is worse than any."""
         self.curve.append(row)
         better = self.best is None or _value(row, primary_metric) > _value(self.best, primary_metric)
         if better:
@@ -70,8 +62,7 @@ class TrainingState:
 
     def validations_since_best(self) -> int:
         """Number of validations after the best one."""
-        best = self.best
-        return 0 if best is None else sum(row["step"] > best["step"] for row in self.curve)
+        return 0 if self.best is None else sum(row["step"] > self.best["step"] for row in self.curve)
 
 
 def _value(row: Row, primary_metric: str) -> float:
@@ -94,11 +85,7 @@ def write_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, state: 
 
 
 def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> TrainingState:
-    """Restore model and optimizer from a checkpoint; loading it runs no code.
-
-    Raises:
-        ArtifactError: The file is damaged, or not a checkpoint of this model.
-    """
+    """Restore model and optimizer from a checkpoint; loading it runs no code. An `ArtifactError` if it is damaged."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if (content["format"], content["version"]) != (_FORMAT, _VERSION):
@@ -108,18 +95,15 @@ def read_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> Train
         return TrainingState(**content["progress"])
     # Whatever torch raises for a damaged file: training cannot resume from it.
     except Exception as error:
-        reason = first_line(error)
-        raise ArtifactError(
-            str(path),
-            f"is not a usable checkpoint of ranp train ({reason})",
-            hint="remove it to train again from the start; the plan and the best weights are kept",
-        ) from error
+        problem = f"is not a usable checkpoint of ranp train ({first_line(error)})"
+        hint = "remove it to train again from the start; the plan and the best weights are kept"
+        raise ArtifactError(str(path), problem, hint=hint) from error
 
 
 def write_best(path: Path, model: nn.Module, row: Row) -> None:
     """Write the weights of the best validation, with the validation as metadata."""
-    named = all_tensors(model, remove_duplicate=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
+    named = all_tensors(model, remove_duplicate=True).items()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named}
     write_bytes(path, save(tensors, metadata={"validation": json.dumps(row)}))
 
 
@@ -132,11 +116,7 @@ def checkpoint_step(path: Path) -> int:
 
 
 def read_best(path: Path) -> Row:
-    """The best validation.
-
-    Raises:
-        ArtifactError: The file is damaged.
-    """
+    """The best validation; an `ArtifactError` if the file is damaged."""
     try:
         with safe_open(path, framework="pt") as stored:
             metadata: Mapping[str, str] = stored.metadata() or {}

@@ -19,12 +19,13 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_w
 from torch.optim import Optimizer
 
 from ranp.errors import InputError
-from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
+from ranp.experiments.data import DataBundle, derive_seed, sample_count
 from ranp.experiments.losses import SCHEDULES, Objective, objective
 from ranp.experiments.runs._evaluate import validate
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import translate_errors
-from ranp.experiments.runs._state import Row, TrainingState, read_best, read_checkpoint, write_best, write_checkpoint
+from ranp.experiments.runs._networks import random_batches
+from ranp.experiments.runs.state import Row, TrainingState, read_best, read_checkpoint, write_best, write_checkpoint
 from ranp.files import write_bytes
 from ranp.module_utils import preserve_rng
 from ranp.progress import Progress
@@ -88,13 +89,10 @@ class Run:
 
 
 def fit(run: Run) -> Iterator[Row]:
-    """Train from the last checkpoint, or from the start, to the end.
+    """Train from the last checkpoint, or from the start, to the end; yields every validation, after its checkpoint.
 
     The caller may do other things between two validations; they do not count as training time, and the global random
     state is that of the caller then.
-
-    Yields:
-        Every validation, after its checkpoint is written.
 
     Raises:
         InputError: The loss is not finite.
@@ -111,7 +109,7 @@ def fit(run: Run) -> Iterator[Row]:
         run.model.train()
         loss_fn = objective(training.loss, run.bundle.ignore_index)
         with preserve_rng(run.model):
-            batches = iter(_loader(run))
+            batches = iter(_batches(run))
         while not run.is_over():
             row = None
             with preserve_rng(run.model):
@@ -129,38 +127,27 @@ def to_channels_last(training: "TrainingFields", model: nn.Module) -> None:
 
 def make_optimizer(training: "TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer."""
-    kinds: dict[str, Any] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    more = {"momentum": 0.9} if training.optimizer == "sgd" else {}
-    made: Optimizer = kinds[training.optimizer](
-        parameters, lr=training.rate, weight_decay=training.weight_decay, **more
-    )
-    return made
+    rate, decay = training.rate, training.weight_decay
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
+    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=rate, weight_decay=decay)
 
 
 def _resumed(run: Run, optimizer: Any) -> TrainingState:
-    folder = run.folder
-    if not folder.last.exists():
+    if not run.folder.last.exists():
         return TrainingState()
-    state = read_checkpoint(folder.last, run.model, optimizer)
-    if folder.best.exists():
+    state = read_checkpoint(run.folder.last, run.model, optimizer)
+    if run.folder.best.exists():
         # It is written before the checkpoint, so it may be one validation ahead.
-        state.best = read_best(folder.best)
+        state.best = read_best(run.folder.best)
     return state
 
 
-def _loader(run: Run) -> Any:
-    training, fabric = run.recipe.training, run.fabric
-    sampler = ResumableSampler(
-        sample_count(run.bundle.train),
-        training.batch,
-        seed=derive_seed(run.recipe.seed, "training"),
-        start=run.state.step,
-        stop=sys.maxsize if run.steps is None else run.steps,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-    )
-    pin = fabric.device.type == "cuda"
-    return resumable_loader(run.bundle.train, sampler, workers=training.workers, pin=pin)
+def _batches(run: Run) -> Any:
+    batch, start, stop = run.recipe.training.batch, run.state.step, sys.maxsize if run.steps is None else run.steps
+    pin = run.fabric.device.type == "cuda"
+    return random_batches(run.recipe, run.bundle, run.fabric, "training", batch=batch, start=start, stop=stop, pin=pin)
 
 
 def _step(run: Run, model: nn.Module, optimizer: Any, batches: Iterator[Any], loss_fn: Objective) -> Row | None:
@@ -216,14 +203,8 @@ def _validation_is_due(run: Run, before: float) -> bool:
 
 def _validate(run: Run, loss: float, rate: float) -> Row:
     training, folder, state = run.recipe.training, run.folder, run.state
-    metrics = validate(
-        run.fabric,
-        run.model,
-        run.bundle,
-        batch=training.batch,
-        workers=training.workers,
-        progress=run.progress,
-    )
+    batch, workers = training.batch, training.workers
+    metrics = validate(run.fabric, run.model, run.bundle, batch=batch, workers=workers, progress=run.progress)
     row = {"step": state.step, "seconds": state.seconds, "loss": loss, "rate": rate, **metrics}
     better = state.add_row(row, run.bundle.primary_metric)
     if run.fabric.is_global_zero:
