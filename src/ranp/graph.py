@@ -8,12 +8,13 @@ costs are ordinary arrays.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ranp.costs import Cost, CostTable
+from ranp.deprecation import RenamedAttribute, renamed_names
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -166,6 +167,9 @@ class ChannelGraph:
     nodes: tuple[Node, ...] = field(repr=False)
     has_cross_channel_norm: bool
     untraced_training_mode: str = ""
+    frozen = RenamedAttribute("unprunable")
+    mixes = RenamedAttribute("has_cross_channel_norm")
+    missed = RenamedAttribute("untraced_training_mode")
 
     @cached_property
     def widths(self) -> Ints:
@@ -212,3 +216,15 @@ class ChannelGraph:
     @cached_property
     def _fixed_neurons(self) -> int:
         return sum(int((layer.channels < 0).sum()) for layer in self.layers)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(
+        __name__,
+        {
+            "Allocation": "ranp.costs.OutputBytes",
+            "Attribute": "SizeAttribute",
+            "Frozen": "Unprunable",
+            "Terms": "ranp.costs.Terms",
+        },
+    )

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ranp.budget import Budget
 from ranp.costs import Cost
+from ranp.deprecation import RenamedAttribute, renamed_names
 from ranp.errors import PlanError
 from ranp.files import read_json
 from ranp.graph import ChannelGraph
@@ -95,6 +96,8 @@ class Plan:
     min_width: int
     round_to: int
     versions: Mapping[str, str]
+    mixes = RenamedAttribute("has_cross_channel_norm")
+    lam = RenamedAttribute("resource_weight")
 
     def to_json(self) -> str:
         """The plan as JSON, the same text for the same plan."""
@@ -291,3 +294,7 @@ def _typed(kind: Any, value: Any, place: str) -> Any:
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise ValueError(f"{place} must be of type {kind.__name__}, not {ascii(value)[:40]}")
     return value
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(__name__, {"Setting": "SizeChange"})

@@ -7,6 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from ranp.costs import Cost
+from ranp.deprecation import RenamedAttribute
 from ranp.graph import ChannelGraph, Unprunable
 from ranp.plan import Plan
 from ranp.tables import Table, cost_table, html_text, width_table
@@ -43,6 +44,7 @@ class Report:
     warnings: tuple[str, ...]
     verification: str
     seconds: Mapping[str, float]
+    frozen = RenamedAttribute("unprunable")
 
     def tables(self) -> tuple[Table, Table]:
         """Costs before and after, and widths by layer."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ranp.deprecation import RenamedAttribute
 from ranp.graph import Floats
 
 
@@ -30,3 +31,4 @@ class Scores:
     channels: Floats
     batches: int
     stability: tuple[tuple[int, float], ...] = ()
+    lam = RenamedAttribute("resource_weight")

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ranp.deprecation import RenamedAttribute
+
 Sizes = npt.NDArray[np.int64]
 
 
@@ -84,6 +86,7 @@ class CostTable:
     params: Terms
     activation_bytes: Terms
     outputs: tuple[OutputBytes, ...]
+    allocations = RenamedAttribute("outputs")
 
     def axes_at(self, widths: Sizes) -> Sizes:
         """Size of every axis at given widths of the groups."""

@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ranp import Budget, Plan, prune
+from ranp.deprecation import renamed_names
 from ranp.files import write_bytes
 from ranp.integrations.settings import NnUNetPruning
 from ranp.integrations.state_dict import attach_plan, attached_plan, resize_to_state_dict, shrink_in_place
@@ -111,3 +112,7 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 def _summary(plan: Plan) -> str:
     macs, params = plan.cost.macs / plan.full_cost.macs, plan.cost.params / plan.full_cost.params
     return f"{plan.criterion}, {macs:.1%} of the MACs and {params:.1%} of the parameters"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(__name__, {"Settings": "NnUNetPruning"})
