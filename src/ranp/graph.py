@@ -195,10 +195,9 @@ class ChannelGraph:
         return counts
 
     def cost(self, widths: npt.ArrayLike | None = None) -> Cost:
-        """What the network costs at given widths of its groups: exact, by formula, in microseconds.
+        """What the network costs at given widths of its groups (by default the full ones), of shape (groups,).
 
-        Args:
-            widths: Kept channels of every group, of shape (groups,); all of them where not given.
+        It is exact, by formula, and takes microseconds.
         """
         given = self.widths if widths is None else np.asarray(widths, dtype=np.int64)
         sizes = self.costs.axes_at(given)
@@ -211,7 +210,7 @@ class ChannelGraph:
 
     @cached_property
     def _neurons_per_channel(self) -> Ints:
-        return self.neurons[self.offsets[:-1]] if len(self.groups) else np.zeros(0, dtype=np.int64)
+        return self.neurons[self.offsets[:-1]]
 
     @cached_property
     def _fixed_neurons(self) -> int:

@@ -73,17 +73,10 @@ def make_report(
 ) -> Report:
     """Make the report of a plan that was verified and applied."""
     total = max(sum(layer.macs for layer in graph.layers), 1)
-    rows = tuple(
-        LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers
-    )
+    rows = [LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers]
+    warnings = tuple(_warnings(graph, note))
     return Report(
-        layers=rows,
-        before=plan.full_cost,
-        after=plan.cost,
-        unprunable=graph.unprunable,
-        warnings=tuple(_warnings(graph, note)),
-        verification=verification,
-        seconds=dict(seconds),
+        tuple(rows), plan.full_cost, plan.cost, graph.unprunable, warnings, verification, seconds=dict(seconds)
     )
 
 
