@@ -57,7 +57,7 @@ ATTRIBUTES = [
 def test_an_old_name_of_a_module_finds_the_renamed_object(names):
     (old_module, _, old), (module, _, new) = (name.rpartition(".") for name in names.split(" -> "))
     if old_module.endswith("nnunet"):
-        pytest.importorskip("nnunetv2")
+        pytest.importorskip("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
     with pytest.warns(DeprecationWarning, match=rf"^{old_module}\.{old} is now {module}\.{new};"):
         found = getattr(import_module(old_module), old)
     assert found is getattr(import_module(module), new)
@@ -74,6 +74,6 @@ def test_an_old_attribute_has_the_value_of_the_renamed_one(kind, old, new):
 @pytest.mark.parametrize("module", sorted({names.split(" -> ")[0].rpartition(".")[0] for names in NAMES}))
 def test_an_unknown_name_is_still_an_attribute_error(module):
     if module.endswith("nnunet"):
-        pytest.importorskip("nnunetv2")
+        pytest.importorskip("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
     with pytest.raises(AttributeError, match="nothing_of_that_name"):
         _ = import_module(module).nothing_of_that_name

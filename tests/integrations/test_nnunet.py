@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ranp
-from ranp.cli._nnunet import TRAINERS
+from ranp import integrations
 from ranp.integrations import attached_plan
 from ranp.integrations.state_dict import KEY
 
@@ -210,7 +210,7 @@ def test_a_misspelt_setting_stops_training(work: Work) -> None:
 def test_nnunet_finds_the_trainer_where_ranp_says(user: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    monkeypatch.setenv("nnUNet_extTrainer", str(TRAINERS))
+    monkeypatch.setenv("nnUNet_extTrainer", str(Path(integrations.__file__).parent / "nnunet_trainers"))
     from ranp.integrations.nnunet import nnUNetTrainerRanp
 
     assert recursive_find_trainer_class_by_name("nnUNetTrainerRanp") is nnUNetTrainerRanp

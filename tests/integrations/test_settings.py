@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ranp import Budget, RanpError
+from ranp import Budget, RanpError, integrations
 from ranp.cli import app
-from ranp.cli._nnunet import MODULE, TRAINERS
 from ranp.integrations.settings import NnUNetPruning
+
+TRAINERS = Path(integrations.__file__).parent / "nnunet_trainers"
+MODULE = TRAINERS / "nnUNetTrainerRanp.py"
 
 
 def test_the_environment_changes_what_it_names() -> None:
