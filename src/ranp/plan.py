@@ -165,26 +165,13 @@ def _slices(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]]) -> tu
 
 
 def pack(indices: tuple[int, ...]) -> str:
-    """Ascending indices as runs.
-
-    Example:
-        >>> pack((0, 1, 2, 5, 7, 8))
-        '0-2,5,7-8'
-    """
+    """Ascending indices as runs, such as `0-2,5,7-8`."""
     runs = np.split(np.asarray(indices), np.flatnonzero(np.diff(indices) != 1) + 1) if indices else []
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def unpack(text: str, size: int) -> tuple[int, ...]:
-    """The indices that `pack` wrote.
-
-    Raises:
-        ValueError: They are not ascending, or not below `size`.
-
-    Example:
-        >>> unpack("0-2,5", 6)
-        (0, 1, 2, 5)
-    """
+    """The indices that `pack` wrote; a ValueError says that they are not ascending, or not below `size`."""
     found: list[int] = []
     for run in text.split(",") if text else []:
         match = _RUN.fullmatch(run)
@@ -196,11 +183,7 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
 
 
 def read_plan(source: Path | str | bytes, *, place: str = "") -> Plan:
-    """Read a plan from a file, text or bytes, which errors call `place`; see `ranp.files.read_json`.
-
-    Raises:
-        PlanError: It is not a plan, or was written by a newer version of ranp.
-    """
+    """Read a plan from a file, text or bytes, which a `PlanError` calls `place`; see `ranp.files.read_json`."""
     upgrades = {1: _from_version_1}
     data = read_json(source, format=FORMAT, version=FORMAT_VERSION, upgrades=upgrades, error=PlanError, place=place)
     try:

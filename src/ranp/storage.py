@@ -36,12 +36,7 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
 
 
 def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
-    """Write what `save` writes into an existing folder, such as one that `ranp.files.new_folder` yields.
-
-    Raises:
-        ArtifactError: The folder cannot be written.
-        PlanError: The model was not made by this plan.
-    """
+    """Write what `save` writes into an existing folder, such as one that `ranp.files.new_folder` yields."""
     tensors = all_tensors(model, remove_duplicate=True)
     for entry in plan.slices:
         shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
@@ -80,12 +75,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
 
 
 def load_plan(folder: str | os.PathLike[str]) -> Plan:
-    """Read the plan of an artifact, after checking that the artifact is whole; or a `plan.json` on its own.
-
-    Raises:
-        ArtifactError: A file is missing, damaged or not what `save` writes.
-        PlanError: A `plan.json` on its own is no plan.
-    """
+    """Read the plan of an artifact whose files are all there and unchanged; or a `plan.json` on its own."""
     root = Path(folder)
     if root.is_file():
         return read_plan(root)
@@ -102,11 +92,7 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
 
 
 def read_weights(model: nn.Module, path: Path) -> None:
-    """Fill a model, in place, with the parameters and buffers of a safetensors file.
-
-    Raises:
-        ArtifactError: The file cannot be read, or holds the weights of another model.
-    """
+    """Fill a model, in place, with the parameters and buffers of a safetensors file."""
     tensors = all_tensors(model, remove_duplicate=True)
     hint = "build the model as it was built when it was pruned"
     try:
