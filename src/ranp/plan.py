@@ -232,13 +232,13 @@ _hints = cache(get_type_hints)
 
 def _read(kind: Any, value: Any, place: str) -> Any:
     """A value of an annotated type from JSON, in which indices have been unpacked."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments, make = get_origin(kind), get_args(kind), kind
     if is_dataclass(kind):
-        hints, entries = _hints(kind), _typed(dict, value, place)
+        hints, entries = _hints(make), _typed(dict, value, place)
         if odd := hints.keys() ^ entries.keys():
             name = min(odd)
             raise ValueError(f"{place} has {'no' if name in hints else 'the unknown'} field {name!r:.40}")
-        return kind(**{name: _read(hint, entries[name], name) for name, hint in hints.items()})
+        return make(**{name: _read(hint, entries[name], name) for name, hint in hints.items()})
     if origin is UnionType:
         return None if value is None else _read(arguments[0], value, place)
     if isinstance(value, tuple):

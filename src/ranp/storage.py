@@ -68,8 +68,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         ArtifactError: A file is missing, damaged or not what `save` writes.
         PlanError: The model is not like the one that was pruned.
     """
-    plan = load_plan(folder)
-    small = apply(model, plan)
+    small = apply(model, load_plan(folder))
     read_weights(small, Path(folder) / "weights.safetensors")
     return small
 

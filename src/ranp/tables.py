@@ -47,9 +47,9 @@ class Table:
     def markdown(self) -> str:
         """The table for a Markdown page, without the title."""
         rule = ["---" if place < self.text_columns else "---:" for place in range(len(self.header))]
-        rows = [self.header, *self.rows, *([self.footer] if self.footer else [])]
+        rows = [self.header, rule, *self.rows, *([self.footer] if self.footer else [])]
         lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def html(self) -> str:
         """The table for a notebook, in the notebook's own colors."""
@@ -64,11 +64,8 @@ class Table:
         cells = [f"<{tag}{style}>{escape(text)}</{tag}>" for style, text in zip(styles, texts, strict=True)]
         return f"<tr>{''.join(cells)}</tr>"
 
-    def __rich__(self) -> "RichTable":
-        return self.rich()
-
-    def _repr_html_(self) -> str:
-        return self.html()
+    __rich__ = rich
+    _repr_html_ = html
 
 
 def cost_table(before: Cost, after: Cost) -> Table:

@@ -90,8 +90,7 @@ class CostTable:
 
     def axes_at(self, widths: Sizes) -> Sizes:
         """Size of every axis at given widths of the groups."""
-        sizes: Sizes = self.axes @ np.append(widths, 1)
-        return sizes
+        return self.axes @ np.append(widths, 1)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -88,14 +88,12 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         on_cuda = self.device.type == "cuda"
         bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            loss: Tensor = self.loss(network(batch["data"]), batch["target"])
-        return loss
+            return self.loss(network(batch["data"]), batch["target"])  # type: ignore[no-any-return]
 
     def _bare_network(self) -> nn.Module:
         """The network without the wrappers of `DistributedDataParallel` and `torch.compile`."""
-        network: Any = self.network.module if self.is_ddp else self.network
-        bare: nn.Module = getattr(network, "_orig_mod", network)
-        return bare
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)  # type: ignore[no-any-return]
 
     def _renew_optimizer(self) -> None:
         """Create the optimizer, and the wrapper for several processes, for the present parameters."""

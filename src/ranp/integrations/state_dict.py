@@ -5,6 +5,7 @@ network is resized to it first. The plan is JSON, stored as the bytes of a tenso
 """
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, TypeVar
 
 import torch
@@ -27,9 +28,7 @@ class _Attached:
         self.plan: Plan | None = None
 
     def __deepcopy__(self, memo: Any) -> "_Attached":
-        clone = object.__new__(_Attached)
-        clone.full, clone.plan = self.full, self.plan  # neither ever changes
-        return clone
+        return copy(self)  # The full form and the plan never change.
 
 
 def attach_plan(model: M) -> M:
