@@ -15,7 +15,8 @@ ROOT = SOURCE.parents[1]
 
 # From the bottom up; a package may import from any layer below its own, never from its own.
 LAYERS: list[set[str]] = [
-    {"errors", "deprecation", "progress", "optional"},
+    {"errors", "deprecation", "progress"},
+    {"optional"},
     {"files", "module_utils", "environment"},
     {"costs"},
     {"graph", "budget", "tables"},

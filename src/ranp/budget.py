@@ -17,8 +17,7 @@ class Budget:
         params: Fraction of its parameters to keep, in (0, 1].
         activations: Fraction of its activation bytes to keep, in (0, 1].
         sparsity: Fraction of its neurons (output channels of all layers) to remove, in [0, 1).
-        custom: Fractions to keep of resources of your own, by the name of the `ranp.costs.Resource`; see
-            `ranp.allocate`.
+        custom: Fractions to keep of resources of your own, by the name of the `ranp.costs.Resource`.
 
     Raises:
         BudgetError: No limit, or one that is not such a fraction.
@@ -43,47 +42,35 @@ class Budget:
         if not list(self.given()) and not self.custom:
             raise BudgetError("Budget", "it has no limit", hint="give at least one, for example Budget(macs=0.05)")
         for name, value in self.given():
-            self._check(name, value, removes=name in _REMOVED)
+            _check_fraction(name, value, removes=name == "sparsity")
         for name, value in self.custom.items():
             if not isinstance(name, str) or not name or name in _NAMES:
                 raise BudgetError("Budget", f"a custom limit cannot have the name {name!r}", hint="choose another name")
-            self._check(name, value, removes=False)
+            _check_fraction(name, value, removes=False)
 
     def given(self) -> Iterator[tuple[str, float]]:
         """The limits on ranp's own resources that were set, by name; the others are in `custom`."""
-        for resource in RESOURCES:
-            value = getattr(self, resource.limit)
-            if value is not None:
-                yield resource.limit, value
+        for name in (resource.limit for resource in RESOURCES):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
 
     def limits(self, full: Cost) -> dict[str, int]:
         """The limits on ranp's own resources as amounts, by field of `Cost`."""
         given = dict(self.given())
-        return {
-            resource.name: _floor(resource.most(given[resource.limit], resource.of(full)))
-            for resource in RESOURCES
-            if resource.limit in given
-        }
+        most = {each.name: each.most(given[each.limit], each.of(full)) for each in RESOURCES if each.limit in given}
+        # 10 * (1 - 0.9) is 0.9999999999999998: a limit must not be missed by a rounding error.
+        return {name: math.floor(amount * (1 + 1e-12)) for name, amount in most.items()}
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value:g}" for name, value in (*self.given(), *self.custom.items()))
 
-    @staticmethod
-    def _check(name: str, value: float, *, removes: bool) -> None:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or not (0 <= value < 1 if removes else 0 < value <= 1):
-            raise BudgetError(
-                "Budget",
-                got=f"{name}={value!r}",
-                expected="a fraction to remove in [0, 1)" if removes else "a fraction to keep in (0, 1]",
-                hint=f"for example {name}={0.8 if removes else 0.05}",
-            )
-
 
 _NAMES = {name for resource in RESOURCES for name in (resource.name, resource.limit)}
-_REMOVED = {resource.limit for resource in RESOURCES if resource.removes}
 
 
-def _floor(value: float) -> int:
-    # 10 * (1 - 0.9) is 0.9999999999999998: a limit must not be missed by a rounding error.
-    return math.floor(value * (1 + 1e-12))
+def _check_fraction(name: str, value: float, *, removes: bool) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (0 <= value < 1 if removes else 0 < value <= 1):
+        expected = "a fraction to remove in [0, 1)" if removes else "a fraction to keep in (0, 1]"
+        hint = f"for example {name}={0.8 if removes else 0.05}"
+        raise BudgetError("Budget", got=f"{name}={value!r}", expected=expected, hint=hint)

@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 import ranp
+from ranp.deprecation import renamed_names
 from ranp.errors import VerificationError
 from ranp.plan import Plan
 from ranp.pruning import require_channels
@@ -65,3 +66,7 @@ def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: i
     seconds = {"check": time.perf_counter() - begin}
     report = make_report(graph, plan, verification=verified, note=note, seconds=seconds)
     return CheckResult(verified, error, plan, report)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(__name__, {"Check": "CheckResult"})

@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,19 +33,19 @@ def is_rank_zero() -> bool:
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary folder that gets its name once it is complete, or is removed if anything fails.
 
-    Raises:
-        ArtifactError: The folder exists already, or its parent cannot be written.
+    An `ArtifactError` says that the folder exists already, or that its parent cannot be written.
     """
     target = Path(folder)
     refuse_existing(target)
-    missing: list[Path] = []
     partial: Path | None = None
+    missing: list[Path] = []
     try:
         missing += [parent for parent in target.parents if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         yield partial
-        _open_to_readers(partial)
+        for path in (partial, *partial.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # Temporary ones exclude other users.
         refuse_existing(target)
         partial.rename(target)
     except OSError as error:
@@ -57,22 +58,11 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def _open_to_readers(folder: Path) -> None:
-    """Give a folder and its files ordinary permissions; those of temporary ones exclude other users."""
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-
-
 def refuse_existing(folder: Path) -> None:
-    """Raise an error if a path exists already.
-
-    Raises:
-        ArtifactError: It exists.
-    """
+    """Raise an `ArtifactError` if a path exists already."""
     if folder.exists() or folder.is_symlink():
-        raise ArtifactError(
-            str(folder), "exists already", hint="choose another name or remove it; nothing is overwritten"
-        )
+        hint = "choose another name or remove it; nothing is overwritten"
+        raise ArtifactError(str(folder), "exists already", hint=hint)
 
 
 def read_json(
@@ -94,29 +84,17 @@ def read_json(
     Args:
         source: Path of the file, or its content as text or bytes.
         format: Value that the field `format` must have.
-        version: Current version of the format; the file's own is an integer from 1 up to this.
+        version: Current version of the format; the result has this version.
         upgrades: For each older version that is still read, a function from the object as that version has it to the
-            object as the next version has it. The field `version` is updated here. An object that such a function
-            cannot handle (`KeyError`, `TypeError`, ...) is refused.
+            next version's. An object that such a function cannot handle (`KeyError`, `TypeError`, ...) is refused.
         schema: JSON schema that the upgraded object must match. Needs the package jsonschema.
-        error: Class of the error that is raised.
+        error: Class of the error that says what is wrong and what to do.
         place: Name of the source in errors; by default the path, or for text the format.
 
-    Returns:
-        The object in its current version, with all its fields.
-
-    Raises:
-        RanpError: An error of the class `error` that says what is wrong and what to do.
-
     Example:
-        >>> read_json('{"format": "notes", "version": 2, "text": "a"}', format="notes", version=2)
-        {'format': 'notes', 'version': 2, 'text': 'a'}
         >>> old = '{"format": "notes", "version": 1, "words": "a"}'
         >>> read_json(old, format="notes", version=2, upgrades={1: lambda found: {"text": found["words"]}})
         {'format': 'notes', 'version': 2, 'text': 'a'}
-        >>> read_json('{"format": "notes", "version": 3}', format="notes", version=2, place="notes.json")
-        Traceback (most recent call last):
-        ranp.errors.ArtifactError: notes.json: was written by a newer version of ranp (format version 3); update ranp
     """
     place = place or (str(source) if isinstance(source, Path) else format)
 
@@ -124,7 +102,11 @@ def read_json(
         raise error(place, problem, hint=hint)
 
     try:
-        content = _parse(_content(source))
+        text = _content(source)
+        _check_structure(text)
+        content = json.loads(
+            text.decode(), parse_constant=_finite_float, parse_float=_finite_float, object_pairs_hook=_object
+        )
     except FileNotFoundError:
         refuse("there is no such file", f"expected a {format} file, as ranp writes it")
     except OSError as problem:
@@ -167,26 +149,15 @@ class _UnacceptableError(Exception):
 
 
 def _content(source: Path | str | bytes) -> bytes:
-    too_large = _UnacceptableError(f"is larger than {MAX_JSON_BYTES >> 20} MiB")
     if isinstance(source, Path):
-        # Asked before it is opened: opening a pipe blocks.
-        if not stat.S_ISREG(source.stat().st_mode):
+        if not stat.S_ISREG(source.stat().st_mode):  # Checked before it is opened: opening a pipe blocks.
             raise _UnacceptableError("is not a regular file")
         with source.open("rb") as stream:
             source = stream.read(MAX_JSON_BYTES + 1)
-    if len(source) > MAX_JSON_BYTES:
-        raise too_large
     content = source.encode() if isinstance(source, str) else source
     if len(content) > MAX_JSON_BYTES:
-        raise too_large
+        raise _UnacceptableError(f"is larger than {MAX_JSON_BYTES >> 20} MiB")
     return content
-
-
-def _parse(content: bytes) -> Any:
-    _check_structure(content)
-    return json.loads(
-        content.decode(), parse_constant=_finite_float, parse_float=_finite_float, object_pairs_hook=_object
-    )
 
 
 def _check_structure(content: bytes) -> None:
@@ -214,8 +185,7 @@ def _finite_float(text: str) -> float:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise _UnacceptableError(f"contains the key {ascii(twice)[:40]} twice in one object")
     return found
 

@@ -8,12 +8,13 @@ costs are ordinary arrays.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ranp.costs import Cost, CostTable
+from ranp.deprecation import RenamedAttribute, renamed_names
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -166,6 +167,9 @@ class ChannelGraph:
     nodes: tuple[Node, ...] = field(repr=False)
     has_cross_channel_norm: bool
     untraced_training_mode: str = ""
+    frozen = RenamedAttribute("unprunable")
+    mixes = RenamedAttribute("has_cross_channel_norm")
+    missed = RenamedAttribute("untraced_training_mode")
 
     @cached_property
     def widths(self) -> Ints:
@@ -185,30 +189,36 @@ class ChannelGraph:
     @cached_property
     def neurons(self) -> Ints:
         """For every channel the number of layer neurons that it stands for, of shape (channels,)."""
-        counts = np.zeros(self.offsets[-1], dtype=np.int64)
-        for layer in self.layers:
-            np.add.at(counts, layer.channels[layer.channels >= 0], 1)
-        return counts
+        channels = np.concatenate([np.zeros(0, dtype=np.int64), *(layer.channels for layer in self.layers)])
+        return np.bincount(channels[channels >= 0], minlength=self.offsets[-1])
 
     def cost(self, widths: npt.ArrayLike | None = None) -> Cost:
-        """What the network costs at given widths of its groups: exact, by formula, in microseconds.
+        """What the network costs at given widths of its groups (by default the full ones), of shape (groups,).
 
-        Args:
-            widths: Kept channels of every group, of shape (groups,); all of them where not given.
+        It is exact, by formula, and takes microseconds.
         """
         given = self.widths if widths is None else np.asarray(widths, dtype=np.int64)
-        sizes = self.costs.axes_at(given)
-        return Cost(
-            macs=self.costs.macs.evaluate(sizes),
-            params=self.costs.params.evaluate(sizes),
-            activation_bytes=self.costs.activation_bytes.evaluate(sizes),
-            neurons=int(self._neurons_per_channel @ given) + self._fixed_neurons,
+        table, sizes = self.costs, self.costs.axes_at(given)
+        per_channel, fixed = self._neuron_counts
+        macs, params, activation_bytes = (
+            terms.evaluate(sizes) for terms in (table.macs, table.params, table.activation_bytes)
         )
+        return Cost(macs, params, activation_bytes, neurons=int(per_channel @ given) + fixed)
 
     @cached_property
-    def _neurons_per_channel(self) -> Ints:
-        return self.neurons[self.offsets[:-1]] if len(self.groups) else np.zeros(0, dtype=np.int64)
+    def _neuron_counts(self) -> tuple[Ints, int]:
+        """Neurons for each channel of every group, of shape (groups,), and neurons that are always kept."""
+        fixed = sum(int((layer.channels < 0).sum()) for layer in self.layers)
+        return self.neurons[self.offsets[:-1]], fixed
 
-    @cached_property
-    def _fixed_neurons(self) -> int:
-        return sum(int((layer.channels < 0).sum()) for layer in self.layers)
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(
+        __name__,
+        {
+            "Allocation": "ranp.costs.OutputBytes",
+            "Attribute": "SizeAttribute",
+            "Frozen": "Unprunable",
+            "Terms": "ranp.costs.Terms",
+        },
+    )

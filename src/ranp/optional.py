@@ -7,16 +7,7 @@ from ranp.errors import RanpError
 
 
 def optional_import(module: str, where: str, *, extra: str = "train") -> Any:
-    """Import a module of an optional package.
-
-    Args:
-        module: Full name of the module.
-        where: The part of ranp that needs it, for the error.
-        extra: The extra of ranp that installs it.
-
-    Raises:
-        RanpError: The package is not installed.
-    """
+    """Import a module; a `RanpError` of the part `where` of ranp names the extra that installs a missing package."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

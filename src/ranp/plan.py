@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ranp.budget import Budget
 from ranp.costs import Cost
+from ranp.deprecation import RenamedAttribute, renamed_names
 from ranp.errors import PlanError
 from ranp.files import read_json
 from ranp.graph import ChannelGraph
@@ -95,6 +96,8 @@ class Plan:
     min_width: int
     round_to: int
     versions: Mapping[str, str]
+    mixes = RenamedAttribute("has_cross_channel_norm")
+    lam = RenamedAttribute("resource_weight")
 
     def to_json(self) -> str:
         """The plan as JSON, the same text for the same plan."""
@@ -120,13 +123,7 @@ class Plan:
 
 
 def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **how: Any) -> Plan:
-    """Derive from the kept channels of each group what is kept of every parameter, module and layer.
-
-    Args:
-        graph: The traced model.
-        keep: Kept channels of each group, ascending.
-        how: The remaining fields of `Plan`: budget, criterion and so on.
-    """
+    """Derive a plan from the kept channels of each group (ascending); `how` are the fields from `Plan.budget` on."""
     widths = np.array([len(keep[group.name]) for group in graph.groups], dtype=np.int64)
     kept_channels = np.zeros(int(graph.offsets[-1]) + 1, dtype=bool)
     kept_channels[-1] = True  # number -1: channels that are always kept
@@ -151,9 +148,8 @@ def _slices(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]]) -> tu
     stays: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
     reads: set[tuple[str, int]] = set()
     for group in graph.groups:
-        gone = np.ones(group.width, dtype=bool)
-        gone[keep[group.name]] = False
-        for member in group.members if gone.any() else ():
+        gone = np.delete(np.arange(group.width), keep[group.name])
+        for member in group.members if len(gone) else ():
             place = (member.parameter, member.dim)
             if place not in stays:
                 stays[place] = np.ones(graph.shapes[member.parameter][member.dim], dtype=bool)
@@ -161,8 +157,7 @@ def _slices(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]]) -> tu
             if member.reads:
                 reads.add(place)
     return tuple(
-        Slice(name, dim, len(kept), tuple(np.flatnonzero(kept).tolist()), (name, dim) in reads)
-        for (name, dim), kept in stays.items()
+        Slice(*place, len(kept), tuple(np.flatnonzero(kept).tolist()), place in reads) for place, kept in stays.items()
     )
 
 
@@ -170,49 +165,25 @@ def _slices(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]]) -> tu
 
 
 def pack(indices: tuple[int, ...]) -> str:
-    """Ascending indices as runs.
-
-    Example:
-        >>> pack((0, 1, 2, 5, 7, 8))
-        '0-2,5,7-8'
-    """
-    if not indices:
-        return ""
-    array = np.asarray(indices)
-    runs = np.split(array, np.flatnonzero(np.diff(array) != 1) + 1)
+    """Ascending indices as runs, such as `0-2,5,7-8`."""
+    runs = np.split(np.asarray(indices), np.flatnonzero(np.diff(indices) != 1) + 1) if indices else []
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def unpack(text: str, size: int) -> tuple[int, ...]:
-    """The indices that `pack` wrote.
-
-    Raises:
-        ValueError: They are not ascending, or not below `size`.
-
-    Example:
-        >>> unpack("0-2,5", 6)
-        (0, 1, 2, 5)
-    """
+    """The indices that `pack` wrote; a ValueError says that they are not ascending, or not below `size`."""
     found: list[int] = []
     for run in text.split(",") if text else []:
         match = _RUN.fullmatch(run)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
-        if not match or first > last or last >= size or (found and first <= found[-1]):
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if first > last or last >= size or (found and first <= found[-1]):
             raise ValueError(f"the indices {run!r:.40} are not ascending, or not below {size}")
         found.extend(range(first, last + 1))
     return tuple(found)
 
 
 def read_plan(source: Path | str | bytes, *, place: str = "") -> Plan:
-    """Read a plan from a file, or from text or bytes.
-
-    Args:
-        source: See `ranp.files.read_json`.
-        place: Name of the source in errors.
-
-    Raises:
-        PlanError: It is not a plan, or was written by a newer version of ranp.
-    """
+    """Read a plan from a file, text or bytes, which a `PlanError` calls `place`; see `ranp.files.read_json`."""
     upgrades = {1: _from_version_1}
     data = read_json(source, format=FORMAT, version=FORMAT_VERSION, upgrades=upgrades, error=PlanError, place=place)
     try:
@@ -248,21 +219,15 @@ def _unpack_indices(data: dict[str, Any]) -> None:
     """Replace packed indices by tuples, once it is known that they fit in memory."""
     keep, slices = _typed(dict, data.get("keep"), "keep"), _typed(list, data.get("slices"), "slices")
     packed = [*keep.values(), *(_typed(dict, entry, "slices").get("keep") for entry in slices)]
-    if sum(_length(_typed(str, text, "keep")) for text in packed) > _MOST_INDICES:
+    runs = (run for text in packed for run in _RUN.findall(_typed(str, text, "keep")))
+    if sum(max(int(last or first) - int(first) + 1, 0) for first, last in runs) > _MOST_INDICES:
         raise ValueError(f"it keeps more than {_MOST_INDICES} indices")
     data["keep"] = {name: unpack(text, _MOST_INDICES) for name, text in keep.items()}
     for entry in slices:
         entry["keep"] = unpack(entry["keep"], _typed(int, entry.get("size"), "size"))
 
 
-def _length(text: str) -> int:
-    """Number of indices in packed runs, found without unpacking them."""
-    return sum(max(int(last or first) - int(first) + 1, 0) for first, last in _RUN.findall(text))
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
+_hints = cache(get_type_hints)
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
@@ -291,3 +256,7 @@ def _typed(kind: Any, value: Any, place: str) -> Any:
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise ValueError(f"{place} must be of type {kind.__name__}, not {ascii(value)[:40]}")
     return value
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(__name__, {"Setting": "SizeChange"})

@@ -7,6 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from ranp.costs import Cost
+from ranp.deprecation import RenamedAttribute
 from ranp.graph import ChannelGraph, Unprunable
 from ranp.plan import Plan
 from ranp.tables import Table, cost_table, html_text, width_table
@@ -43,6 +44,7 @@ class Report:
     warnings: tuple[str, ...]
     verification: str
     seconds: Mapping[str, float]
+    frozen = RenamedAttribute("unprunable")
 
     def tables(self) -> tuple[Table, Table]:
         """Costs before and after, and widths by layer."""
@@ -71,17 +73,10 @@ def make_report(
 ) -> Report:
     """Make the report of a plan that was verified and applied."""
     total = max(sum(layer.macs for layer in graph.layers), 1)
-    rows = tuple(
-        LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers
-    )
+    rows = [LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers]
+    warnings = tuple(_warnings(graph, note))
     return Report(
-        layers=rows,
-        before=plan.full_cost,
-        after=plan.cost,
-        unprunable=graph.unprunable,
-        warnings=tuple(_warnings(graph, note)),
-        verification=verification,
-        seconds=dict(seconds),
+        tuple(rows), plan.full_cost, plan.cost, graph.unprunable, warnings, verification, seconds=dict(seconds)
     )
 
 

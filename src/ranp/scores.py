@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ranp.deprecation import RenamedAttribute
 from ranp.graph import ChannelGraph, Floats, Ints
 
 
@@ -32,6 +33,7 @@ class Scores:
     channels: Floats
     batches: int
     stability: tuple[tuple[int, float], ...] = ()
+    lam = RenamedAttribute("resource_weight")
 
 
 def rank_within_groups(graph: ChannelGraph, channels: Floats) -> Ints:

@@ -24,15 +24,7 @@ _FILES = ("plan.json", "weights.safetensors")
 
 
 def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
-    """Write a pruned model and its plan into a new folder.
-
-    Args:
-        model: The pruned model, trained or not.
-        plan: The plan it was made by.
-        folder: Where to; must not exist yet.
-
-    Returns:
-        The folder.
+    """Write a pruned model, trained or not, and the plan it was made by into a new folder, whose path is returned.
 
     Raises:
         ArtifactError: The folder exists, or cannot be written. Nothing half-written is left behind.
@@ -44,36 +36,22 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
 
 
 def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
-    """Write what `save` writes into an existing folder, such as one that `ranp.files.new_folder` yields.
-
-    Raises:
-        ArtifactError: The folder cannot be written.
-        PlanError: The model was not made by this plan.
-    """
-    _check_pruned(model, plan)
-    (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in all_tensors(model, remove_duplicate=True).items()
-    }
-    try:
-        save_file(tensors, folder / "weights.safetensors")
-    except SafetensorError as error:
-        raise ArtifactError(str(folder), f"the weights cannot be written ({error})") from error
-    digests = {name: _digest(folder / name) for name in _FILES}
-    write_json(folder / "artifact.json", {"format": FORMAT, "version": FORMAT_VERSION, "sha256": digests})
-
-
-def _check_pruned(model: nn.Module, plan: Plan) -> None:
+    """Write what `save` writes into an existing folder, such as one that `ranp.files.new_folder` yields."""
     tensors = all_tensors(model, remove_duplicate=True)
     for entry in plan.slices:
         shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
         if len(shape) <= entry.dim or shape[entry.dim] != len(entry.keep):
-            raise PlanError(
-                f"save: {entry.tensor}",
-                got=f"shape {shape}",
-                expected=f"size {len(entry.keep)} along dimension {entry.dim}, according to the plan",
-                hint="save the pruned model with the plan it was made by",
-            )
+            expected = f"size {len(entry.keep)} along dimension {entry.dim}, according to the plan"
+            hint = "save the pruned model with the plan it was made by"
+            raise PlanError(f"save: {entry.tensor}", got=f"shape {shape}", expected=expected, hint=hint)
+    (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+    values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(values, folder / "weights.safetensors")
+    except SafetensorError as error:
+        raise ArtifactError(str(folder), f"the weights cannot be written ({error})") from error
+    digests = {name: _digest(folder / name) for name in _FILES}
+    write_json(folder / "artifact.json", {"format": FORMAT, "version": FORMAT_VERSION, "sha256": digests})
 
 
 def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
@@ -90,26 +68,20 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         ArtifactError: A file is missing, damaged or not what `save` writes.
         PlanError: The model is not like the one that was pruned.
     """
-    plan = load_plan(folder)
-    small = apply(model, plan)
+    small = apply(model, load_plan(folder))
     read_weights(small, Path(folder) / "weights.safetensors")
     return small
 
 
 def load_plan(folder: str | os.PathLike[str]) -> Plan:
-    """Read the plan of an artifact, after checking that the artifact is whole; or a `plan.json` on its own.
-
-    Raises:
-        ArtifactError: A file is missing, damaged or not what `save` writes.
-        PlanError: A `plan.json` on its own is no plan.
-    """
+    """Read the plan of an artifact whose files are all there and unchanged; or a `plan.json` on its own."""
     root = Path(folder)
     if root.is_file():
         return read_plan(root)
     for name in ("artifact.json", *_FILES):
         if not (root / name).is_file():
-            files = "artifact.json, plan.json and weights.safetensors"
-            raise ArtifactError(str(root / name), "there is no such file", hint=f"expected a folder with {files}")
+            hint = "expected a folder with artifact.json, plan.json and weights.safetensors"
+            raise ArtifactError(str(root / name), "there is no such file", hint=hint)
     digests = read_json(root / "artifact.json", format=FORMAT, version=FORMAT_VERSION).get("sha256")
     for name in _FILES:
         if not isinstance(digests, dict) or digests.get(name) != _digest(root / name):
@@ -119,27 +91,21 @@ def load_plan(folder: str | os.PathLike[str]) -> Plan:
 
 
 def read_weights(model: nn.Module, path: Path) -> None:
-    """Fill a model, in place, with the parameters and buffers of a safetensors file.
-
-    Raises:
-        ArtifactError: The file cannot be read, or holds the weights of another model.
-    """
+    """Fill a model, in place, with the parameters and buffers of a safetensors file."""
     tensors = all_tensors(model, remove_duplicate=True)
     hint = "build the model as it was built when it was pruned"
     try:
         with safe_open(path, framework="pt") as stored:
             names = set(stored.keys())
-            if names != tensors.keys():
-                odd = min(names ^ tensors.keys())
+            for odd in sorted(names ^ tensors.keys()):
                 problem = f"it has {'no' if odd in tensors else 'an unknown'} tensor {odd!r}"
                 raise ArtifactError(str(path), problem, hint=hint)
             values = {name: stored.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise ArtifactError(str(path), f"it cannot be read as safetensors ({first_line(error)})") from error
     for name, value in values.items():
-        if value.shape != tensors[name].shape or value.dtype != tensors[name].dtype:
-            expected = f"{tensors[name].dtype} {tuple(tensors[name].shape)}"
-            got = f"{value.dtype} {tuple(value.shape)}"
+        got, expected = (f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in (value, tensors[name]))
+        if got != expected:
             raise ArtifactError(f"{path}: {name}", got=got, expected=expected, hint=hint)
     with torch.no_grad():
         for name, value in values.items():

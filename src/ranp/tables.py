@@ -13,25 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    r"""A table of texts. The first column is aligned to the left, the others to the right.
+    r"""A table of texts. The first `text_columns` columns are aligned to the left, the others to the right.
 
-    A terminal shows it by `console.print(table)`, a notebook as it is.
-
-    Attributes:
-        title: Title; Markdown leaves it out, since a page has headings.
-        header: Names of the columns.
-        rows: Texts of each row, as many as there are columns.
-        footer: A last row that is set apart, such as totals.
-        text_columns: How many columns are aligned to the left.
+    A terminal shows it by `console.print(table)`, a notebook as it is. Markdown leaves out the title, since a page has
+    headings. The footer is a last row that is set apart, such as totals.
 
     Example:
-        >>> table = Table("Widths", ("layer", "kept"), [("stem|a", "3")])
-        >>> print(table.markdown())
+        >>> print(Table("Widths", ("layer", "kept"), [("stem|a", "3")]).markdown())
         | layer | kept |
         | --- | ---: |
         | stem\|a | 3 |
-        >>> table.html()[-81:]
-        '<tbody><tr><td style="text-align:left">stem|a</td><td>3</td></tr></tbody></table>'
     """
 
     title: str
@@ -56,9 +47,9 @@ class Table:
     def markdown(self) -> str:
         """The table for a Markdown page, without the title."""
         rule = ["---" if place < self.text_columns else "---:" for place in range(len(self.header))]
-        rows = [self.header, *self.rows, *([self.footer] if self.footer else [])]
+        rows = [self.header, rule, *self.rows, *([self.footer] if self.footer else [])]
         lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def html(self) -> str:
         """The table for a notebook, in the notebook's own colors."""
@@ -73,20 +64,12 @@ class Table:
         cells = [f"<{tag}{style}>{escape(text)}</{tag}>" for style, text in zip(styles, texts, strict=True)]
         return f"<tr>{''.join(cells)}</tr>"
 
-    def __rich__(self) -> "RichTable":
-        return self.rich()
-
-    def _repr_html_(self) -> str:
-        return self.html()
+    __rich__ = rich
+    _repr_html_ = html
 
 
 def cost_table(before: Cost, after: Cost) -> Table:
-    """What a network costs before and after pruning, one row for each resource.
-
-    Example:
-        >>> cost_table(Cost(2 * 10**9, 10**6, 2**20, 8), Cost(10**9, 10**5, 2**19, 4)).rows[0]
-        ('multiply-adds', '2.000 G', '1.000 G', '50.00%')
-    """
+    """What a network costs before and after pruning, one row for each resource."""
     rows = []
     for resource in RESOURCES:
         full, kept = resource.of(before), resource.of(after)
@@ -101,10 +84,5 @@ def width_table(rows: Sequence[Sequence[str]], *more: str) -> Table:
 
 
 def html_text(*lines: str) -> str:
-    """Paragraphs for a notebook, escaped.
-
-    Example:
-        >>> html_text("a & b")
-        '<p>a &amp; b</p>'
-    """
+    """Paragraphs for a notebook, escaped."""
     return "".join(f"<p>{escape(line)}</p>" for line in lines)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ranp.deprecation import RenamedAttribute
+
 Sizes = npt.NDArray[np.int64]
 
 
@@ -84,11 +86,11 @@ class CostTable:
     params: Terms
     activation_bytes: Terms
     outputs: tuple[OutputBytes, ...]
+    allocations = RenamedAttribute("outputs")
 
     def axes_at(self, widths: Sizes) -> Sizes:
         """Size of every axis at given widths of the groups."""
-        sizes: Sizes = self.axes @ np.append(widths, 1)
-        return sizes
+        return self.axes @ np.append(widths, 1)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -149,17 +151,14 @@ class Resource:
         return full * (1 - fraction if self.removes else fraction)
 
 
+def _cost(name: str) -> Callable[[Any, Sizes], int]:
+    return lambda graph, widths: getattr(graph.cost(widths), name)  # type: ignore[no-any-return]
+
+
 RESOURCES = (
-    Resource("macs", lambda graph, widths: graph.cost(widths).macs, "multiply-adds", "G", 1e9),
-    Resource("params", lambda graph, widths: graph.cost(widths).params, "parameters", "M", 1e6),
-    Resource(
-        "activation_bytes",
-        lambda graph, widths: graph.cost(widths).activation_bytes,
-        "activations",
-        "MiB",
-        2**20,
-        limit="activations",
-    ),
-    Resource("neurons", lambda graph, widths: graph.cost(widths).neurons, "neurons", limit="sparsity", removes=True),
+    Resource("macs", _cost("macs"), "multiply-adds", "G", 1e9),
+    Resource("params", _cost("params"), "parameters", "M", 1e6),
+    Resource("activation_bytes", _cost("activation_bytes"), "activations", "MiB", 2**20, limit="activations"),
+    Resource("neurons", _cost("neurons"), "neurons", limit="sparsity", removes=True),
 )
 """The resources of every network: the fields of `Cost`, in the order of tables and budgets."""

@@ -7,12 +7,13 @@ import math
 import os
 import pickle
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,6 @@ from ranp.errors import RanpError
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-
-# For the GNU C library: larger blocks are mapped one by one, and unmapped as soon as they are freed.
-_RELEASE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(64 * 2**10)}
 
 
 def step_seconds(
@@ -52,11 +50,10 @@ def step_seconds(
     Returns:
         Seconds per model.
     """
-    loops = {}
-    for name, model in models.items():
-        clone = copy.deepcopy(model)
-        optimizer = make_optimizer(clone.parameters())
-        loops[name] = timed_steps(clone, batch, loss_fn, optimizer)
+    clones = {name: copy.deepcopy(model) for name, model in models.items()}
+    loops = {
+        name: timed_steps(clone, batch, loss_fn, make_optimizer(clone.parameters())) for name, clone in clones.items()
+    }
     durations: dict[str, list[float]] = {name: [] for name in models}
     start = time.perf_counter()
     for done in range(repeats + 1):
@@ -113,10 +110,12 @@ def _peak_on_cuda(model: nn.Module, batch: Batch, loss_fn: Loss, make_optimizer:
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    clone = copy.deepcopy(model)
-    for _ in itertools.islice(timed_steps(clone, batch, loss_fn, make_optimizer(clone.parameters())), 2):
-        pass
+    _two_steps(copy.deepcopy(model), batch, loss_fn, make_optimizer)
     return torch.cuda.max_memory_allocated() - before
+
+
+def _two_steps(model: nn.Module, batch: Batch, loss_fn: Loss, make_optimizer: MakeOptimizer) -> None:
+    list(itertools.islice(timed_steps(model, batch, loss_fn, make_optimizer(model.parameters())), 2))
 
 
 def _peak_in_processes(
@@ -124,7 +123,9 @@ def _peak_in_processes(
 ) -> dict[str, int]:
     """Run one fresh process per model, all at the same time: most of their time is spent on imports."""
     command = [sys.executable, "-c", "from ranp.costs.measure import _measure_peak; _measure_peak()"]
-    children: dict[str, subprocess.Popen[str]] = {}
+    # The GNU C library then maps larger blocks one by one, and unmaps them as soon as they are freed.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(64 * 2**10)}
+    children: dict[str, Popen[str]] = {}
     try:
         for name, model in models.items():
             # The model is pickled separately: the process loads it after it has measured its baseline.
@@ -132,14 +133,7 @@ def _peak_in_processes(
             with tempfile.TemporaryFile() as file:
                 pickle.dump(task, file)
                 file.seek(0)
-                children[name] = subprocess.Popen(
-                    command,
-                    stdin=file,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    env=os.environ | _RELEASE_MEMORY,
-                )
+                children[name] = Popen(command, stdin=file, stdout=PIPE, stderr=PIPE, text=True, env=environment)
         return {name: _answer(name, child) for name, child in children.items()}
     finally:
         for child in children.values():
@@ -147,7 +141,7 @@ def _peak_in_processes(
             child.wait()
 
 
-def _answer(name: str, child: subprocess.Popen[str]) -> int:
+def _answer(name: str, child: Popen[str]) -> int:
     output, errors = child.communicate()
     if child.returncode:
         reason = errors.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
@@ -165,9 +159,7 @@ def _measure_peak() -> None:
     gc.collect()
     reset_peak_memory()
     before = resident_bytes(peak=False)
-    model = pickle.loads(packed_model)
-    for _ in itertools.islice(timed_steps(model, batch, loss_fn, make_optimizer(model.parameters())), 2):
-        pass
+    _two_steps(pickle.loads(packed_model), batch, loss_fn, make_optimizer)
     print(resident_bytes(peak=True) - before)
 
 
@@ -187,7 +179,5 @@ def resident_bytes(*, peak: bool) -> int:
 
 def reset_peak_memory() -> None:
     """Reset this process's peak of resident memory to the present amount, where the system supports it (Linux)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return

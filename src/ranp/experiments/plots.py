@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ranp.criteria import CRITERIA
+from ranp.deprecation import renamed_names
 from ranp.optional import optional_import
 
 if TYPE_CHECKING:
@@ -205,3 +206,10 @@ def style_panel(axis: "Axes", title: str) -> None:
     """Set the title of a panel and remove the spines at its top and right."""
     axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=DARK_GRAY)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(
+        __name__,
+        {"FAINT": "LIGHT_GRAY", "FULL_COLOUR": "FULL_COLOR", "PRUNED_COLOUR": "PRUNED_COLOR", "tidy": "style_panel"},
+    )

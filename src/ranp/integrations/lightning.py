@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
-from dataclasses import fields
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from ranp import Budget, PruneResult, prune
 from ranp.errors import InputError, PlanError, nearest
-from ranp.integrations.settings import PruningSettings
 from ranp.integrations.state_dict import attach_plan, attached_plan, shrink_in_place
 from ranp.module_utils import preserve_rng, preserve_state
 from ranp.optional import optional_import
 
-pytorch: Any = optional_import("lightning.pytorch", "RanpPruning", extra="lightning")
-move_data_to_device = optional_import(
-    "lightning.fabric.utilities", "RanpPruning", extra="lightning"
-).move_data_to_device
-strategies: Any = optional_import("lightning.pytorch.strategies", "RanpPruning", extra="lightning")
-Metric: Any = optional_import("torchmetrics", "RanpPruning", extra="lightning").Metric
+_needed = partial(optional_import, where="RanpPruning", extra="lightning")
+pytorch: Any = _needed("lightning.pytorch")
+move_data_to_device = _needed("lightning.fabric.utilities").move_data_to_device
+strategies: Any = _needed("lightning.pytorch.strategies")
+Metric: Any = _needed("torchmetrics").Metric
+
+_OPTIONS = ("criterion", "importance", "resource_weight", "min_width", "round_to", "seed", "weights")
 
 
 class RanpPruning(pytorch.Callback):  # type: ignore[misc]
@@ -63,10 +63,9 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         example_inputs: Any = None,
         **options: Any,
     ) -> None:
-        known = {entry.name for entry in fields(PruningSettings)}
-        for name in options.keys() - known:
-            raise InputError("RanpPruning", f"has no option {name!r}", hint=nearest(name, known))
-        self.settings = PruningSettings(budget, **options)
+        for name in options.keys() - set(_OPTIONS):
+            raise InputError("RanpPruning", f"has no option {name!r}", hint=nearest(name, _OPTIONS))
+        self.options = {"budget": budget, **options}
         self.network, self.batches, self.example_inputs = network, batches, example_inputs
         self.result: PruneResult | None = None
 
@@ -112,7 +111,7 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
             if first is None:
                 raise InputError("RanpPruning", "there are no training batches to score with")
             example, batches = _inputs_of(network, lambda: step(network, first)), chain([first], batches)
-        return prune(network, example, batches, step=step, **self.settings.options())
+        return prune(network, example, batches, step=step, **self.options)
 
     def _batches(self, trainer: Any) -> Iterator[Any]:
         found = self.batches
@@ -122,21 +121,18 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         return (trainer.strategy.batch_to_device(batch, dataloader_idx=0) for batch in found)
 
     def _network(self, pl_module: Any) -> nn.Module:
-        if self.network is not None:
-            try:
-                found: nn.Module = pl_module.get_submodule(self.network)
-                return found
-            except AttributeError as error:
-                problem = f"{type(pl_module).__name__} has no module {self.network!r} after __init__"
-                hint = nearest(self.network, [name for name, _ in pl_module.named_children()])
-                raise InputError("RanpPruning", problem, hint=hint) from error
         names = [name for name, child in pl_module.named_children() if any(True for _ in child.parameters())]
-        if len(names) != 1:
+        if self.network is None and len(names) != 1:
             children = f"{len(names)} children with parameters in {type(pl_module).__name__} ({', '.join(names)})"
             hint = "name the network to prune: RanpPruning(..., network=...)"
             raise InputError("RanpPruning", f"there are {children}, not one", hint=hint)
-        only: nn.Module = pl_module.get_submodule(names[0])
-        return only
+        path = names[0] if self.network is None else self.network
+        try:
+            return pl_module.get_submodule(path)  # type: ignore[no-any-return]
+        except AttributeError as error:
+            problem = f"{type(pl_module).__name__} has no module {path!r} after __init__"
+            hint = nearest(path, [name for name, _ in pl_module.named_children()])
+            raise InputError("RanpPruning", problem, hint=hint) from error
 
 
 def _inputs_of(network: nn.Module, run: Callable[[], Any]) -> Any:

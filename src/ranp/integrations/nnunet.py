@@ -7,13 +7,14 @@ import os
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ranp import Budget, Plan, prune
+from ranp.deprecation import renamed_names
 from ranp.files import write_bytes
 from ranp.integrations.settings import NnUNetPruning
 from ranp.integrations.state_dict import attach_plan, attached_plan, resize_to_state_dict, shrink_in_place
@@ -73,13 +74,8 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         settings = self.ranp.changed_by(os.environ)
         network = self._bare_network()
         example = torch.zeros(1, self.num_input_channels, *self.configuration_manager.patch_size, device=self.device)
-        result = prune(
-            network,
-            example,
-            islice(self.dataloader_train, settings.batches),
-            step=self._loss_of,
-            **settings.options(),
-        )
+        batches = islice(self.dataloader_train, settings.batches)
+        result = prune(network, example, batches, step=self._loss_of, **settings.options())
         shrink_in_place(network, result.model, result.plan)
         self._renew_optimizer()
         self.print_to_log_file(f"ranp: pruned on {result.scores.batches} batches ({_summary(result.plan)})")
@@ -92,14 +88,12 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         on_cuda = self.device.type == "cuda"
         bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            loss: Tensor = self.loss(network(batch["data"]), batch["target"])
-        return loss
+            return self.loss(network(batch["data"]), batch["target"])  # type: ignore[no-any-return]
 
     def _bare_network(self) -> nn.Module:
         """The network without the wrappers of `DistributedDataParallel` and `torch.compile`."""
-        network: Any = self.network.module if self.is_ddp else self.network
-        bare: nn.Module = getattr(network, "_orig_mod", network)
-        return bare
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)  # type: ignore[no-any-return]
 
     def _renew_optimizer(self) -> None:
         """Create the optimizer, and the wrapper for several processes, for the present parameters."""
@@ -111,3 +105,7 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
 def _summary(plan: Plan) -> str:
     macs, params = plan.cost.macs / plan.full_cost.macs, plan.cost.params / plan.full_cost.params
     return f"{plan.criterion}, {macs:.1%} of the MACs and {params:.1%} of the parameters"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(__name__, {"Settings": "NnUNetPruning"})

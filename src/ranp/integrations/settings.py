@@ -1,4 +1,4 @@
-"""How the integrations prune: options of `ranp.prune`, and for nnU-Net also environment variables."""
+"""How nnU-Net's trainer prunes: options of `ranp.prune`, and environment variables that change them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,19 +14,13 @@ PREFIX = "nnUNet_ranp_"
 
 
 @dataclass(frozen=True)
-class PruningSettings:
-    """How to prune inside a framework, which has the network, its batches and its loss.
+class NnUNetPruning:
+    """How nnU-Net's trainer prunes.
 
     Attributes:
-        budget: What the pruned network may cost, at the size of the framework's training inputs.
-        criterion: See `ranp.prune`, as for the other options.
-        importance: `parameter` or `neuron`.
+        budget: What the pruned network may cost at the patch size of nnU-Net's plans.
+        criterion: See `ranp.prune`, as for the attributes that are not listed here.
         batches: How many training batches to score with; in each process, if there are several.
-        round_to: Round widths down to multiples of this.
-        min_width: Channels that every group keeps at least.
-        resource_weight: Weight of the resource term.
-        seed: Seed of whatever is random.
-        weights: `keep` the surviving weights, or draw new ones by `glorot` or `orthogonal`.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(macs=0.1))
@@ -42,11 +36,6 @@ class PruningSettings:
     def options(self) -> dict[str, Any]:
         """The keyword arguments of `ranp.prune`: all settings but the batches."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "batches"}
-
-
-@dataclass(frozen=True)
-class NnUNetPruning(PruningSettings):
-    """How nnU-Net's trainer prunes; costs are counted at the patch size of nnU-Net's plans."""
 
     def changed_by(self, environment: Mapping[str, str]) -> "NnUNetPruning":
         """Settings for a single run, from environment variables: `nnUNet_ranp_macs=0.05`, `nnUNet_ranp_round_to=8`.

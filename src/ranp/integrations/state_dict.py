@@ -5,6 +5,7 @@ network is resized to it first. The plan is JSON, stored as the bytes of a tenso
 """
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, TypeVar
 
 import torch
@@ -27,20 +28,15 @@ class _Attached:
         self.plan: Plan | None = None
 
     def __deepcopy__(self, memo: Any) -> "_Attached":
-        clone = object.__new__(_Attached)
-        clone.full, clone.plan = self.full, self.plan  # neither ever changes
-        return clone
+        return copy(self)  # The full form and the plan never change.
 
 
 def attach_plan(model: M) -> M:
     """Make the state dicts of a network contain its plan, and resize the network to the state dicts that it loads.
 
     Args:
-        model: A full network, as it is built before it is pruned; it may be part of a larger one. It remains the same
-            object; parameters whose size changes are replaced, so an optimizer must be created afterwards.
-
-    Returns:
-        The same network.
+        model: A full network, as it is built before it is pruned; it may be part of a larger one. It is returned, the
+            same object; parameters whose size changes are replaced, so an optimizer must be created afterwards.
 
     Example:
         >>> import ranp
@@ -73,12 +69,9 @@ def shrink_in_place(model: M, small: nn.Module, plan: Plan) -> M:
     """Turn a full network into its pruned copy, in place: whoever holds it or one of its modules has the pruned one.
 
     Args:
-        model: The full network, given to `attach_plan` before.
+        model: The full network, given to `attach_plan` before. It is returned, in the training mode it was in.
         small: The pruned copy that `ranp.prune` or `ranp.apply` returned.
         plan: Its plan.
-
-    Returns:
-        The same network, in the training mode it was in.
 
     Raises:
         PlanError: The network was not given to `attach_plan` while it was full.

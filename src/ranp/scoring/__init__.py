@@ -1,6 +1,9 @@
 """Scoring neurons by their effect on the loss and by what they cost."""
 
+from typing import TYPE_CHECKING
+
 from ranp.criteria import CRITERIA, Criterion, Importance, Reduction, normalize_layer_means, reweight_by_resource
+from ranp.deprecation import renamed_names
 from ranp.scoring._score import Step, score
 
 __all__ = [
@@ -13,3 +16,7 @@ __all__ = [
     "reweight_by_resource",
     "score",
 ]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_names(__name__, {"equalise": "normalize_layer_means", "favour_cheap": "reweight_by_resource"})

@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ranp.deprecation import renamed_names
 from ranp.experiments.recipes._files import recipe_file, upgrade_recipe
 from ranp.optional import optional_import
 
@@ -20,11 +21,16 @@ __all__ = [
     "upgrade_recipe",
 ]
 
+_renamed = renamed_names(
+    __name__,
+    {"Limits": "ranp.Budget", "Network": "NetworkFields", "Pruning": "PruningFields", "Training": "TrainingFields"},
+)
+
 
 def __getattr__(name: str) -> Any:
     """Import pydantic and yaml only when a recipe is read, and name the extra if they are missing."""
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return _renamed(name)
     for package in ("pydantic", "yaml"):
         optional_import(package, "recipe")
     module = "_read" if name == "read_recipe" else "_recipe"

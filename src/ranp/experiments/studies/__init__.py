@@ -23,6 +23,7 @@ Example:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ranp.deprecation import renamed_names
 from ranp.experiments.studies._studies import STUDIES, RecipeChoice, Study, Task, Variant
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ else:
         "write_plots": "_plots",
     }
 
+    _renamed = renamed_names(__name__, {"Setting": "RecipeChoice"})
+
     def __getattr__(name: str):
         if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return _renamed(name)
         found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
         return found
 

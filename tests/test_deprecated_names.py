@@ -1,0 +1,79 @@
+"""Names of 0.1 work for one more release, with a warning that gives the new name."""
+
+from importlib import import_module
+
+import pytest
+
+from ranp.costs import CostTable
+from ranp.graph import ChannelGraph
+from ranp.plan import Plan
+from ranp.report import Report
+from ranp.scores import Scores
+
+NAMES = [
+    "ranp.allocation.Ladder -> ranp.allocation.ThresholdSweep",
+    "ranp.check.Check -> ranp.check.CheckResult",
+    "ranp.experiments.data.Opened -> ranp.experiments.data.DataBundle",
+    "ranp.experiments.data.Progress -> ranp.progress.Progress",
+    "ranp.experiments.plots.FAINT -> ranp.experiments.plots.LIGHT_GRAY",
+    "ranp.experiments.plots.FULL_COLOUR -> ranp.experiments.plots.FULL_COLOR",
+    "ranp.experiments.plots.PRUNED_COLOUR -> ranp.experiments.plots.PRUNED_COLOR",
+    "ranp.experiments.plots.tidy -> ranp.experiments.plots.style_panel",
+    "ranp.experiments.recipes.Limits -> ranp.Budget",
+    "ranp.experiments.recipes.Network -> ranp.experiments.recipes.NetworkFields",
+    "ranp.experiments.recipes.Pruning -> ranp.experiments.recipes.PruningFields",
+    "ranp.experiments.recipes.Training -> ranp.experiments.recipes.TrainingFields",
+    "ranp.experiments.reproduce.Row -> ranp.experiments.reproduce.ResourceRow",
+    "ranp.experiments.reproduce.tables -> ranp.experiments.reproduce.resource_tables",
+    "ranp.experiments.studies.Setting -> ranp.experiments.studies.RecipeChoice",
+    "ranp.explorer.timed -> ranp.explorer.with_forward_seconds",
+    "ranp.explorer.write_page -> ranp.explorer.write_report",
+    "ranp.graph.Allocation -> ranp.costs.OutputBytes",
+    "ranp.graph.Attribute -> ranp.graph.SizeAttribute",
+    "ranp.graph.Frozen -> ranp.graph.Unprunable",
+    "ranp.graph.Terms -> ranp.costs.Terms",
+    "ranp.integrations.carried_plan -> ranp.integrations.attached_plan",
+    "ranp.integrations.carry_plan -> ranp.integrations.attach_plan",
+    "ranp.integrations.follow -> ranp.integrations.resize_to_state_dict",
+    "ranp.integrations.take_on -> ranp.integrations.shrink_in_place",
+    "ranp.integrations.nnunet.Settings -> ranp.integrations.nnunet.NnUNetPruning",
+    "ranp.plan.Setting -> ranp.plan.SizeChange",
+    "ranp.scoring.equalise -> ranp.scoring.normalize_layer_means",
+    "ranp.scoring.favour_cheap -> ranp.scoring.reweight_by_resource",
+]
+ATTRIBUTES = [
+    (ChannelGraph, "frozen", "unprunable"),
+    (ChannelGraph, "missed", "untraced_training_mode"),
+    (ChannelGraph, "mixes", "has_cross_channel_norm"),
+    (CostTable, "allocations", "outputs"),
+    (Plan, "lam", "resource_weight"),
+    (Plan, "mixes", "has_cross_channel_norm"),
+    (Report, "frozen", "unprunable"),
+    (Scores, "lam", "resource_weight"),
+]
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_an_old_name_of_a_module_finds_the_renamed_object(names):
+    (old_module, _, old), (module, _, new) = (name.rpartition(".") for name in names.split(" -> "))
+    if old_module.endswith("nnunet"):
+        pytest.importorskip("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    with pytest.warns(DeprecationWarning, match=rf"^{old_module}\.{old} is now {module}\.{new};"):
+        found = getattr(import_module(old_module), old)
+    assert found is getattr(import_module(module), new)
+
+
+@pytest.mark.parametrize(("kind", "old", "new"), ATTRIBUTES)
+def test_an_old_attribute_has_the_value_of_the_renamed_one(kind, old, new):
+    instance = object.__new__(kind)
+    vars(instance)[new] = value = object()
+    with pytest.warns(DeprecationWarning, match=rf"^{kind.__name__}\.{old} is now {kind.__name__}\.{new};"):
+        assert getattr(instance, old) is value
+
+
+@pytest.mark.parametrize("module", sorted({names.split(" -> ")[0].rpartition(".")[0] for names in NAMES}))
+def test_an_unknown_name_is_still_an_attribute_error(module):
+    if module.endswith("nnunet"):
+        pytest.importorskip("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    with pytest.raises(AttributeError, match="nothing_of_that_name"):
+        _ = import_module(module).nothing_of_that_name
