@@ -30,13 +30,7 @@ _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """One run of a module's forward.
-
-    Attributes:
-        path: The module's path; empty for the model itself.
-        module: The module.
-        inputs: Its positional inputs.
-    """
+    """One run of a module's forward on positional inputs; the path of the model itself is empty."""
 
     path: str
     module: nn.Module
