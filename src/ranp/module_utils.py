@@ -78,11 +78,8 @@ def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Modu
                 attributes[name] = value if type(value) in _ATOMS else _copy(value, memo)
         return copy.deepcopy(model, memo)
     except Exception as error:
-        raise TraceError(
-            "model",
-            got=f"something that cannot be copied ({type(error).__name__}: {error})",
-            expected="a model that copy.deepcopy takes",
-        ) from error
+        problem = f"holds something that cannot be copied ({type(error).__name__}: {error})"
+        raise TraceError("model", problem) from error
 
 
 def _wrap_like(tensor: Tensor, value: Tensor) -> Tensor:
@@ -133,11 +130,8 @@ def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return tuple(inputs), {}
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
-    raise InputError(
-        "inputs",
-        got=type(inputs).__name__,
-        expected="a tensor, a tuple (positional arguments) or a dict (keyword arguments)",
-    )
+    expected = "a tensor, a tuple (positional arguments) or a dict (keyword arguments)"
+    raise InputError("inputs", got=type(inputs).__name__, expected=expected)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -147,7 +147,7 @@ def test_a_plan_is_not_applied_twice() -> None:
 def test_a_model_that_cannot_be_copied_is_refused() -> None:
     model, plan = halved("plain")
     model.kept = threading.Lock()
-    with pytest.raises(TraceError, match=r"^model: got something that cannot be copied"):
+    with pytest.raises(TraceError, match=r"^model: holds something that cannot be copied"):
         ranp.apply(model, plan)
 
 

@@ -115,7 +115,7 @@ def test_the_neuron_reading_names_a_weight_that_it_cannot_gate() -> None:
 
 def test_lazy_modules_are_refused_by_name() -> None:
     model = chain(nn.Conv2d(3, 6, 3), nn.LazyConv2d(5, 1))
-    with pytest.raises(TraceError, match=r"second: got LazyConv2d, whose parameters have no shape yet.*run the model"):
+    with pytest.raises(TraceError, match=r"second: is a LazyConv2d, whose parameters have no shape yet.*run the model"):
         ranp.trace(model, X)
     model(X)
     assert [group.width for group in ranp.trace(model, X).groups] == [6, 5]

@@ -81,6 +81,24 @@ def test_elementwise_operators_need_no_function() -> None:
     assert widths(ranp.trace(model("tanh"), X, rules={"ranp_rules::tanh": pointwise})) == [6]
 
 
+ACTIVATIONS = (
+    "relu relu6 leaky_relu elu celu selu hardtanh hardswish hardsigmoid silu mish gelu softplus logsigmoid rrelu"
+)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS.split())
+def test_channels_pass_through_activations_of_every_version_of_torch(name: str) -> None:
+    function = getattr(torch.nn.functional, name)
+    for options in ({}, {"inplace": True}):
+        if options and name in ("gelu", "softplus", "logsigmoid"):
+            continue
+
+        def run(net: Any, x: Tensor, options: Any = options) -> Tensor:
+            return net.head(function(net.body(x), **options))
+
+        assert widths(ranp.trace(Net(run, body=nn.Conv2d(3, 6, 3), head=nn.Conv2d(6, 2, 1)), X)) == [6]
+
+
 @pytest.mark.parametrize("name", ["ranp_rules::double", "ranp_rules::double_"])
 def test_an_in_place_variant_has_the_rule_of_its_operator_or_its_own(name: str) -> None:
     assert widths(ranp.trace(model("double_"), X, rules={name: pointwise})) == [6]

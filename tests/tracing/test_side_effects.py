@@ -136,6 +136,7 @@ def test_traces_of_several_threads_change_no_state_of_the_process() -> None:
         with pytest.raises(TraceError, match="forward of head"):
             ranp.trace(failing(), X)
 
+    fail()  # Some versions of torch import modules on the first error, and those hold subclasses of layers.
     with watched() as seen, ThreadPoolExecutor(4) as pool:
         results = [(name, pool.submit(found, model)) for _ in range(3) for name, model in models.items()]
         failures = [pool.submit(fail) for _ in range(6)]

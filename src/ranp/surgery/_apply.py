@@ -46,7 +46,8 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     cuts: dict[int, list[Slice]] = {}
     for entry in plan.slices:
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
-    index = cache(_index)  # a norm's tensors and the layers around it keep the same channels
+    # A norm's tensors and the layers around it keep the same channels.
+    index = cache(lambda keep, device: torch.tensor(keep, device=device))
     small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
     modules = all_modules(small)
     for change in plan.settings:
@@ -60,15 +61,9 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
 def resized(
     modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], graph: ChannelGraph, widths: Ints
 ) -> Iterator[None]:
-    """Temporarily give a model without values the shapes that it has at other widths.
+    """Temporarily give a model of meta or fake tensors the shapes that it has at other widths, of shape (groups,).
 
     No copy is made and no channel is chosen, because a model without values has nothing but shapes.
-
-    Args:
-        modules: All modules of a model of meta or fake tensors.
-        tensors: All its parameters and buffers.
-        graph: Its channels.
-        widths: Channels to keep of each group, of shape (groups,).
     """
     shapes: dict[str, list[int]] = {}
     for group, width in zip(graph.groups, widths.tolist(), strict=True):
@@ -94,21 +89,15 @@ def resized(
 def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
     missing, extra = plan.shapes.keys() - tensors.keys(), tensors.keys() - plan.shapes.keys()
     if missing or extra:
-        raise PlanError(
-            "apply",
-            got=f"a model {'without' if missing else 'with'} {min(missing or extra)!r}",
-            expected="the model the plan was made for",
-            hint="build the model as it was built when it was pruned",
-        )
+        got = f"a model {'without' if missing else 'with'} {min(missing or extra)!r}"
+        hint = "build the model as it was built when it was pruned"
+        raise PlanError("apply", got=got, expected="the model the plan was made for", hint=hint)
     for entry in plan.slices:
         shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
         if not 0 <= entry.dim < len(shape) or shape[entry.dim] != entry.size:
-            raise PlanError(
-                f"apply: {entry.tensor}",
-                got=f"shape {shape}",
-                expected=f"size {entry.size} along dimension {entry.dim}",
-                hint="the plan was made for another model; only input channels and classes may differ",
-            )
+            expected = f"size {entry.size} along dimension {entry.dim}"
+            hint = "the plan was made for another model; only input channels and classes may differ"
+            raise PlanError(f"apply: {entry.tensor}", got=f"shape {shape}", expected=expected, hint=hint)
 
 
 def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...], torch.device], Tensor]) -> Tensor:
@@ -118,16 +107,8 @@ def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...],
     return found
 
 
-def _index(keep: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(keep, device=device)
-
-
 def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
-    """Set a size of a module; sizes only shrink.
-
-    Raises:
-        PlanError: No such module or size, or a value that cannot be.
-    """
+    """Set a size of a module; sizes only shrink."""
     match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
     base, index = (match[1], match[2]) if match else ("", None)
     module = modules.get(setting.module)
@@ -137,10 +118,10 @@ def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
     fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)
     present = entries[place] if fits else None
     if module is None or not isinstance(present, Integral) or not 1 <= setting.value <= int(present):
-        raise PlanError(
-            f"apply: {setting.module or 'model'}",
-            got=f"{setting.name} = {setting.value}",
-            expected="a size of a module of this model, not above the present one",
+        got, expected = (
+            f"{setting.name} = {setting.value}",
+            "a size of a module of this model, not above the present one",
         )
+        raise PlanError(f"apply: {setting.module or 'model'}", got=got, expected=expected)
     entries[place] = setting.value
     setattr(module, base, tuple(entries) if index is not None else setting.value)

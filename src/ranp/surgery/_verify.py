@@ -1,6 +1,7 @@
 """The proof: pruned output equals the output of the original with the removed channels' consumers zeroed."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,14 +58,14 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
         PlanError: The plan was made for another model.
     """
     with preserve_rng(model):
-        _refuse_nan(model)
+        for name, parameter in model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                problem, hint = "the weights contain NaN or infinity", "initialize the model"
+                raise VerificationError(f"verify: {name}", problem, hint=hint)
         masked, small, inputs, expected = _prepare(model, plan, example_inputs)
         if not all(torch.isfinite(tensor).all() for tensor in expected):
-            raise VerificationError(
-                "verify",
-                "the outputs of the full model are not finite",
-                hint="a forward that overflows on noise cannot be verified",
-            )
+            hint = "a forward that overflows on noise cannot be verified"
+            raise VerificationError("verify", "the outputs of the full model are not finite", hint=hint)
         double = all(p.dtype == torch.float64 for p in masked.parameters() if p.is_floating_point())
         if plan.has_cross_channel_norm:
             note = "a norm mixes channels, so that removing some changes the values of others"
@@ -82,28 +83,23 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
 def _prepare(model: nn.Module, plan: Plan, example_inputs: Any) -> tuple[nn.Module, nn.Module, Any, list[Tensor]]:
     """Masked and pruned copies in float64, or in the model's own precision where its forward requires that."""
     for dtype in (torch.float64, None):
+
+        def cast(tensor: Tensor, dtype: torch.dtype | None = dtype) -> Tensor:
+            return tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
+
         try:
-            return _prepare_in(dtype, model, plan, example_inputs)
+            masked = copy_model(model, cast).eval()
+            _rescale_weights(masked)
+            small = apply(masked, plan)
+            if not plan.has_cross_channel_norm:
+                mask(masked, plan)
+            return masked, small, *_run_small(masked, example_inputs, dtype)
         except RanpError:
             raise
         except Exception as error:
             failure = error
-    raise VerificationError(
-        "verify",
-        f"the forward fails on inputs of the kind of example_inputs ({type(failure).__name__}: {failure})",
-    ) from failure
-
-
-def _prepare_in(
-    dtype: torch.dtype | None, model: nn.Module, plan: Plan, example_inputs: Any
-) -> tuple[nn.Module, nn.Module, Any, list[Tensor]]:
-    masked = _copy(model, dtype)
-    _rescale_weights(masked)
-    small = apply(masked, plan)
-    if not plan.has_cross_channel_norm:
-        mask(masked, plan)
-    inputs, expected = _run_small(masked, example_inputs, dtype)
-    return masked, small, inputs, expected
+    problem = f"the forward fails on inputs of the kind of example_inputs ({type(failure).__name__}: {failure})"
+    raise VerificationError("verify", problem) from failure
 
 
 def mask(model: nn.Module, plan: Plan) -> None:
@@ -128,11 +124,9 @@ def _compare(expected: list[Tensor], found: list[Tensor], tolerance: float) -> f
     gaps = [float((a - b).abs().max()) for a, b in zip(expected, found, strict=True) if a.numel()]
     error = max(gaps, default=0.0) / (scale or 1.0)
     if not error <= tolerance:
-        raise VerificationError(
-            "verify",
-            f"the outputs differ from the masked original's by {error:.3g}, with a tolerance of {tolerance:g}",
-            hint="the model's forward does something that tracing does not understand: please report it",
-        )
+        problem = f"the outputs differ from the masked original's by {error:.3g}, with a tolerance of {tolerance:g}"
+        hint = "the model's forward does something that tracing does not understand: please report it"
+        raise VerificationError("verify", problem, hint=hint)
     return error
 
 
@@ -149,14 +143,6 @@ def _check_structure(small: nn.Module, inputs: Any, wanted: list[Tensor]) -> tup
     if not all(torch.isfinite(tensor).all() for tensor in checked):
         raise VerificationError("verify", "outputs or gradients of the pruned model are not finite")
     return shapes
-
-
-def _refuse_nan(model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise VerificationError(
-                f"verify: {name}", "the weights contain NaN or infinity", hint="initialize the model"
-            )
 
 
 def _rescale_weights(model: nn.Module) -> None:
@@ -182,27 +168,15 @@ def _rescale_weights(model: nn.Module) -> None:
                 module.running_mean.add_(noise(module.running_mean), alpha=0.1)
 
 
-def _copy(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    """A copy in eval mode and in a given precision."""
-
-    def cast(tensor: Tensor) -> Tensor:
-        return tensor.detach().to(dtype if tensor.is_floating_point() else None, copy=True)
-
-    return copy_model(model, cast).eval()
-
-
 def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None) -> tuple[Any, list[Tensor]]:
     """The smallest inputs that the model accepts, and its outputs on them."""
-    for side in _SIDES:
-        inputs = _noise(example_inputs, side, dtype)
-        try:
-            with torch.no_grad():
-                return inputs, _outputs(model, inputs)
-        except Exception:
-            # Too small for this model, or it accepts one size only: try the next size, and the given one last.
-            continue
-    inputs = _noise(example_inputs, None, dtype)
     with torch.no_grad():
+        for side in _SIDES:
+            inputs = _noise(example_inputs, side, dtype)
+            # May be too small for this model, or it accepts one size only: then the given size comes last.
+            with suppress(Exception):
+                return inputs, _outputs(model, inputs)
+        inputs = _noise(example_inputs, None, dtype)
         return inputs, _outputs(model, inputs)
 
 

@@ -4,7 +4,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 from torch import nn
@@ -29,34 +28,17 @@ class Prediction:
         return [tuple(factor * sizes[axis] for factor, axis in shape) for shape in self.shapes]
 
 
-# One tuple for each pass.
-Predictions: TypeAlias = tuple[tuple[Prediction, ...], ...]
-
-
 @dataclass(frozen=True)
 class Build:
-    """A graph and what is needed to try it out at other widths.
-
-    Attributes:
-        graph: The channels.
-        predictions: Shapes of the outputs of every operator: in eval mode and, where that runs other operators, in
-            training mode.
-        splits: For each view that splits channels into blocks, the groups that it splits.
-    """
+    """A graph and what is needed to try it out at other widths."""
 
     graph: ChannelGraph
-    predictions: Predictions
-    splits: tuple[frozenset[int], ...]
+    predictions: tuple[tuple[Prediction, ...], ...]  # for each pass, one per operator
+    splits: tuple[frozenset[int], ...]  # for each view that splits channels into blocks, the groups that it splits
 
 
 def build(meta_model: MetaModel, tracer: Tracer, *, predict: bool = True) -> Build:
-    """Assemble the graph.
-
-    Args:
-        meta_model: The model.
-        tracer: The labels.
-        predict: Whether to predict shapes; their sizes become axes of the graph.
-    """
+    """Assemble the graph; the sizes of predicted shapes become axes of it."""
     builder = _Builder(meta_model, tracer)
     predictions = builder.predictions() if predict else ()
     return Build(builder.graph(), predictions, builder.splits())
@@ -76,11 +58,9 @@ class _Builder:
         self.numbers: dict[bytes, int] = {}  # by row
         self.rows: list[Ints] = []
         self.varying: dict[int, list[tuple[int, int]]] = {}  # by the id of labels
+        self.shrinks: list[bool] = []  # which rows depend on widths
         self._number_channels()
-        one = np.append(np.zeros(len(self.widths)), 1).astype(np.int64)  # row 0: the constant 1
-        self.numbers[one.tobytes()] = 0
-        self.rows.append(one)
-        self.shrinks = [False]  # which rows depend on widths
+        self._number(np.append(np.zeros(len(self.widths)), 1).astype(np.int64))  # row 0: the constant 1
 
     def _number_channels(self) -> None:
         """Find the removable components and give those with the same members consecutive numbers.
@@ -132,19 +112,16 @@ class _Builder:
 
     # -- cost formulas -------------------------------------------------------------------------------------------
 
-    def _row(self, groups: Ints) -> Ints:
-        """An axis whose labels have these groups as a linear form over (widths, 1)."""
-        counts = np.bincount(groups[groups >= 0], minlength=len(self.widths))
-        return np.append(counts // np.maximum(self.widths, 1), np.sum(groups < 0)).astype(np.int64)
-
     def axis(self, labels: Labels) -> int:
-        """Number of the axis with these labels."""
+        """Number of the axis with these labels, as a linear form over (widths, 1)."""
         given = labels.tobytes()
         if given not in self.axes:
             groups = self.group[self.component[labels]]
             held = groups.tobytes()
             if held not in self.by_groups:
-                self.by_groups[held] = self._number(self._row(groups))
+                counts = np.bincount(groups[groups >= 0], minlength=len(self.widths))
+                row = np.append(counts // np.maximum(self.widths, 1), np.sum(groups < 0)).astype(np.int64)
+                self.by_groups[held] = self._number(row)
             self.axes[given] = self.by_groups[held]
         return self.axes[given]
 
@@ -165,10 +142,8 @@ class _Builder:
             collected[indices] += factor
         longest = max((len(key) for key in collected), default=0) or 1
         table = [list(key) + [0] * (longest - len(key)) for key in collected]
-        return Terms(
-            np.array(list(collected.values()), dtype=np.int64),
-            np.array(table, dtype=np.int64).reshape(-1, longest),
-        )
+        factors = np.array(list(collected.values()), dtype=np.int64)
+        return Terms(factors, np.array(table, dtype=np.int64).reshape(-1, longest))
 
     def _term(self, factor: int, axes: Sequence[Axis]) -> tuple[int, tuple[int, ...]]:
         """One product: its constant factor, and the axes that may shrink."""
@@ -181,15 +156,8 @@ class _Builder:
                 indices.append(index)
         return factor, tuple(sorted(indices))
 
-    def output_bytes(self) -> tuple[OutputBytes, ...]:
-        """Activation bytes, operator by operator."""
-        return tuple(
-            OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.axes))
-            for entry in self.costs.activations
-        )
-
-    def formulas(self) -> tuple[Terms, Terms, Terms]:
-        """Multiply-adds, parameters and activation bytes."""
+    def formulas(self) -> tuple[Terms, Terms, Terms, tuple[OutputBytes, ...]]:
+        """Multiply-adds, parameters and activation bytes, these also operator by operator."""
         by_tensor = defaultdict(list)
         for source in self.tracer.sources:
             by_tensor[source.tensor].append(Axis(source.labels, source.size))
@@ -198,8 +166,10 @@ class _Builder:
             for name, parameter in self.meta_model.tensors.items()
             if isinstance(parameter, nn.Parameter) and self.tracer.names[id(parameter)] == name
         ]
-        activations = ((entry.bytes, entry.axes) for entry in self.costs.activations)
-        return self.terms(self.costs.macs), self.terms(params), self.terms(activations)
+        entries = self.costs.activations
+        terms = [self.terms(given) for given in (self.costs.macs, params, ((e.bytes, e.axes) for e in entries))]
+        outputs = (OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.axes)) for entry in entries)
+        return terms[0], terms[1], terms[2], tuple(outputs)
 
     def attributes(self) -> Iterable[SizeAttribute]:
         """Module attributes that change with the widths."""
@@ -231,12 +201,12 @@ class _Builder:
 
     def _group_names(self, layers: Sequence[Layer]) -> list[str]:
         """Name each group by the first layer that produces it; a suffix distinguishes several groups of one layer."""
-        names, used = [], defaultdict[str, int](int)
         group_of = np.repeat(np.arange(len(self.widths)), self.widths)
         producer: dict[int, str] = {}
         for layer in layers:
             for group in np.unique(group_of[layer.channels[layer.channels >= 0]]).tolist():
                 producer.setdefault(group, layer.name)
+        names, used = [], defaultdict[str, int](int)
         for group in range(len(self.widths)):
             name = producer[group]
             used[name] += 1
@@ -262,16 +232,11 @@ class _Builder:
                 blocks=call.blocks,
                 macs=call.macs,
                 output_elements=call.output_elements,
-                channels=self._channels(call),
+                channels=np.full(call.width, -1, dtype=np.int64) if call.out is None else self.numbers_of(call.out),
                 final=call.out is None or bool(final & set(self.component[call.out].tolist())),
             )
             for weight, call in self.calls.items()
         )
-
-    def _channels(self, call: LayerCall) -> Ints:
-        if call.out is None:
-            return np.full(call.width, -1, dtype=np.int64)
-        return self.numbers_of(call.out)
 
     def numbers_of(self, labels: Labels) -> Ints:
         """Graph-wide numbers of channels, -1 for unprunable ones."""
@@ -296,7 +261,7 @@ class _Builder:
             if count
         )
 
-    def predictions(self) -> Predictions:
+    def predictions(self) -> tuple[tuple[Prediction, ...], ...]:
         """For each pass the shapes of every operator's outputs, as functions of the widths."""
         return tuple(
             tuple(
@@ -334,8 +299,8 @@ class _Builder:
         """All of it."""
         layers = self.layers()
         groups = self.groups(self._group_names(layers))
-        macs, params, activations = self.formulas()
-        outputs, attributes = self.output_bytes(), tuple(self.attributes())
+        macs, params, activations, outputs = self.formulas()
+        attributes = tuple(self.attributes())
         return ChannelGraph(
             groups=groups,
             layers=layers,
@@ -344,12 +309,8 @@ class _Builder:
             unprunable=self.unprunable(),
             shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items()},
             nodes=tuple(replace(node, name=layer_name(node.name)) for node in self.costs.nodes),
-            has_cross_channel_norm=self.has_cross_channel_norm(),
+            has_cross_channel_norm=any((self.numbers_of(labels) >= 0).any() for labels in self.tracer.mixed),
         )
-
-    def has_cross_channel_norm(self) -> bool:
-        """Whether removable channels are mixed without weights."""
-        return any((self.group[self.component[labels]] >= 0).any() for labels in self.tracer.mixed)
 
 
 def layer_name(weight: str) -> str:
@@ -387,8 +348,7 @@ def _merge_notes(notes: Iterable[Unprunable]) -> tuple[Unprunable, ...]:
     for note in notes:
         key = (note.path, note.operator, note.reason)
         if known := merged.get(key):
-            note = replace(
-                known, channels=known.channels + note.channels, macs_share=known.macs_share + note.macs_share
-            )
+            channels, share = known.channels + note.channels, known.macs_share + note.macs_share
+            note = replace(known, channels=channels, macs_share=share)
         merged[key] = note
     return tuple(merged.values())

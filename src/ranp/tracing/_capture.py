@@ -18,15 +18,7 @@ from ranp.tracing._meta_model import Forward, MetaModel, Observer
 
 @dataclass(frozen=True)
 class Call:
-    """One operator, as it ran.
-
-    Attributes:
-        function: The operator.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-        out: What it returned.
-        forward: The innermost forward in which it ran.
-    """
+    """One operator as it ran: its arguments, what it returned, and the innermost forward in which it ran."""
 
     function: Any
     args: tuple[Any, ...]
@@ -80,14 +72,9 @@ class _CallLog(Observer):
 
 @dataclass(frozen=True)
 class Capture:
-    """One forward pass as it was recorded.
+    """One forward pass as it was recorded: operators in the order in which they ran, and the modules reading the mode.
 
-    Attributes:
-        inputs: Input tensors.
-        calls: All operators in the order in which they ran.
-        outputs: Output tensors.
-        reading_mode: Forwards that read `training` of a module, where that was watched; None stands for a read outside
-            of any forward.
+    `reading_mode` holds the forwards that read `training`, where that was watched; None is a read outside of any.
     """
 
     inputs: list[Tensor]
@@ -105,8 +92,7 @@ class Capture:
         forwards: Iterable[Forward] | None = None,
     ) -> "Capture":
         """Run a model, or some of its modules one after the other on the inputs that they had, and record it."""
-        root = Forward("", meta_model.model, ())
-        log, inputs, run = _CallLog(root), meta_model.inputs, None
+        log, inputs, run = _CallLog(Forward("", meta_model.model, ())), meta_model.inputs, None
         if forwards is not None:
             again = list(forwards)
             inputs, run = [f.inputs for f in again], _run_each(again)
@@ -118,11 +104,8 @@ class Capture:
             raise _explained(error, log.path) from error
         tensors = tensors_in(outputs)
         if not tensors:
-            raise TraceError(
-                "output of the model",
-                got=type(outputs).__name__,
-                expected="tensors, or lists, tuples, dicts or dataclasses of them",
-            )
+            expected = "tensors, or lists, tuples, dicts or dataclasses of them"
+            raise TraceError("output of the model", got=type(outputs).__name__, expected=expected)
         return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode)
 
     def equivalent_to(self, other: "Capture") -> bool:
@@ -199,17 +182,11 @@ def _is_wide(tensor: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class ModelCapture:
-    """All that was recorded of a model.
-
-    Attributes:
-        meta_model: The copy without values that was run.
-        passes: One in eval mode and, where that is not equivalent, one in training mode.
-        untraced_training_mode: Why training mode could not be run; empty if it could.
-    """
+    """All that was recorded of a model."""
 
     meta_model: MetaModel
-    passes: tuple[Capture, ...]
-    untraced_training_mode: str = ""
+    passes: tuple[Capture, ...]  # one in eval mode and, where that is not equivalent, one in training mode
+    untraced_training_mode: str = ""  # why training mode could not be run
 
 
 def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
@@ -217,18 +194,11 @@ def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
 
     Heads for deep supervision, auxiliary classifiers and the like may run in training mode only. Where training mode
     cannot be run (because layers are dropped at random, for example), eval mode has to suffice.
-
-    Args:
-        model: Any module; a copy of it without values is run.
-        example_inputs: A tensor, a tuple (positional arguments) or a dict (keyword arguments).
-
-    Raises:
-        TraceError: The forward cannot be run on the example inputs.
     """
-    untraced = ""
+    tensors, untraced = [*all_tensors(model).values(), *tensors_in(example_inputs)], ""
     on_meta, fake = MetaModel.on_meta, MetaModel.with_fake_tensors
     for make, both in ((on_meta, True), (fake, True), (fake, False)):
-        if make == on_meta and len(_devices(model, example_inputs)) > 1:
+        if make == on_meta and len({tensor.device for tensor in tensors}) > 1:
             continue  # Only fake tensors show whether that works.
         try:
             meta_model = make(model, example_inputs)
@@ -250,10 +220,8 @@ def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> 
     That can be judged only of modules that consist of their forward, such as stochastic depth.
     """
     forwards = [forward for forward in reading_mode if forward and _stands_alone(forward)]
-    if len(forwards) < len(reading_mode):
-        return False
-    if not forwards:
-        return True
+    if len(forwards) < len(reading_mode) or not forwards:
+        return not reading_mode
     try:
         passes = [Capture.record(meta_model, training=training, forwards=forwards) for training in (False, True)]
     except RanpError:
@@ -266,21 +234,11 @@ def _stands_alone(forward: Forward) -> bool:
     return forward.bare and len(signature(forward.module.forward).parameters) == len(forward.inputs)
 
 
-def _devices(model: nn.Module, example_inputs: Any) -> set[torch.device]:
-    return {tensor.device for tensor in (*all_tensors(model).values(), *tensors_in(example_inputs))}
-
-
 def _explained(error: Exception, path: str) -> TraceError:
     """An error of the model's forward, with advice for the user."""
     where = f"forward of {path or 'the model'}"
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):
-        return TraceError(
-            where,
-            "uses a value or shape that depends on the data (such as .item() or nonzero)",
-            hint="move data-dependent control flow out of forward",
-        )
-    return TraceError(
-        where,
-        f"fails on the example inputs with {type(error).__name__}: {first_line(error)}",
-        hint="check the shape, dtype and device of example_inputs",
-    )
+        problem = "uses a value or shape that depends on the data (such as .item() or nonzero)"
+        return TraceError(where, problem, hint="move data-dependent control flow out of forward")
+    problem = f"fails on the example inputs with {type(error).__name__}: {first_line(error)}"
+    return TraceError(where, problem, hint="check the shape, dtype and device of example_inputs")

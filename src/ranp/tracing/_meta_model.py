@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from types import MethodType
 from typing import Any
 
@@ -29,13 +30,7 @@ _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 @dataclass(frozen=True, eq=False)
 class Forward:
-    """One run of a module's forward.
-
-    Attributes:
-        path: The module's path; empty for the model itself.
-        module: The module.
-        inputs: Its positional inputs.
-    """
+    """One run of a module's forward on positional inputs; the path of the model itself is empty."""
 
     path: str
     module: nn.Module
@@ -104,6 +99,9 @@ class MetaModel:
         convert: Callable[[Tensor], Tensor],
         mode: AbstractContextManager[Any],
     ) -> None:
+        if torch.__version__ < "2.8":
+            # Old versions compute with tensors on this import, which must not happen within a forward without values.
+            import_module("torch._dynamo")
         self.inputs = tree_map_only(Tensor, convert, example_inputs)
         self.model = copy_model(model, convert)
         self.modules = all_modules(self.model)

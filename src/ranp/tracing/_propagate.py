@@ -66,21 +66,13 @@ class OperatorCall:
 
 @dataclass(frozen=True)
 class Pass:
-    """What was found about one forward pass.
-
-    Attributes:
-        layers: Runs of layers.
-        macs: Multiply-adds of every operator, each a factor times the sizes of some axes.
-        activations: What operators allocated.
-        operators: All operators.
-        nodes: How results of layers reach other layers.
-    """
+    """What was found about one forward pass."""
 
     layers: list[LayerCall] = field(default_factory=list)
-    macs: list[tuple[int, list[Axis]]] = field(default_factory=list)
+    macs: list[tuple[int, list[Axis]]] = field(default_factory=list)  # each a factor times the sizes of some axes
     activations: list[Allocated] = field(default_factory=list)
     operators: list[OperatorCall] = field(default_factory=list)
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)  # how results of layers reach other layers
 
 
 class Tracer:
@@ -98,11 +90,9 @@ class Tracer:
     ) -> None:
         self.whole_blocks, self.filled = whole_blocks, filled
         self.names: dict[int, str] = {}
-        self.parameters: set[str] = set()
         for name, tensor in tensors.items():
             self.names.setdefault(id(tensor), name)
-            if isinstance(tensor, nn.Parameter):
-                self.parameters.add(name)
+        self.parameters = {name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
         self.flows: dict[int, tuple[Labels, ...]] = {}
         self.origins: dict[int, str] = {}
         self.bases: dict[int, int] = {}  # what views are views of, by id
@@ -156,8 +146,7 @@ class Tracer:
         """Note what an operator allocates (neither views nor in-place results) and the bases of views; in bytes."""
         returns, total = call.function._schema.returns, 0
         for index, output in enumerate(call.outputs):
-            fresh = returns[min(index, len(returns) - 1)].alias_info is None and call.name not in _HIDDEN_VIEWS
-            if not fresh:
+            if returns[min(index, len(returns) - 1)].alias_info is not None or call.name in _HIDDEN_VIEWS:
                 self.bases[id(output)] = self._base(call.tensors[0])
             elif output.numel():
                 size = output.element_size()
@@ -178,12 +167,9 @@ class Tracer:
 
     def labels(self, tensor: Tensor) -> tuple[Labels, ...]:
         """The labellings of a tensor; those of a parameter or buffer are made on its first use."""
-        found = self.flows.get(id(tensor))
-        if found is None:
-            name = self.names.get(id(tensor))
-            found = () if name is None else self._label_source(name, tensor)
-            self.flows[id(tensor)] = found
-        return found
+        if id(tensor) not in self.flows:
+            self.flows[id(tensor)] = self._label_source(tensor) if id(tensor) in self.names else ()
+        return self.flows[id(tensor)]
 
     def set(self, tensor: Tensor, labels: Sequence[Labels]) -> None:
         """Give a tensor its labellings; those that vary along no dimension say nothing and are left out."""
@@ -217,12 +203,12 @@ class Tracer:
         first, self.count = self.count, self.count + count
         return np.arange(first, self.count)
 
-    def _label_source(self, name: str, tensor: Tensor) -> tuple[Labels, ...]:
+    def _label_source(self, tensor: Tensor) -> tuple[Labels, ...]:
         found = []
         for dim, size in enumerate(tensor.shape):
             if size > 1:
                 labels = self.fresh(size)
-                self.sources.append(Source(name, dim, size, int(labels[0])))
+                self.sources.append(Source(self.names[id(tensor)], dim, size, int(labels[0])))
                 found.append(labels_along(labels, dim, tensor.ndim))
         return tuple(found)
 
@@ -231,18 +217,13 @@ class Tracer:
         if labels is None or not self.sources:
             return None
         first = int(labels.reshape(-1)[0])
-        index = bisect_right(self.sources, first, key=lambda source: source.first) - 1
-        source = self.sources[index]
+        source = self.sources[bisect_right(self.sources, first, key=lambda source: source.first) - 1]
         return source if source.first <= first < source.first + source.size else None
-
-    def note(self, reason: str) -> Note:
-        """A note on the current operator."""
-        return Note(self.path, self.operator, reason)
 
     def mark_unprunable(self, labels: Labels | None, reason: str) -> None:
         """Mark channels as unprunable."""
         if labels is not None:
-            self.unprunable.append((labels.reshape(-1), self.note(reason)))
+            self.unprunable.append((labels.reshape(-1), Note(self.path, self.operator, reason)))
 
     def freeze(self, labels: Labels | None, reason: str) -> None:
         """The name of `mark_unprunable` in version 0.1."""
@@ -366,13 +347,7 @@ def _keep_finest(result: list[Labels], labels: Labels) -> list[Labels]:
 
 
 def propagate(capture: ModelCapture, find_rule: Callable[[Call], Rule], whole_blocks: Collection[int] = ()) -> Tracer:
-    """Propagate channel labels through all operators of the captured passes.
-
-    Args:
-        capture: The passes.
-        find_rule: Returns the rule for an operator.
-        whole_blocks: See `Tracer`.
-    """
+    """Propagate channel labels through all operators of the captured passes; for `whole_blocks` see `Tracer`."""
     filled: set[int] = set()
     while True:
         tracer = Tracer(capture.meta_model.tensors, whole_blocks, filled)

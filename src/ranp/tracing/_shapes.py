@@ -12,35 +12,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
 
 from ranp.module_utils import tensors_in
 
 _ATEN = torch.ops.aten
 
 
-def _convolution(
-    source: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> Any:
+def _convolution(source: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Any:
     if not source.is_contiguous():
         return NotImplemented
+    stride, padding, dilation, transposed, output_padding, groups = rest
     rows, columns, *kernel = weight.shape
     reads, makes = (rows, columns * groups) if transposed else (columns * groups, rows)
     if source.shape[1] != reads or makes % groups:
         raise RuntimeError(f"a convolution over {reads} channels in {groups} groups got {source.shape[1]} channels")
     _require(bias, (makes,), "convolution to", makes)
     spatial = []
-    for size, side, step, pad, gap, extra in zip(
-        source.shape[2:], kernel, _each(stride), _each(padding), _each(dilation), _each(output_padding), strict=False
-    ):
+    settings = map(_each, (stride, padding, dilation, output_padding))
+    for size, side, step, pad, gap, extra in zip(source.shape[2:], kernel, *settings, strict=False):
         reach = gap * (side - 1) + 1
         made = (size - 1) * step + reach + extra - 2 * pad if transposed else (size + 2 * pad - reach) // step + 1
         spatial.append(made)
@@ -116,10 +106,6 @@ def _like_input(source: Tensor, *_: Any, **__: Any) -> Any:
     return _like(source) if source.is_floating_point() else NotImplemented
 
 
-def _softmax(source: Tensor, dim: int, dtype: Any = None) -> Any:
-    return NotImplemented if dtype else _like_input(source)
-
-
 def _written(target: Tensor, *others: Any, **_: Any) -> Any:
     """The target of an in-place elementwise operator, whose other inputs have to fit."""
     shapes = [other.shape for other in others if isinstance(other, Tensor) and other.shape != target.shape]
@@ -147,10 +133,6 @@ def _pair(left: Tensor, right: Any, **_: Any) -> Any:
 def _masked(source: Tensor, mask: Tensor, _: Any) -> Any:
     fits = source.shape == mask.shape or _broadcast(source.shape, mask.shape) == source.shape
     return _like(source) if fits else NotImplemented
-
-
-def _roll(source: Tensor, *_: Any) -> Tensor:
-    return _empty(source, source.shape)
 
 
 def _repeat(source: Tensor, times: list[int]) -> Any:
@@ -184,18 +166,14 @@ def _mean(source: Tensor, dims: list[int] | None, keepdim: bool = False, *, dtyp
     return _empty(source, kept)
 
 
-def _norm(source: Tensor, order: Any = 2, dims: list[int] | None = None, keepdim: bool = False, **more: Any) -> Any:
-    return _mean(source, dims, keepdim, **more)
-
-
 def _clamped(source: Tensor, *bounds: Any) -> Any:
     return NotImplemented if any(isinstance(bound, Tensor) for bound in bounds) else _like_input(source)
 
 
 def _compared(source: Tensor, _: Any) -> Tensor:
-    return (
-        torch.empty(source.shape, dtype=torch.bool, device=source.device) if source.is_contiguous() else NotImplemented
-    )
+    if not source.is_contiguous():
+        return NotImplemented
+    return torch.empty(source.shape, dtype=torch.bool, device=source.device)
 
 
 def _upsample(source: Tensor, size: list[int], *_: Any, **__: Any) -> Any:
@@ -206,9 +184,10 @@ def _prelu(source: Tensor, weight: Tensor) -> Any:
     return _like(source) if _broadcast(source.shape, weight.shape) == source.shape else NotImplemented
 
 
-_ACTIVATIONS = (
-    *("relu", "leaky_relu", "elu", "gelu", "silu", "mish", "hardswish"),
-    *("sigmoid", "tanh", "hardsigmoid", "hardtanh"),
+_ACTIVATIONS = "relu leaky_relu elu gelu silu mish hardswish sigmoid tanh hardsigmoid hardtanh"
+_UPSAMPLES = (
+    "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
+    "upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d"
 )
 
 _SHORTCUTS: dict[Any, Callable[..., Any]] = {
@@ -217,29 +196,20 @@ _SHORTCUTS: dict[Any, Callable[..., Any]] = {
     _ATEN.native_group_norm.default: _group_norm,
     _ATEN.native_layer_norm.default: _layer_norm,
     _ATEN.cat.default: _cat,
-    **{getattr(_ATEN, name).default: _like_input for name in _ACTIVATIONS},
+    **{getattr(_ATEN, name).default: _like_input for name in _ACTIVATIONS.split()},
     **{getattr(_ATEN, name).Tensor: _pair for name in ["add", "sub", "mul", "div"]},
-    **{
-        getattr(_ATEN, f"{name}{space}d").default: _upsample
-        for name, spaces in {
-            "upsample_nearest": (1, 2, 3),
-            "_upsample_nearest_exact": (1, 2, 3),
-            "upsample_linear": (1,),
-            "upsample_bilinear": (2,),
-            "upsample_bicubic": (2,),
-            "upsample_trilinear": (3,),
-        }.items()
-        for space in spaces
-    },
+    **{getattr(_ATEN, name).default: _upsample for name in _UPSAMPLES.split()},
     _ATEN.rsub.Scalar: _pair,
     _ATEN.masked_fill.Scalar: _masked,
-    _ATEN.roll.default: _roll,
+    _ATEN.roll.default: lambda source, *_: _empty(source, source.shape),
     _ATEN.repeat.default: _repeat,
-    _ATEN._safe_softmax.default: _softmax,
+    _ATEN._safe_softmax.default: lambda source, dim, dtype=None: NotImplemented if dtype else _like_input(source),
     _ATEN._prelu_kernel.default: _prelu,
     _ATEN.addmm.default: _addmm,
     _ATEN.mean.dim: _mean,
-    _ATEN.linalg_vector_norm.default: _norm,
+    _ATEN.linalg_vector_norm.default: lambda source, order=2, dims=None, *rest, **more: _mean(
+        source, dims, *rest, **more
+    ),
     **{getattr(_ATEN, name).default: _clamped for name in ["clamp", "clamp_min", "clamp_max"]},
     **{getattr(_ATEN, name).Scalar: _compared for name in ["eq", "ne", "lt", "le", "gt", "ge"]},
 }
@@ -248,9 +218,12 @@ _SHORTCUTS: dict[Any, Callable[..., Any]] = {
 @cache
 def _shortcut(func: Any) -> Callable[..., Any] | None:
     name = func.overloadpacket.__name__
-    if name.endswith("_") and (name[:-1] in _ACTIVATIONS or torch.Tag.pointwise in func.tags):
+    if name.endswith("_") and (name[:-1] in _ACTIVATIONS.split() or torch.Tag.pointwise in func.tags):
         return _written
     return _SHORTCUTS.get(func)
+
+
+_DEPENDS_ON_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 def run_operator(func: Any, args: Any, kwargs: Any) -> Any:
@@ -269,16 +242,12 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     first = args[0] if args else None
     if isinstance(first, (list, tuple)) and first:
         first = first[0]
-    if isinstance(first, FakeTensor) and not func._schema.is_mutable and not _DEPENDS_ON_DATA.intersection(func.tags):
-        _raise_misfits(first.fake_mode, func, args, kwargs)
-    return func(*args, **kwargs)
-
-
-_DEPENDS_ON_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-
-
-def _raise_misfits(mode: FakeTensorMode, func: Any, args: Any, kwargs: Any) -> None:
-    """Raise the error of inputs that do not fit; fake mode would also log it, with a traceback."""
-    if all(isinstance(tensor, FakeTensor) for tensor in tensors_in((args, kwargs))):
-        with in_kernel_invocation_manager(mode), suppress(NotImplementedError):
+    if (
+        isinstance(first, FakeTensor)
+        and not (func._schema.is_mutable or _DEPENDS_ON_DATA.intersection(func.tags))
+        and all(isinstance(tensor, FakeTensor) for tensor in tensors_in((args, kwargs)))
+    ):
+        # Inputs that do not fit raise their error here; fake mode would also log it, with a traceback.
+        with in_kernel_invocation_manager(first.fake_mode), suppress(NotImplementedError):
             func(*args, **kwargs)
+    return func(*args, **kwargs)

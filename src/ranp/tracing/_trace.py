@@ -112,25 +112,13 @@ def output_shapes(model: nn.Module, example_inputs: Any) -> list[tuple[int, ...]
 
 
 def _require_eager(model: nn.Module) -> None:
-    """Refuse anything but an eager module whose parameters have shapes.
-
-    Raises:
-        TraceError: It is scripted, exported, lazy or not a module.
-    """
+    """Refuse anything but an eager module whose parameters have shapes."""
     modules = all_modules(model) if isinstance(model, nn.Module) else {"": model}
     for path, module in modules.items():
         if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
-            raise TraceError(
-                path or "model",
-                got=type(module).__name__,
-                expected="an eager nn.Module",
-                hint="prune the module before scripting or exporting it",
-            )
+            hint = "prune the module before scripting or exporting it"
+            raise TraceError(path or "model", got=type(module).__name__, expected="an eager nn.Module", hint=hint)
         held = (*module._parameters.values(), *module._buffers.values())
         if any(tensor is not None and is_lazy(tensor) for tensor in held):
-            raise TraceError(
-                path or "model",
-                got=f"{type(module).__name__}, whose parameters have no shape yet",
-                expected="a model that has been initialized",
-                hint="run the model on one batch first",
-            )
+            problem = f"is a {type(module).__name__}, whose parameters have no shape yet"
+            raise TraceError(path or "model", problem, hint="run the model on one batch first")

@@ -6,7 +6,7 @@ of them have to keep their width for the forward to work.
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -62,10 +62,8 @@ def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Not
     """Weights of the layers that produce the given groups."""
     found = {}
     for group, note in blocking.items():
-        start, stop = graph.offsets[group : group + 2]
-        for layer in graph.layers:
-            if ((layer.channels >= start) & (layer.channels < stop)).any():
-                found[layer.weight] = note
+        channels = np.arange(*graph.offsets[group : group + 2])
+        found.update({layer.weight: note for layer in graph.layers if np.isin(channels, layer.channels).any()})
     return found
 
 
@@ -74,19 +72,12 @@ def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Not
 
 @dataclass(frozen=True)
 class Violation:
-    """An operator of the resized model whose outputs are not as predicted.
+    """An operator of the resized model whose outputs are not as predicted."""
 
-    Attributes:
-        position: Number of the operator, in the order in which they run.
-        note: Its place and what fails.
-        groups: The groups that its outputs depend on; empty where the forward fails between operators.
-        ends: Whether the forward fails there, so that what comes after was not seen.
-    """
-
-    position: int
+    position: int  # the operator's number, in the order in which they run
     note: Note
-    groups: frozenset[int]
-    ends: bool
+    groups: frozenset[int]  # those that its outputs depend on; empty where the forward fails between operators
+    ends: bool  # whether the forward fails there, so that what comes after was not seen
 
 
 class Trial:
@@ -95,6 +86,7 @@ class Trial:
     def __init__(self, meta_model: MetaModel, built: Build) -> None:
         self.meta_model, self.built = meta_model, built
         self.violations = cache(self._violations)
+        self._groups_of_axes = [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in built.graph.costs.axes]
 
     def _violations(self, groups: frozenset[int]) -> tuple[Violation, ...]:
         """Run the model with these groups resized, and compare all shapes with the predictions.
@@ -134,20 +126,13 @@ class Trial:
         axes = {axis for shape in prediction.shapes for _, axis in shape} if prediction else ()
         return frozenset[int]().union(*(self._groups_of_axes[axis] for axis in axes))
 
-    @cached_property
-    def _groups_of_axes(self) -> list[frozenset[int]]:
-        return [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in self.built.graph.costs.axes]
-
 
 def _widths(graph: ChannelGraph, groups: Collection[int]) -> Ints:
     """A quarter, half or three quarters of the width of some groups, in turn, and the full width of the others."""
-
-    def width(index: int, full: int) -> int:
-        if index not in groups:
-            return full
-        return max(1, min(full - 1, -(-full * (index % 3 + 1) // 4)))
-
-    return np.array([width(index, group.width) for index, group in enumerate(graph.groups)], dtype=np.int64)
+    widths = np.array([group.width for group in graph.groups], dtype=np.int64)
+    for index in groups:
+        widths[index] = max(1, min(widths[index] - 1, -(-widths[index] * (index % 3 + 1) // 4)))
+    return widths
 
 
 class _Comparison(Observer):
@@ -203,8 +188,7 @@ class _Comparison(Observer):
 
 def _returns_new(func: Any, count: int) -> bool:
     """Whether an operator returns that many tensors, one by one or as a list, and writes into none."""
-    returns = func._schema.returns
-    return not func._schema.is_mutable and (_is_list(func) or len(returns) == count)
+    return not func._schema.is_mutable and (_is_list(func) or len(func._schema.returns) == count)
 
 
 def _is_list(func: Any) -> bool:
@@ -234,13 +218,7 @@ def blocking_groups(
 
     The outputs of an operator should depend on the groups in them: these are the candidates, and operators that have
     none in common are searched at the same time. Where that does not help, or the forward fails between operators, the
-    candidates are all groups so far, the latest first.
-
-    Args:
-        groups: The groups that were resized.
-        violations: What failed then, in order; at least one.
-        attempt: Runs the model with other groups resized.
-        latest: Maps the number of an operator to the groups so far, the latest first.
+    candidates are all groups so far, the latest first: `latest` returns them, given the number of an operator.
     """
     candidates: dict[Violation, list[int]] = {}
     for violation in violations:

@@ -17,13 +17,17 @@ from ranp.tracing.rules import along, elementwise, layers, norms, views
 # Names of operators of torch's namespace `aten`.
 _ATEN: dict[Rule, str] = {
     elementwise.prelu: "_prelu_kernel",
-    elementwise.pointwise: ("copy where masked_fill lerp addcmul addcdiv hardswish mish gelu threshold fill zero"),
+    # Those that some version of torch does not tag, in place or at all.
+    elementwise.pointwise: (
+        "copy where masked_fill lerp addcmul addcdiv threshold fill zero abs leaky_relu elu celu selu hardtanh "
+        "hardswish hardsigmoid mish gelu"
+    ),
     elementwise.unrelated: (
         "new_empty new_zeros new_ones new_full zeros ones full empty arange scalar_tensor rand randn"
     ),
     elementwise.same: (
         "clone contiguous detach alias _to_copy to lift_fresh dropout native_dropout empty_like zeros_like "
-        "ones_like full_like rand_like randn_like new_empty_strided bernoulli rrelu_with_noise"
+        "ones_like full_like rand_like randn_like new_empty_strided bernoulli rrelu_with_noise log_sigmoid_forward"
     ),
     along.pool: (
         "max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d "
