@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import nn
 
 import ranp
-from ranp.costs import reset_peak_memory, resident_bytes
+from ranp.costs.measure import reset_peak_memory, resident_bytes
 from ranp.models import UNet3D
 
 ROUNDS = 7

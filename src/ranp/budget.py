@@ -17,7 +17,8 @@ class Budget:
         params: Fraction of its parameters to keep, in (0, 1].
         activations: Fraction of its activation bytes to keep, in (0, 1].
         sparsity: Fraction of its neurons (output channels of all layers) to remove, in [0, 1).
-        custom: Fractions to keep of resources of your own, by the name of the `ranp.costs.Resource`.
+        custom: Fractions to keep of resources of your own, by the name of the `ranp.costs.Resource`; see
+            `ranp.allocate`.
 
     Raises:
         BudgetError: No limit, or one that is not such a fraction.

@@ -28,7 +28,7 @@ MODULES = {
     "ranp.runs": "ranp.experiments.runs",
     "ranp.studies": "ranp.experiments.studies",
     "ranp.survey": "ranp.explorer",
-    "ranp.training": "ranp.costs ranp.experiments.data ranp.experiments.losses",
+    "ranp.training": "ranp.costs.measure ranp.experiments.data ranp.experiments.losses",
 }
 """Old module -> new module, or several in which to look."""
 

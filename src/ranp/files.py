@@ -3,13 +3,12 @@
 import json
 import math
 import os
-import shutil
 import stat
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -20,8 +19,6 @@ from ranp.optional import optional_import
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
 MAX_JSON_VALUES = 4_000_000
-
-Upgrades = Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]
 
 
 def is_rank_zero() -> bool:
@@ -37,22 +34,20 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(folder)
     refuse_existing(target)
-    partial: Path | None = None
     missing: list[Path] = []
     try:
         missing += [parent for parent in target.parents if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        yield partial
-        for path in (partial, *partial.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # Temporary ones exclude other users.
-        refuse_existing(target)
-        partial.rename(target)
+        with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True) as name:
+            partial = Path(name)
+            yield partial
+            for path in (partial, *partial.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)  # Temporary ones exclude other users.
+            refuse_existing(target)
+            partial.rename(target)
     except OSError as error:
         raise ArtifactError(str(target), f"cannot be written ({first_line(error)})") from error
     finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
         for parent in missing:
             with suppress(OSError):  # It is not empty, as it should be.
                 parent.rmdir()
@@ -70,7 +65,7 @@ def read_json(
     *,
     format: str,
     version: int,
-    upgrades: Upgrades = MappingProxyType({}),
+    upgrades: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = MappingProxyType({}),
     schema: Mapping[str, Any] | None = None,
     error: type[RanpError] = ArtifactError,
     place: str = "",

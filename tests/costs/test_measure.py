@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ranp.costs import peak_step_bytes, step_seconds
+from ranp.costs.measure import peak_step_bytes, step_seconds
 from ranp.errors import RanpError
 from ranp.models import UNet3D
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import ranp
 from helpers.networks import CASES, Net, image
-from ranp.costs import reset_peak_memory, resident_bytes
+from ranp.costs.measure import reset_peak_memory, resident_bytes
 from ranp.errors import InputError, TraceError
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import ranp
-from ranp.costs import peak_step_bytes, step_seconds
+from ranp.costs.measure import peak_step_bytes, step_seconds
 from ranp.environment import hardware, versions
 from ranp.experiments import plots
 from ranp.experiments.data.mni152 import TISSUES, load_brain, split

@@ -73,6 +73,7 @@ def _value(name: str, text: str) -> Any:
     except ValueError as error:
         wanted = "an integer" if kind is int else "a number"
         raise InputError(PREFIX + name, f"must be {wanted}, not {text!r}") from error
-    if kind is int and value < (name != "seed"):
-        raise InputError(PREFIX + name, f"must be at least {int(name != 'seed')}, not {text}")
+    least = 0 if name == "seed" else 1
+    if kind is int and value < least:
+        raise InputError(PREFIX + name, f"must be at least {least}, not {text}")
     return value

@@ -92,10 +92,10 @@ def shrink_in_place(model: M, small: nn.Module, plan: Plan) -> M:
                     held[name] = replaced.setdefault(id(tensor), _like(tensor, present))
                 elif not tensor.is_meta:
                     present.data.copy_(tensor)
-    modules = dict(small.named_modules(remove_duplicate=False))
     for change in plan.settings:
         attribute = change.name.partition("[")[0]
-        setattr(model.get_submodule(change.module), attribute, getattr(modules[change.module], attribute))
+        value = getattr(small.get_submodule(change.module), attribute)
+        setattr(model.get_submodule(change.module), attribute, value)
     attached.plan = plan
     return model
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import ranp
-from ranp.costs import peak_step_bytes, step_seconds
+from ranp.costs.measure import peak_step_bytes, step_seconds
 from ranp.environment import hardware, versions
 from ranp.errors import InputError
 from ranp.experiments.data import DataBundle, ResumableSampler, resumable_loader, sample_count
