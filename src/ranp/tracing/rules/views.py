@@ -41,9 +41,7 @@ def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Lab
         dims = [dim for dim in range(wanted.start, wanted.stop) if along(labels, dim)]
         if len(dims) < 2:
             continue
-        index = tracer.split(labels)
-        fixed_size = len(dims) > 2 or index in tracer.whole_blocks
-        if fixed_size:
+        if tracer.split(labels) in tracer.whole_blocks or len(dims) > 2:
             labels = tracer.couple(labels, dims[1:])
         else:
             tracer.couple(labels, dims[:1])
@@ -64,8 +62,8 @@ def permute(tracer: Tracer, call: Call) -> None:
 
 def expand(tracer: Tracer, call: Call) -> None:
     """Broadcasting: dimensions that grow carry no channels."""
-    source, out = call.tensors[0], call.outputs[0]
-    tracer.set(out, [pad_rank(labels, out.ndim) for labels in tracer.labels(source)])
+    out = call.outputs[0]
+    tracer.set(out, [pad_rank(labels, out.ndim) for labels in tracer.labels(call.tensors[0])])
 
 
 def repeat(tracer: Tracer, call: Call) -> None:
@@ -192,9 +190,8 @@ def pad(tracer: Tracer, call: Call) -> None:
 
 
 def _pad_channels(tracer: Tracer, labels: Labels, dim: int, before: int, after: int) -> Labels:
-    labels = _take(labels, dim, slice(max(-before, 0), labels.shape[dim] - max(-after, 0)))
-    parts = [labels]
-    for amount, place in ((before, 0), (after, len(parts) + 1)):
+    parts = [_take(labels, dim, slice(max(-before, 0), labels.shape[dim] - max(-after, 0)))]
+    for amount, place in ((before, 0), (after, 2)):
         if amount > 0:
             shape = [amount if d == dim else size for d, size in enumerate(labels.shape)]
             added = tracer.fresh(math.prod(shape)).reshape(shape)
