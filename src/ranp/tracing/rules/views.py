@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ranp.tracing._capture import Call
-from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank
+from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank, support
 from ranp.tracing._labels import reshape as reshape_labels
 from ranp.tracing._propagate import Tracer
 from ranp.tracing.rules.along import POSITIONS, mark_along
@@ -140,11 +140,7 @@ def _couple_parts(tracer: Tracer, labels: Labels, dim: int, size: int) -> None:
 
 
 def _take(labels: Labels, dim: int, part: slice) -> Labels:
-    if not along(labels, dim):
-        return labels
-    index = [slice(None)] * labels.ndim
-    index[dim] = part
-    return labels[tuple(index)]
+    return labels[(slice(None),) * dim + (part,)] if along(labels, dim) else labels
 
 
 def concatenate(tracer: Tracer, call: Call) -> None:
@@ -158,10 +154,9 @@ def concatenate(tracer: Tracer, call: Call) -> None:
     if any(vector is not None for vector in vectors):
         parts = []
         for vector, tensor in zip(vectors, operands, strict=True):
+            parts.append(tracer.fresh(tensor.shape[dim]) if vector is None else vector)
             if vector is None:
-                vector = tracer.fresh(tensor.shape[dim])
-                tracer.mark_unprunable(vector, "carries no channels")
-            parts.append(vector)
+                tracer.mark_unprunable(parts[-1], "carries no channels")
         merged.append(labels_along(np.concatenate(parts), dim, out.ndim))
     tracer.set(out, merged)
 
@@ -205,13 +200,10 @@ def reorder(tracer: Tracer, call: Call) -> None:
     source, out = call.tensors[0], call.outputs[0]
     dims = call.args[1] if call.name == "flip" else call.arg(2, "dims", ())
     touched = {dim % source.ndim for dim in dims} or set(range(source.ndim))
-    kept = []
     for labels in tracer.labels(source):
-        if any(along(labels, dim) for dim in touched):
+        if support(labels) & touched:
             tracer.mark_unprunable(labels, "reorders channels")
-        else:
-            kept.append(labels)
-    tracer.set(out, kept)
+    tracer.set(out, [labels for labels in tracer.labels(source) if not support(labels) & touched])
 
 
 def space_to_depth(tracer: Tracer, call: Call) -> None:
