@@ -67,7 +67,8 @@ def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Modu
     modules = {id(module): module for module in all_modules(model).values()}
     memo: dict[int, Any] = {}
     for tensor in all_tensors(model, remove_duplicate=True).values():
-        memo[id(tensor)] = _wrap_like(tensor, convert(tensor).detach())
+        value, wrap = convert(tensor).detach(), isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(value, requires_grad=tensor.requires_grad) if wrap else value
     kinds = {kind for kind in {type(module) for module in modules.values()} if _is_plain(kind)}
     plain = [module for module in modules.values() if type(module) in kinds]
     memo.update((id(module), type(module).__new__(type(module))) for module in plain)
@@ -80,10 +81,6 @@ def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Modu
     except Exception as error:
         problem = f"holds something that cannot be copied ({type(error).__name__}: {error})"
         raise TraceError("model", problem) from error
-
-
-def _wrap_like(tensor: Tensor, value: Tensor) -> Tensor:
-    return nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:
@@ -178,20 +175,19 @@ def preserve_state(model: nn.Module, *, values: bool = True) -> Iterator[None]:
         values: Whether buffers have values that need to be restored.
     """
     modules = {id(module): module for module in all_modules(model).values()}.values()
-    saved = [
-        (module, dict(module.__dict__), {name: dict(module.__dict__[name]) for name in _TABLES}) for module in modules
-    ]
+    saved = [(module, dict(vars(module)), {name: dict(vars(module)[name]) for name in _TABLES}) for module in modules]
     held = {id(buffer): buffer for module in modules for buffer in module._buffers.values() if buffer is not None}
     buffers = [(buffer, buffer.detach().clone()) for buffer in held.values()] if values else []
     try:
         yield
     finally:
         for module, attributes, tables in saved:
-            module.__dict__.clear()
-            module.__dict__.update(attributes)
-            for name, entries in tables.items():
-                module.__dict__[name].clear()
-                module.__dict__[name].update(entries)
+            for table, entries in (
+                (vars(module), attributes),
+                *((attributes[name], tables[name]) for name in _TABLES),
+            ):
+                table.clear()
+                table.update(entries)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

@@ -1,8 +1,8 @@
 """Recording what a model does to its tensors: every operator of a forward pass, in eval and in training mode."""
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from itertools import count, groupby
 from typing import Any
@@ -89,13 +89,12 @@ class Capture:
         *,
         training: bool = False,
         watch_mode: bool = False,
-        forwards: Iterable[Forward] | None = None,
+        forwards: Sequence[Forward] = (),
     ) -> "Capture":
         """Run a model, or some of its modules one after the other on the inputs that they had, and record it."""
-        log, inputs, run = _CallLog(Forward("", meta_model.model, ())), meta_model.inputs, None
-        if forwards is not None:
-            again = list(forwards)
-            inputs, run = [f.inputs for f in again], _run_each(again)
+        log = _CallLog(Forward("", meta_model.model, ()))
+        inputs = [forward.inputs for forward in forwards] or meta_model.inputs
+        run = partial(_run_each, forwards) if forwards else None
         try:
             outputs = meta_model.run(log, training=training, watch_mode=watch_mode, forward=run)
         except RanpError:
@@ -109,18 +108,14 @@ class Capture:
         return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode)
 
     def equivalent_to(self, other: "Capture") -> bool:
-        """Whether another pass does the same to channels.
+        """Whether another pass does the same to channels: runs the same operators on the same tensors.
 
-        That is when it runs the same operators on the same tensors, apart from modules that pass their input on,
-        element by element or scaled by one number per sample: activations, stochastic depth.
+        Modules that pass their input on, element by element or scaled by one number per sample, do not count.
         """
         return self._steps() == other._steps()
 
     def _steps(self) -> list[Any]:
-        """Which operator ran where on which tensors: equal for equivalent passes.
-
-        Tensors are numbered in the order in which they occur first, where their shapes are listed too.
-        """
+        """Which operator ran where on which tensors, which are numbered by first occurrence with their shapes."""
         following, numbers = count(), dict[int, int]()
         steps: list[Any] = []
 
@@ -144,14 +139,11 @@ class Capture:
         return steps
 
 
-def _run_each(forwards: list[Forward]) -> Callable[[], list[Tensor]]:
-    def run() -> list[Tensor]:
-        outputs = [forward.module(*forward.inputs) for forward in forwards]
-        if not all(isinstance(output, Tensor) for output in outputs):
-            raise TypeError("what a module returns besides one tensor may depend on the mode")
-        return outputs
-
-    return run
+def _run_each(forwards: Sequence[Forward]) -> list[Tensor]:
+    outputs = [forward.module(*forward.inputs) for forward in forwards]
+    if not all(isinstance(output, Tensor) for output in outputs):
+        raise TypeError("what a module returns besides one tensor may depend on the mode")
+    return outputs
 
 
 def _passed_on(run: list[Call]) -> Tensor | None:
@@ -219,7 +211,12 @@ def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> 
 
     That can be judged only of modules that consist of their forward, such as stochastic depth.
     """
-    forwards = [forward for forward in reading_mode if forward and _stands_alone(forward)]
+    forwards = [
+        forward
+        for forward in reading_mode
+        # Keyword inputs are not recorded: the signature must not leave room for any.
+        if forward and forward.bare and len(signature(forward.module.forward).parameters) == len(forward.inputs)
+    ]
     if len(forwards) < len(reading_mode) or not forwards:
         return not reading_mode
     try:
@@ -227,11 +224,6 @@ def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> 
     except RanpError:
         return False
     return passes[0].equivalent_to(passes[1])
-
-
-def _stands_alone(forward: Forward) -> bool:
-    # Keyword inputs are not recorded: the signature must not leave room for any.
-    return forward.bare and len(signature(forward.module.forward).parameters) == len(forward.inputs)
 
 
 def _explained(error: Exception, path: str) -> TraceError:

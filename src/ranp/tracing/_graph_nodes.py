@@ -13,10 +13,8 @@ class NodeBuilder:
     """Builds the nodes of a graph from the operators of one forward pass.
 
     A layer makes a new node, and so does an operator on several activations; operators on one activation pass it on.
-    Nodes of layers have the names of their weights.
-
-    Args:
-        is_weight: Whether a tensor is a parameter or buffer, or computed from nothing but these.
+    Nodes of layers have the names of their weights. `is_weight` says whether a tensor depends on parameters and buffers
+    only.
     """
 
     def __init__(self, is_weight: Callable[[Tensor], bool]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
+from torch.overrides import BaseTorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -43,17 +43,12 @@ class Forward:
 
 
 class Observer(TorchDispatchMode):
-    """Is called for every operator of a run, and knows in which module it runs.
-
-    Attributes:
-        running: The forwards that are running, the innermost last.
-        reading_mode: Forwards that read `training` of a module, if `MetaModel.run` watches for that; None stands for a
-            read outside of any forward.
-    """
+    """Is called for every operator of a run, and knows in which module it runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.running: list[Forward] = []
+        self.running: list[Forward] = []  # the innermost last
+        # Those that read `training` of a module, if `MetaModel.run` watches for that; None is a read outside of any.
         self.reading_mode: set[Forward | None] = set()
         self._failed: tuple[BaseException, str] | None = None
 
@@ -136,11 +131,8 @@ class MetaModel:
     ) -> Any:
         """Run the copy, or another function of its modules, and return the outputs.
 
-        Args:
-            observer: Is called for every operator.
-            training: Run in training mode. Dropout and norms stay in eval mode: they treat channels alike in both.
-            watch_mode: Collect the forwards that read `training` in `observer.reading_mode`.
-            forward: Is run instead of the copy.
+        In training mode, dropout and norms stay in eval mode, because they treat channels alike in both. With
+        `watch_mode`, the forwards that read `training` are collected in `observer.reading_mode`.
         """
         args, kwargs = as_arguments(self.inputs)
         self._observer = observer
@@ -160,9 +152,7 @@ class MetaModel:
         That takes less time than two hooks per module. It is a bound method, so a module that a forward copies has one
         that belongs to the new module, which has no path and is not observed.
         """
-        paths: dict[int, str] = {}
-        for path, module in self.modules.items():
-            paths.setdefault(id(module), path)
+        paths = {id(module): path for path, module in reversed(self.modules.items())}  # the first of several
         attention = {key for key, module in self._unique.items() if isinstance(module, _ATTENTION)}
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -173,7 +163,9 @@ class MetaModel:
             try:
                 if id(module) not in attention:
                     return run(module, *args, **kwargs)
-                with _WithoutFastPath():
+                # The fused path is a single opaque operator; attention does not take it while a function mode is
+                # active, and that affects only its own thread.
+                with BaseTorchFunctionMode():
                     return run(module, *args, **kwargs)
             except BaseException as error:
                 observer.note_error(error, path)
@@ -224,13 +216,3 @@ class _WatchedBuffers(dict[str, Any]):
         if name == "training":
             return self._training
         raise KeyError(name)
-
-
-class _WithoutFastPath(TorchFunctionMode):
-    """Makes attention run as ordinary operators: its fused inference path is a single opaque operator.
-
-    Attention does not take that path while a function mode is active. A function mode affects only its own thread.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}))

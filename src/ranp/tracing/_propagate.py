@@ -78,11 +78,8 @@ class Pass:
 class Tracer:
     """The labels of all tensors, and what the operators of captured passes do to them.
 
-    Args:
-        tensors: Parameters and buffers, under each of their names.
-        whole_blocks: Numbers of the views that split channels into blocks of a fixed size (rather than into a fixed
-            number of blocks).
-        filled: Ids of new tensors into which channels are written later.
+    The views numbered in `whole_blocks` split channels into blocks of a fixed size rather than into a fixed number of
+    blocks; `filled` holds the ids of new tensors into which channels are written later.
     """
 
     def __init__(
@@ -340,9 +337,8 @@ def _keep_finest(result: list[Labels], labels: Labels) -> list[Labels]:
     """Add a labelling; of two that share dimensions the one over more dimensions stays."""
     for index, known in enumerate(result):
         if support(known) & support(labels):
-            if support(known) < support(labels):
-                return [*result[:index], labels, *result[index + 1 :]]
-            return result
+            finest = labels if support(known) < support(labels) else known
+            return [*result[:index], finest, *result[index + 1 :]]
     return [*result, labels]
 
 

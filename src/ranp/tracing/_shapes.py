@@ -130,9 +130,9 @@ def _pair(left: Tensor, right: Any, **_: Any) -> Any:
     return NotImplemented if larger is None else _like(larger)
 
 
-def _masked(source: Tensor, mask: Tensor, _: Any) -> Any:
-    fits = source.shape == mask.shape or _broadcast(source.shape, mask.shape) == source.shape
-    return _like(source) if fits else NotImplemented
+def _like_first(source: Tensor, other: Tensor, *_: Any) -> Any:
+    """The second input is broadcast to the shape of the first."""
+    return _like(source) if _broadcast(source.shape, other.shape) == source.shape else NotImplemented
 
 
 def _repeat(source: Tensor, times: list[int]) -> Any:
@@ -180,10 +180,6 @@ def _upsample(source: Tensor, size: list[int], *_: Any, **__: Any) -> Any:
     return _empty(source, [*source.shape[:2], *size]) if source.is_contiguous() else NotImplemented
 
 
-def _prelu(source: Tensor, weight: Tensor) -> Any:
-    return _like(source) if _broadcast(source.shape, weight.shape) == source.shape else NotImplemented
-
-
 _ACTIVATIONS = "relu leaky_relu elu gelu silu mish hardswish sigmoid tanh hardsigmoid hardtanh"
 _UPSAMPLES = (
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
@@ -200,11 +196,11 @@ _SHORTCUTS: dict[Any, Callable[..., Any]] = {
     **{getattr(_ATEN, name).Tensor: _pair for name in ["add", "sub", "mul", "div"]},
     **{getattr(_ATEN, name).default: _upsample for name in _UPSAMPLES.split()},
     _ATEN.rsub.Scalar: _pair,
-    _ATEN.masked_fill.Scalar: _masked,
+    _ATEN.masked_fill.Scalar: _like_first,
     _ATEN.roll.default: lambda source, *_: _empty(source, source.shape),
     _ATEN.repeat.default: _repeat,
     _ATEN._safe_softmax.default: lambda source, dim, dtype=None: NotImplemented if dtype else _like_input(source),
-    _ATEN._prelu_kernel.default: _prelu,
+    _ATEN._prelu_kernel.default: _like_first,
     _ATEN.addmm.default: _addmm,
     _ATEN.mean.dim: _mean,
     _ATEN.linalg_vector_norm.default: lambda source, order=2, dims=None, *rest, **more: _mean(

@@ -81,11 +81,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 
 def rule_finder(rules: Mapping[str, Rule] | None = None) -> Callable[[Call], Rule]:
-    """A function that returns the rule for an operator.
-
-    Args:
-        rules: Rules by namespace and name, which take precedence over `RULES`.
-    """
+    """A function that returns the rule for an operator; `rules` take precedence over `RULES`."""
     table = {**RULES, **(rules or {})}
 
     def find(call: Call) -> Rule:

@@ -31,13 +31,8 @@ def mark_along(tracer: Tracer, found: Sequence[Labels], dims: set[int], reason: 
 
 def mix_along(tracer: Tracer, found: Sequence[Labels], dims: set[int]) -> list[Labels]:
     """Note the labels that vary along some dimensions as mixed; the others are returned."""
-    kept = []
-    for labels in found:
-        if support(labels) & dims:
-            tracer.mixed.append(labels.reshape(-1))
-        else:
-            kept.append(labels)
-    return kept
+    tracer.mixed.extend(labels.reshape(-1) for labels in found if support(labels) & dims)
+    return [labels for labels in found if not support(labels) & dims]
 
 
 def pool(tracer: Tracer, call: Call) -> None:

@@ -45,7 +45,6 @@ def same(tracer: Tracer, call: Call) -> None:
 
 def embedding(tracer: Tracer, call: Call) -> None:
     """Rows of a table: all entries are kept, and their features are channels."""
-    table, out = call.args[0], call.outputs[0]
-    features = tracer.vector(table, 1)
+    out, features = call.outputs[0], tracer.vector(call.args[0], 1)
     if features is not None:
         tracer.set(out, [labels_along(features, -1, out.ndim)])

@@ -108,19 +108,15 @@ def multiply(tracer: Tracer, call: Call) -> None:
             tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
-        macs = a.numel() * b.shape[outer]
-        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=macs)
+        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=a.numel() * b.shape[outer])
 
 
 def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
     """Bias, left side, right side, and the right side's contracted dimension."""
     if call.name == "linear":
         return call.arg(2, "bias"), call.args[0], call.args[1], 1
-    if call.name in ("addmm", "baddbmm"):
-        bias, a, b = call.args[:3]
-        return bias, a, b, b.ndim - 2
-    a, b = call.args[:2]
-    return None, a, b, b.ndim - 2
+    bias, a, b = call.args[:3] if call.name in ("addmm", "baddbmm") else (None, *call.args[:2])
+    return bias, a, b, b.ndim - 2
 
 
 def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: Axis) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ranp.tracing._capture import Call
-from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank
+from ranp.tracing._labels import Labels, Shape, along, blocks, labels_along, oversized, pad_rank, support
 from ranp.tracing._labels import reshape as reshape_labels
 from ranp.tracing._propagate import Tracer
 from ranp.tracing.rules.along import POSITIONS, mark_along
@@ -41,9 +41,7 @@ def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Lab
         dims = [dim for dim in range(wanted.start, wanted.stop) if along(labels, dim)]
         if len(dims) < 2:
             continue
-        index = tracer.split(labels)
-        fixed_size = len(dims) > 2 or index in tracer.whole_blocks
-        if fixed_size:
+        if tracer.split(labels) in tracer.whole_blocks or len(dims) > 2:
             labels = tracer.couple(labels, dims[1:])
         else:
             tracer.couple(labels, dims[:1])
@@ -64,8 +62,8 @@ def permute(tracer: Tracer, call: Call) -> None:
 
 def expand(tracer: Tracer, call: Call) -> None:
     """Broadcasting: dimensions that grow carry no channels."""
-    source, out = call.tensors[0], call.outputs[0]
-    tracer.set(out, [pad_rank(labels, out.ndim) for labels in tracer.labels(source)])
+    out = call.outputs[0]
+    tracer.set(out, [pad_rank(labels, out.ndim) for labels in tracer.labels(call.tensors[0])])
 
 
 def repeat(tracer: Tracer, call: Call) -> None:
@@ -142,11 +140,7 @@ def _couple_parts(tracer: Tracer, labels: Labels, dim: int, size: int) -> None:
 
 
 def _take(labels: Labels, dim: int, part: slice) -> Labels:
-    if not along(labels, dim):
-        return labels
-    index = [slice(None)] * labels.ndim
-    index[dim] = part
-    return labels[tuple(index)]
+    return labels[(slice(None),) * dim + (part,)] if along(labels, dim) else labels
 
 
 def concatenate(tracer: Tracer, call: Call) -> None:
@@ -160,10 +154,9 @@ def concatenate(tracer: Tracer, call: Call) -> None:
     if any(vector is not None for vector in vectors):
         parts = []
         for vector, tensor in zip(vectors, operands, strict=True):
+            parts.append(tracer.fresh(tensor.shape[dim]) if vector is None else vector)
             if vector is None:
-                vector = tracer.fresh(tensor.shape[dim])
-                tracer.mark_unprunable(vector, "carries no channels")
-            parts.append(vector)
+                tracer.mark_unprunable(parts[-1], "carries no channels")
         merged.append(labels_along(np.concatenate(parts), dim, out.ndim))
     tracer.set(out, merged)
 
@@ -192,9 +185,8 @@ def pad(tracer: Tracer, call: Call) -> None:
 
 
 def _pad_channels(tracer: Tracer, labels: Labels, dim: int, before: int, after: int) -> Labels:
-    labels = _take(labels, dim, slice(max(-before, 0), labels.shape[dim] - max(-after, 0)))
-    parts = [labels]
-    for amount, place in ((before, 0), (after, len(parts) + 1)):
+    parts = [_take(labels, dim, slice(max(-before, 0), labels.shape[dim] - max(-after, 0)))]
+    for amount, place in ((before, 0), (after, 2)):
         if amount > 0:
             shape = [amount if d == dim else size for d, size in enumerate(labels.shape)]
             added = tracer.fresh(math.prod(shape)).reshape(shape)
@@ -208,13 +200,10 @@ def reorder(tracer: Tracer, call: Call) -> None:
     source, out = call.tensors[0], call.outputs[0]
     dims = call.args[1] if call.name == "flip" else call.arg(2, "dims", ())
     touched = {dim % source.ndim for dim in dims} or set(range(source.ndim))
-    kept = []
     for labels in tracer.labels(source):
-        if any(along(labels, dim) for dim in touched):
+        if support(labels) & touched:
             tracer.mark_unprunable(labels, "reorders channels")
-        else:
-            kept.append(labels)
-    tracer.set(out, kept)
+    tracer.set(out, [labels for labels in tracer.labels(source) if not support(labels) & touched])
 
 
 def space_to_depth(tracer: Tracer, call: Call) -> None:
