@@ -31,11 +31,7 @@ Curve = Sequence[Mapping[str, float]]
 
 
 def dice_curves(curves: Mapping[str, Curve]) -> "Figure":
-    """Dice against training time and against training steps, one line per network.
-
-    Args:
-        curves: Name of a network -> its points, in order.
-    """
+    """Dice against training time and against training steps, one line per network."""
     figure = blank_figure(11, 4.4)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, label in zip(axes, ("seconds", "steps"), ("training time (s)", "training steps"), strict=True):
@@ -43,11 +39,10 @@ def dice_curves(curves: Mapping[str, Curve]) -> "Figure":
             x, y = [point[key] for point in curve], [point["dice"] for point in curve]
             axis.plot(x, y, color=color, marker="o", markersize=4, linewidth=2, clip_on=False)
         _label_ends(axis, {name: (curve[-1][key], curve[-1]["dice"]) for name, curve in curves.items()})
-        style_panel(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}")
+        style_panel(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}", grid=True)
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
         axis.set_ylim(0, 1)
-        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
         axis.tick_params(labelleft=True)
     axes[0].set_ylabel("mean Dice of the tissues, validation")
     return figure
@@ -66,10 +61,8 @@ def _label_ends(axis: "Axes", ends: Mapping[str, tuple[float, float]]) -> None:
 def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floating[Any]]]]) -> "Figure":
     """Importance of the neurons of each layer, before and after every reweighting: one panel per stage.
 
-    A bar spans the middle 80% of the neurons of a layer, a thin line all of them; a dot is their mean.
-
-    Args:
-        stages: Name of a stage -> name of a layer -> importance of each of its neurons.
+    A bar spans the middle 80% of the neurons of a layer, a thin line all of them; a dot is their mean. `stages` maps
+    the name of a stage to the name of a layer to the importance of each of its neurons.
     """
     layers = list(next(iter(stages.values())))
     figure = blank_figure(9, 1.6 + 1.9 * len(stages))
@@ -78,10 +71,9 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floati
         _draw_spread(axis, [np.asarray(scores[layer], dtype=float) for layer in layers])
         # Linear and from zero, so that a layer far below the others is visibly close to zero.
         axis.set_ylim(bottom=0)
-        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
         axis.set_axisbelow(True)
         axis.set_ylabel("importance")
-        style_panel(axis, stage)
+        style_panel(axis, stage, grid=True)
     axes[-1].set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
     axes[-1].set_xlim(-0.6, len(layers) - 0.4)
     figure.supxlabel("dot: mean of the layer's neurons   bar: middle 80%   line: all", fontsize=9, color=DARK_GRAY)
@@ -97,12 +89,7 @@ def _draw_spread(axis: "Axes", columns: Sequence[npt.NDArray[np.floating[Any]]])
 
 
 def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> "Figure":
-    """Output channels of every layer, before and after pruning.
-
-    Args:
-        widths: Name of a layer -> channels kept.
-        full_widths: Name of a layer -> channels before pruning, for the same layers.
-    """
+    """Output channels of every layer, before and after pruning."""
     layers = list(full_widths)
     figure = blank_figure(8, 1.4 + 0.33 * len(layers))
     axis = figure.subplots()
@@ -150,21 +137,13 @@ def segmentations(
     axes[1].set_title("T1 image", fontsize=11)
     colors = ListedColormap(_CLASS_COLORS[: len(classes)])
     for axis, (title, label) in zip(axes[2:], labels.items(), strict=True):
-        axis.imshow(
-            label.T,
-            origin="lower",
-            cmap=colors,
-            vmin=-0.5,
-            vmax=len(classes) - 0.5,
-            interpolation="nearest",
-        )
+        limits = {"vmin": -0.5, "vmax": len(classes) - 0.5}
+        axis.imshow(label.T, origin="lower", cmap=colors, interpolation="nearest", **limits)
         axis.set_title(title, fontsize=11)
     for axis in axes:
         axis.set_axis_off()
-    patches = [
-        Patch(facecolor=color, edgecolor="#666666", label=name)
-        for name, color in zip(classes, _CLASS_COLORS, strict=False)
-    ]
+    named = zip(classes, _CLASS_COLORS, strict=False)
+    patches = [Patch(facecolor=color, edgecolor="#666666", label=name) for name, color in named]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(classes), frameon=False, fontsize=10)
     return figure
 
@@ -181,15 +160,8 @@ def _draw_locator(
         # Outside the brain, where the section is black.
         above = along.stop > 0.6 * section.shape[1]
         edge, side = (along.stop + 3, "bottom") if above else (along.start - 3, "top")
-        axis.text(
-            (across.start + across.stop) / 2,
-            edge,
-            name,
-            color=color,
-            ha="center",
-            va=side,
-            fontweight="bold",
-        )
+        middle = (across.start + across.stop) / 2
+        axis.text(middle, edge, name, color=color, ha="center", va=side, fontweight="bold")
     axis.hlines(depth, across.start, across.stop, color="white", linewidth=1.5, linestyle="--")
     axis.set_title("seen from above", fontsize=11)
 
@@ -202,8 +174,10 @@ def blank_figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def style_panel(axis: "Axes", title: str) -> None:
-    """Set the title of a panel and remove the spines at its top and right."""
+def style_panel(axis: "Axes", title: str, *, grid: bool = False) -> None:
+    """Set the title of a panel, remove the spines at its top and right, and add horizontal grid lines if wanted."""
+    if grid:
+        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
     axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=DARK_GRAY)
     axis.spines[["top", "right"]].set_visible(False)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ranp.experiments.recipes._files import recipe_file
+from ranp.experiments.recipes import recipe_file
 from ranp.experiments.studies import STUDIES, Study, StudyRequest
 
 

@@ -4,9 +4,10 @@ Source: Xu et al., RANP, 3DV 2020. The tables count leaf modules only: four oper
 none for activations, max pooling and upsampling; the outputs of all leaf modules are called "memory".
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -14,9 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ranp.errors import InputError
-
-BYTES = 4
-MIB = 2**20
+from ranp.module_utils import preserve_state
 
 
 @dataclass(frozen=True)
@@ -55,17 +54,21 @@ def published_resources(model: nn.Module, input_shape: Sequence[int]) -> Publish
     """
     macs = elements = 0
 
-    def count(name: str, module: nn.Module, output: Tensor) -> None:
+    def count(name: str, module: nn.Module, _: object, output: Tensor) -> None:
         nonlocal macs, elements
         macs += _macs(name, module, output)
         elements += output.numel()
 
     named = (*model.named_parameters(), *model.named_buffers())
     tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
-    with _leaf_hooks(model, count), _eval_mode(model), torch.no_grad(), torch.device("meta"):
+    with ExitStack() as hooks, preserve_state(model, values=False), torch.no_grad(), torch.device("meta"):
+        for name, module in model.named_modules():
+            if not list(module.children()):
+                hooks.enter_context(module.register_forward_hook(partial(count, name)))
+        model.eval()  # Batch norm refuses single values in training mode.
         functional_call(model, tensors, (torch.empty(tuple(input_shape)),))
     params = sum(parameter.numel() for parameter in model.parameters())
-    return PublishedResources(params * BYTES / MIB, macs / 1e9, elements * BYTES / MIB)
+    return PublishedResources(params * 4 / 2**20, macs / 1e9, elements * 4 / 2**20)
 
 
 def _macs(name: str, module: nn.Module, output: Tensor) -> int:
@@ -73,9 +76,7 @@ def _macs(name: str, module: nn.Module, output: Tensor) -> int:
         if isinstance(module, types):
             return rule(module, output)
     known = ", ".join(each.__name__ for types in _RULES for each in types)
-    raise InputError(
-        f"module {name!r}", f"the published tables do not count {type(module).__name__}", expected=f"one of {known}"
-    )
+    raise InputError(f"module {name!r}", f"the published tables count {known}, not {type(module).__name__}")
 
 
 def _convolution(module: nn.Conv3d, output: Tensor) -> int:
@@ -93,17 +94,9 @@ def _average_pooling(module: nn.AvgPool3d, output: Tensor) -> int:
     return output.numel() * (volume + 1)
 
 
-def _batch_norm(module: nn.Module, output: Tensor) -> int:
-    return 4 * output.numel()
-
-
 def _upsampling(module: nn.Upsample, output: Tensor) -> int:
     if module.mode != "nearest":
         raise InputError("Upsample", f"the published tables only count the mode nearest, not {module.mode!r}")
-    return 0
-
-
-def _free(module: nn.Module, output: Tensor) -> int:
     return 0
 
 
@@ -111,37 +104,7 @@ _RULES: dict[tuple[type[nn.Module], ...], Callable[..., int]] = {
     (nn.Conv1d, nn.Conv2d, nn.Conv3d): _convolution,
     (nn.Linear,): _linear,
     (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d): _average_pooling,
-    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): _batch_norm,
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d): lambda module, output: 4 * output.numel(),
     (nn.Upsample,): _upsampling,
-    (nn.ReLU, nn.ReLU6, nn.Softmax, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.Dropout): _free,
+    (nn.ReLU, nn.ReLU6, nn.Softmax, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.Dropout): lambda module, output: 0,
 }
-
-
-@contextmanager
-def _leaf_hooks(model: nn.Module, count: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
-    """Call `count(name, module, output)` after every leaf module."""
-    handles = []
-    try:
-        for name, module in model.named_modules():
-            if next(module.children(), None) is None:
-                handles.append(module.register_forward_hook(_hook(name, count)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _hook(name: str, count: Callable[[str, nn.Module, Tensor], None]) -> Callable[[nn.Module, object, Tensor], None]:
-    return lambda module, inputs, output: count(name, module, output)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, since batch norm refuses single values in training mode; restores the mode of every module."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

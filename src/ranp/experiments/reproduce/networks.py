@@ -12,7 +12,6 @@ from typing import Literal, get_args
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from ranp.errors import InputError, nearest
 from ranp.experiments.data.synthetic import brain_tumor, moving_shapes, sparse_shape
 from ranp.experiments.losses import Objective, dice_cross_entropy
 from ranp.experiments.reproduce.counting import PublishedResources, published_resources
@@ -54,17 +53,6 @@ class PublishedNetwork:
         """Resources of this network, full or pruned, as the published tables count them."""
         counted = nn.Sequential(model, nn.Softmax(dim=1)) if self.softmax else model
         return published_resources(counted, self.input_shape)
-
-
-def network(name: str) -> PublishedNetwork:
-    """The published network of that name.
-
-    Raises:
-        InputError: There is no such network; the nearest name is suggested.
-    """
-    if name not in NETWORKS:
-        raise InputError("networks", f"no published network is named {name!r}", hint=nearest(name, NETWORKS))
-    return NETWORKS[name]
 
 
 def _table(**rows: tuple[float, float, float]) -> dict[Method, PublishedResources]:

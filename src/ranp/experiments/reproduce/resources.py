@@ -1,19 +1,21 @@
 """The resource table: every method on every published network, at the published sparsity."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 import ranp
+from ranp.errors import InputError, nearest
 from ranp.experiments.data.synthetic import draw_batches
 from ranp.experiments.reproduce.counting import PublishedResources
-from ranp.experiments.reproduce.networks import METHODS, Method, PublishedNetwork, network
+from ranp.experiments.reproduce.networks import METHODS, NETWORKS, Method, PublishedNetwork
 from ranp.experiments.reproduce.selection import Evidence, Kept, Saliency, kept_channels, select
-from ranp.graph import ChannelGraph, Layer
+from ranp.graph import ChannelGraph
 from ranp.plan import make_plan
 from ranp.progress import Progress, no_progress
 from ranp.surgery import initialize
@@ -37,9 +39,7 @@ class ResourceRow:
     Attributes:
         network: Name of the network: `shapenet`, `brats`, `mobilenetv2` or `i3d`.
         method: One of `METHODS`.
-        params_mb: See `PublishedResources`.
-        gflops: See `PublishedResources`.
-        memory_mb: See `PublishedResources`.
+        params_mb, gflops, memory_mb: See `PublishedResources`.
         widths: Neurons kept in every layer, in the order of the forward pass.
         feasible: Whether the method leaves neurons in every layer.
         published: Published resources.
@@ -64,25 +64,20 @@ class ResourceRow:
 def run_resources(
     networks: Sequence[str], *, seed: int = 0, batches: int = 4, progress: Progress = no_progress
 ) -> list[ResourceRow]:
-    """Compute the resource table of Xu et al., RANP, 3DV 2020.
+    """Compute the resource table of Xu et al., RANP, 3DV 2020: rows by network, in the order of `METHODS`.
 
     Every network is initialized (Glorot normal), scored once on synthetic batches of one sample with `parameter`
-    importance, pruned by every method, and counted as in the published tables.
-
-    Args:
-        networks: Names of published networks.
-        seed: Seed of the weights, the inputs and random pruning.
-        batches: Number of batches to score with.
-        progress: Progress callback.
-
-    Returns:
-        Rows by network, in the order of `METHODS`.
+    importance, pruned by every method, and counted as in the published tables. The seed determines the weights, the
+    inputs and random pruning.
 
     Raises:
         InputError: A network is unknown; the nearest name is suggested.
     """
+    for name in networks:
+        if name not in NETWORKS:
+            raise InputError("networks", f"no published network is named {name!r}", hint=nearest(name, NETWORKS))
     rows = []
-    for published in [network(name) for name in networks]:  # All names are checked before anything is computed.
+    for published in [NETWORKS[name] for name in networks]:
         model = published.build()
         initialize(model, "glorot", seed)
         evidence = _score(published, model, seed, batches, progress)
@@ -112,29 +107,20 @@ def record_saliency(model: nn.Module, graph: ChannelGraph) -> Iterator[dict[str,
     """Add up |w * dL/dw| of the weights of every layer over all backward passes within the context, for SNIP.
 
     Scoring runs these backward passes anyway, so one pass over the data serves neurons and parameters. The totals are
-    as large as the weights. Biases are zero during scoring, and so is their saliency, which is left out.
-
-    Yields:
-        A tensor per layer with the shape of its weight, from the first backward pass on.
+    as large as the weights. Biases are zero during scoring, and so is their saliency, which is left out. Yields a
+    tensor per layer with the shape of its weight, from the first backward pass on.
     """
-    weights = dict(model.named_parameters())
     totals: dict[str, Tensor] = {}
 
-    def hook(layer: Layer) -> Callable[[Tensor], None]:
-        weight = weights[layer.weight]
+    def add(name: str, weight: Tensor, gradient: Tensor) -> None:
+        saliency = (weight.detach() * gradient.detach()).abs_()
+        totals[name] = totals[name].add_(saliency) if name in totals else saliency
 
-        def add(gradient: Tensor) -> None:
-            saliency = (weight.detach() * gradient.detach()).abs_()
-            totals[layer.name] = totals[layer.name].add_(saliency) if layer.name in totals else saliency
-
-        return add
-
-    handles = [weights[layer.weight].register_hook(hook(layer)) for layer in graph.layers]
-    try:
+    with ExitStack() as hooks:
+        for layer in graph.layers:
+            weight = model.get_parameter(layer.weight)
+            hooks.enter_context(weight.register_hook(partial(add, layer.name, weight)))
         yield totals
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def in_layer_order(totals: dict[str, Tensor], graph: ChannelGraph) -> Saliency:

@@ -20,6 +20,7 @@ from ranp.graph import ChannelGraph, Floats
 
 Scores = Mapping[str, Floats]
 Saliency = Mapping[str, NDArray[np.float32]]
+"""For every layer the saliency of its parameters, `(neurons, inputs, kernel positions)`."""
 Kept = dict[str, NDArray[np.bool_]]
 Connections = Mapping[str, NDArray[np.bool_]]
 Channels = Mapping[str, NDArray[np.integer]]
@@ -27,15 +28,7 @@ Channels = Mapping[str, NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the methods base their selection on.
-
-    Attributes:
-        graph: Graph of the full network.
-        importance: Importance of the neurons, of the kind `parameter`.
-        saliency: Saliency of the parameters of each layer, `(neurons, inputs, kernel positions)`.
-        resource_weight: Lambda of RANP-m and RANP-f.
-        seed: Seed of random pruning.
-    """
+    """What the methods base their selection on: importance of the kind `parameter`, and the saliency of parameters."""
 
     graph: ChannelGraph
     importance: Scores
@@ -46,12 +39,9 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Selection:
-    """The neurons that a method keeps.
+    """The neurons that a method keeps, in layers that it empties the best one.
 
-    Attributes:
-        kept: Kept neurons; in layers that the method empties, their best neuron.
-        emptied: Layers that the method empties.
-        max_sparsity: Highest sparsity at which it empties no layer, if it empties one.
+    `max_sparsity` is the highest sparsity at which it empties no layer, if it empties one.
     """
 
     kept: Kept
@@ -69,13 +59,14 @@ def select(method: Method, evidence: Evidence, sparsity: float) -> Selection:
     connections = _connections(method, evidence, scores)
     reads, writes = wiring(evidence.graph)
 
-    def emptied(sparsity: float) -> tuple[str, ...]:
-        return tuple(empty_layers(without_dead_ends(connections(sparsity), reads, writes)))
+    def kept_at(sparsity: float) -> Kept:
+        return without_dead_ends(connections(sparsity), reads, writes)
 
-    if not (empty := emptied(sparsity)):
-        return Selection(without_dead_ends(connections(sparsity), reads, writes))
+    if not (empty := empty_layers(kept_at(sparsity))):
+        return Selection(kept_at(sparsity))
     kept: Kept = {name: np.any(link, axis=1) for name, link in connections(sparsity).items()}
-    return Selection(with_best_neurons(kept, scores), empty, max_sparsity(lambda sparsity: not emptied(sparsity)))
+    highest = max_sparsity(lambda sparsity: not empty_layers(kept_at(sparsity)))
+    return Selection(with_best_neurons(kept, scores), tuple(empty), highest)
 
 
 def _scores(method: Method, evidence: Evidence) -> Scores:
@@ -93,10 +84,10 @@ def couple(graph: ChannelGraph, scores: Scores) -> Scores:
     channels = np.zeros(graph.offsets[-1] + 1)
     for layer in graph.layers:
         np.add.at(channels, layer.channels, scores[layer.name])
-    return {
-        layer.name: np.where(layer.channels >= 0, channels[layer.channels], scores[layer.name])
-        for layer in graph.layers
-    }
+    coupled = {}
+    for layer in graph.layers:
+        coupled[layer.name] = np.where(layer.channels >= 0, channels[layer.channels], scores[layer.name])
+    return coupled
 
 
 def _connections(method: Method, evidence: Evidence, scores: Scores) -> Callable[[float], Connections]:
@@ -133,13 +124,7 @@ def kept_channels(graph: ChannelGraph, kept: Kept) -> dict[str, NDArray[np.int64
 
 
 def top_of_network(scores: Scores, sparsity: float, output: str) -> Kept:
-    """Keep the `int(N * (1 - sparsity))` highest scores among the N neurons of all layers, ties included.
-
-    Example:
-        >>> kept = top_of_network({"a": np.array([3.0, 1.0]), "b": np.array([2.0, 0.0])}, 0.5, output="b")
-        >>> kept["a"].tolist(), kept["b"].tolist()
-        ([True, False], [True, True])
-    """
+    """Keep the `int(N * (1 - sparsity))` highest scores among the N neurons of all layers, ties included."""
     threshold = _kth_largest(scores, sparsity)
     return {name: (score >= threshold) | (name == output) for name, score in scores.items()}
 
@@ -161,16 +146,7 @@ def random_scores(scores: Scores, seed: int) -> dict[str, Floats]:
 
 
 def top_parameters(saliency: Saliency, sparsity: float, output: str) -> dict[str, NDArray[np.bool_]]:
-    """SNIP on single parameters, and the connections that it keeps between neurons.
-
-    Args:
-        saliency: Saliency of the parameters of each layer, `(neurons, inputs, kernel positions)`.
-        sparsity: Fraction of parameters to remove.
-        output: Layer that keeps all of its parameters.
-
-    Returns:
-        For each layer `(neurons, inputs)`: whether any parameter between the two is kept.
-    """
+    """SNIP: for each layer `(neurons, inputs)`, whether any parameter between the two is kept; in `output` all are."""
     threshold = _kth_largest(saliency, sparsity)
     return {name: (value.max(axis=2) >= threshold) | (name == output) for name, value in saliency.items()}
 
@@ -183,17 +159,8 @@ def dense_connections(kept: Kept, inputs: Mapping[str, int]) -> dict[str, NDArra
 def without_dead_ends(connections: Connections, reads: Channels, writes: Channels) -> Kept:
     """Remove neurons without a path of kept neurons from the input of the model, or to its output.
 
-    Args:
-        connections: For each layer `(neurons, inputs)`: whether the neuron is connected to the input.
-        reads: For each layer the channel of each of its inputs; -1 for the inputs of the model.
-        writes: For each layer the channel of each of its neurons; -1 for the outputs of the model, which are kept.
-
-    Example:
-        >>> links = {"a": np.array([[True], [True]]), "b": np.array([[True, False]])}
-        >>> reads = {"a": np.array([-1]), "b": np.array([0, 1])}
-        >>> writes = {"a": np.array([0, 1]), "b": np.array([-1])}
-        >>> without_dead_ends(links, reads, writes)["a"].tolist()
-        [True, False]
+    For each layer, `connections` has the shape `(neurons, inputs)`; `reads` and `writes` are those of `wiring`. The
+    outputs of the model are kept.
     """
     links = {name: link.copy() for name, link in connections.items()}
     # One flag per channel; the index -1 refers to an additional last one, which is always set.
@@ -224,12 +191,7 @@ def empty_layers(kept: Kept) -> list[str]:
 
 
 def max_sparsity(feasible: Callable[[float], bool], resolution: float = 1e-4) -> float:
-    """The highest feasible sparsity, by bisection between 0 and 1.
-
-    Args:
-        feasible: Whether a sparsity is feasible; true up to some sparsity, and false above.
-        resolution: Resolution of the result, which is itself feasible unless it is 0.
-    """
+    """The highest feasible sparsity, by bisection between 0 and 1; at most `resolution` too low."""
     low, high = 0.0, 1.0
     while high - low > resolution:
         middle = (low + high) / 2

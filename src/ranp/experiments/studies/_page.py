@@ -28,39 +28,20 @@ machine."""
 
 def study_tables(request: StudyRequest, results: Results) -> list[Table]:
     """All tables of a study."""
-    study, tables = request.study, []
-    for task in study.tasks:
-        of_task = f", {task}" if task else ""
-        if study.trains:
-            tables.append(metric_table(study, results, task, f"Metrics{of_task}"))
-        tables.append(cost_table(study, results, task, f"Costs{of_task}"))
-        if study.batches:
-            tables.append(batch_table(study, results, task, f"Largest batches{of_task}"))
-    return tables
+    study = request.study
+    shown = [metric_table] * study.trains + [cost_table] + [batch_table] * study.batches
+    return [table(study, results, task) for task in study.tasks for table in shown]
 
 
 def write_page(request: StudyRequest, results: Results, page: Path) -> None:
-    """Write the page as Markdown, and its plots into the folder `images` next to it.
-
-    Args:
-        request: The study.
-        results: All results known so far.
-        page: File to write; its folder is created if needed.
-    """
+    """Write the page as Markdown, and its plots into the folder `images` next to it; folders are created if needed."""
     page.parent.mkdir(parents=True, exist_ok=True)
     plots = write_plots(request.study, results, page.parent / "images")
     write_bytes(page, page_text(request, results, plots, page).encode())
 
 
 def page_text(request: StudyRequest, results: Results, plots: Mapping[str, Path], page: Path) -> str:
-    """The page as Markdown.
-
-    Args:
-        request: The study.
-        results: All results known so far.
-        plots: Files by caption.
-        page: Path of the page; plots are linked relative to it.
-    """
+    """The page as Markdown, with links to plots (files by caption) relative to the path of the page."""
     parts = [f"# {request.study.title}", request.study.question]
     for table in study_tables(request, results):
         parts += [f"## {table.title}", table.markdown()]

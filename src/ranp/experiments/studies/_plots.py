@@ -1,14 +1,17 @@
 """Plots of a study, drawn from its results alone."""
 
+import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, blank_figure, style_panel
 from ranp.experiments.studies._results import Entry, Results
 from ranp.experiments.studies._studies import Study, Variant
-from ranp.experiments.studies._tables import finished
+from ranp.experiments.studies._tables import COSTS, finished
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,16 +22,7 @@ DETAIL = 0.1
 
 
 def write_plots(study: Study, results: Results, folder: Path) -> dict[str, Path]:
-    """Write all plots of a study as PNG files.
-
-    Args:
-        study: The study.
-        results: All results known so far.
-        folder: Folder for the files; it is created if needed.
-
-    Returns:
-        The files by caption.
-    """
+    """Write all plots of a study as PNG files into a folder, created if needed; returns the files by caption."""
     written: dict[str, Path] = {}
     for task in study.tasks:
         for caption, figure in draw(study, results, task).items():
@@ -92,11 +86,10 @@ def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant
     for axis in (overview, detail):
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
-        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
     overview.set_ylim(0, 1)
     detail.set_ylim(best - DETAIL, best + DETAIL / 10)
-    style_panel(overview, f"Validation {metric}: mean over seeds; thin lines: single seeds")
-    style_panel(detail, "Means, detail")
+    style_panel(overview, f"Validation {metric}: mean over seeds; thin lines: single seeds", grid=True)
+    style_panel(detail, "Means, detail", grid=True)
     figure.legend(loc="outside right center", frameon=False)
     return figure
 
@@ -106,12 +99,8 @@ def _styles(runs: Runs) -> dict[Variant, dict[str, Any]]:
     methods = {variant: _method(entries) for variant, entries in runs.items()}
     if len(set(methods.values())) == 1:
         return {variant: {"color": color} for variant, color in zip(runs, METHOD_COLORS.values(), strict=False)}
-    used: dict[str, int] = {}
-    styles: dict[Variant, dict[str, Any]] = {}
-    for variant, method in methods.items():
-        styles[variant] = {"color": METHOD_COLORS[method], "linestyle": DASHES[used.get(method, 0) % len(DASHES)]}
-        used[method] = used.get(method, 0) + 1
-    return styles
+    dashes = {method: cycle(DASHES) for method in methods.values()}
+    return {v: {"color": METHOD_COLORS[method], "linestyle": next(dashes[method])} for v, method in methods.items()}
 
 
 def _method(entries: Sequence[Entry]) -> str:
@@ -129,14 +118,10 @@ def _sweep(runs: Runs) -> dict[str, "Figure"]:
         return {}
     full = next((entries for entries in runs.values() if _method(entries) == "none"), ())
     metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
-    panels: list[tuple[str, Callable[[Entry], float]]] = [
-        ("MACs kept", lambda entry: _kept(entry, "macs")),
-        ("parameters kept", lambda entry: _kept(entry, "params")),
-        ("activation memory kept", lambda entry: _kept(entry, "activation_bytes")),
-        (metric, lambda entry: float(entry["result"]["best"][metric])),
-    ]
+    panels: dict[str, Callable[[Entry], float]] = {f"{label} kept": partial(_kept, name) for label, name, *_ in COSTS}
+    panels[metric] = lambda entry: float(entry["result"]["best"][metric])
     figure = blank_figure(11, 7)
-    for axis, (title, value) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+    for axis, (title, value) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         for method, points in pruned.items():
             values = [[value(entry) for entry in points[sparsity]] for sparsity in sorted(points)]
             means = [statistics.mean(each) for each in values]
@@ -148,13 +133,12 @@ def _sweep(runs: Runs) -> dict[str, "Figure"]:
             axis.axhline(mean, color=METHOD_COLORS["none"], linewidth=1, label="full")
         axis.set_ylim(bottom=0)
         axis.set_xlabel("sparsity: fraction of the neurons removed")
-        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
-        style_panel(axis, title)
+        style_panel(axis, title, grid=True)
     axis.legend(frameon=False)
     return {f"Resources and {metric} against sparsity": figure}
 
 
-def _kept(entry: Entry, resource: str) -> float:
+def _kept(resource: str, entry: Entry) -> float:
     return float(entry["pruning"]["cost"][resource] / entry["pruning"]["full_cost"][resource])
 
 
@@ -164,44 +148,32 @@ def _layers(runs: Runs) -> dict[str, "Figure"]:
     if not pruned:
         return {}
     layers = list(next(iter(pruned.values()))[0]["pruning"]["full_widths"])
-    panels: list[tuple[str, Callable[[Entry, str], float | None]]] = [
-        (
-            "measured importance, relative to the most important layer",
-            lambda entry, layer: _importance(entry, layer, 0),
-        ),
-        ("importance after the reweighting of the method", lambda entry, layer: _importance(entry, layer, -1)),
-        ("neurons kept", lambda e, layer: e["pruning"]["widths"][layer] / e["pruning"]["full_widths"][layer]),
-    ]
+    panels: dict[str, Callable[[str, Entry], float]] = {
+        "measured importance, relative to the most important layer": partial(_importance, 0),
+        "importance after the reweighting of the method": partial(_importance, -1),
+        "neurons kept": lambda layer, e: e["pruning"]["widths"][layer] / e["pruning"]["full_widths"][layer],
+    }
     figure = blank_figure(10, 9)
-    for axis, (title, value) in zip(figure.subplots(len(panels), 1, sharex=True), panels, strict=True):
+    for axis, (title, value) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
         for variant, style in _styles(pruned).items():
-            means = [_mean(value(entry, layer) for entry in pruned[variant]) for layer in layers]
-            if None not in means:
+            means = [statistics.mean(value(layer, entry) for entry in pruned[variant]) for layer in layers]
+            if not any(map(math.isnan, means)):
                 axis.plot(range(len(layers)), means, marker="o", markersize=4, label=variant.label, **style)
         axis.set_ylim(bottom=0)
-        axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
-        style_panel(axis, title)
+        style_panel(axis, title, grid=True)
     axis.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return {"Importance and neurons kept per layer": figure}
 
 
-def _importance(entry: Entry, layer: str, stage: int) -> float | None:
+def _importance(stage: int, layer: str, entry: Entry) -> float:
+    """Importance of a layer, relative to the most important one; NaN if there is none."""
     stages = list((entry["pruning"].get("importance") or {}).values())
     if not stages:  # Nothing is scored when the plan of another variant is applied.
-        return None
+        return math.nan
     largest = max(stages[stage].values())
-    return float(stages[stage].get(layer, 0.0) / largest) if largest else None
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = []
-    for value in values:
-        if value is None:
-            return None
-        known.append(value)
-    return statistics.mean(known)
+    return float(stages[stage].get(layer, 0.0) / largest) if largest else math.nan
 
 
 def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
@@ -210,9 +182,10 @@ def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
     axis = figure.subplots()
     colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)
     for (label, entry), color in zip(measured["variants"].items(), colors, strict=False):
-        points = sorted((int(size), peak / 2**20) for size, peak in entry["peaks"].items() if peak is not None)
-        sizes, peaks = [size for size, _ in points], [peak for _, peak in points]
-        axis.plot(sizes, peaks, color=color, marker="o", label=f"{label}: up to {entry['largest']}")
+        peaks = {int(size): peak / 2**20 for size, peak in entry["peaks"].items() if peak is not None}
+        sizes = sorted(peaks)
+        values = [peaks[size] for size in sizes]
+        axis.plot(sizes, values, color=color, marker="o", label=f"{label}: up to {entry['largest']}")
     axis.axhline(measured["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
     axis.set_xlabel("batch size")
     axis.set_ylabel("peak memory of training (MiB)")

@@ -14,17 +14,19 @@ NO_VALUE = "-"
 # A metric with more parts, such as categories, than this is shown without them.
 _MAX_PARTS = 4
 
+COSTS = (
+    ("MACs", "macs", "G", 1e9),
+    ("parameters", "params", "M", 1e6),
+    ("activation memory", "activation_bytes", "MiB", 2**20),
+)
+"""Label, name in results, unit and scale of each cost that is shown."""
+
 Column = tuple[str, list[str]]
 """A name, and one cell per variant."""
 
 
 def mean_and_deviation(values: Iterable[float], style: str = ".3f") -> str:
-    """Mean and, if there are several values, their sample standard deviation.
-
-    Example:
-        >>> mean_and_deviation([0.5, 0.7]), mean_and_deviation([0.5]), mean_and_deviation([])
-        ('0.600 ± 0.141', '0.500', '-')
-    """
+    """Mean and, if there are several values, their sample standard deviation."""
     found = list(values)
     if not found:
         return NO_VALUE
@@ -47,7 +49,7 @@ def metric_names(entries: Sequence[Sequence[Entry]]) -> list[str]:
     return [name for name in known if name not in parts or len(parts) <= _MAX_PARTS]
 
 
-def metric_table(study: Study, results: Results, task: str, title: str = "Metrics") -> Table:
+def metric_table(study: Study, results: Results, task: str) -> Table:
     """Metrics of the best validation: one row per variant of a task."""
     variants = study.variants_of(task)
     entries = [finished(results, variant) for variant in variants]
@@ -56,31 +58,27 @@ def metric_table(study: Study, results: Results, task: str, title: str = "Metric
         columns.append((name, _column(entries, partial(_best_value, name))))
     columns.append(("steps to the best", _column(entries, partial(_best_value, "step"), ",.0f")))
     columns.append(("steps trained", _column(entries, lambda entry: entry["result"]["steps"], ",.0f")))
-    return _table(title, variants, columns)
+    return _table("Metrics", task, variants, columns)
 
 
 def _best_value(name: str, entry: Entry) -> Any:
     return entry["result"]["best"].get(name)
 
 
-def cost_table(study: Study, results: Results, task: str, title: str = "Costs") -> Table:
+def cost_table(study: Study, results: Results, task: str) -> Table:
     """Costs, counted and measured: one row per variant of a task."""
     variants = study.variants_of(task)
     entries = [finished(results, variant) for variant in variants]
     columns = [] if study.trains else [("seeds", _seeds(results, variants))]
-    for name, resource, unit in (
-        ("MACs (G)", "macs", 1e9),
-        ("parameters (M)", "params", 1e6),
-        ("activation memory (MiB)", "activation_bytes", 2**20),
-    ):
-        columns.append((name, [_cost(part, resource, unit) for part in entries]))
+    for label, name, unit, scale in COSTS:
+        columns.append((f"{label} ({unit})", [_cost(part, name, scale) for part in entries]))
     columns += _measured(results, task, variants)
     if any(entry["pruning"].get("guarded") for part in entries for entry in part):
         columns.append(("groups protected from being emptied", _column(entries, _guarded_groups, ".1f")))
-    return _table(title, variants, columns)
+    return _table("Costs", task, variants, columns)
 
 
-def batch_table(study: Study, results: Results, task: str, title: str = "Largest batches") -> Table:
+def batch_table(study: Study, results: Results, task: str) -> Table:
     """The largest batch of each variant in the same memory."""
     variants = study.variants_of(task)
     measured = results["batches"].get(task, {"variants": {}})["variants"]
@@ -89,18 +87,17 @@ def batch_table(study: Study, results: Results, task: str, title: str = "Largest
     def cells(text: Callable[[dict[str, Any]], str]) -> list[str]:
         return [NO_VALUE if entry is None or not entry["largest"] else text(entry) for entry in entries]
 
+    peaks = cells(lambda entry: f"{entry['peaks'][str(entry['largest'])] / 2**20:,.1f}")
     columns = [
         ("largest batch", cells(lambda entry: str(entry["largest"]))),
-        (
-            "peak memory at that batch (MiB)",
-            cells(lambda entry: f"{entry['peaks'][str(entry['largest'])] / 2**20:,.1f}"),
-        ),
+        ("peak memory at that batch (MiB)", peaks),
         ("samples per second", cells(lambda entry: f"{entry['samples_per_second']:,.2f}")),
     ]
-    return _table(title, variants, columns)
+    return _table("Largest batches", task, variants, columns)
 
 
-def _table(title: str, variants: Sequence[Variant], columns: Sequence[Column]) -> Table:
+def _table(title: str, task: str, variants: Sequence[Variant], columns: Sequence[Column]) -> Table:
+    title = f"{title}, {task}" if task else title
     rows = zip((variant.label for variant in variants), *(cells for _, cells in columns), strict=True)
     return Table(title, ["variant", *(name for name, _ in columns)], [list(row) for row in rows])
 
