@@ -170,7 +170,7 @@ def _clamped(source: Tensor, *bounds: Any) -> Any:
     return NotImplemented if any(isinstance(bound, Tensor) for bound in bounds) else _like_input(source)
 
 
-def _compared(source: Tensor, _: Any) -> Tensor:
+def _compared(source: Tensor, _: Any) -> Any:
     if not source.is_contiguous():
         return NotImplemented
     return torch.empty(source.shape, dtype=torch.bool, device=source.device)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ranp.errors import ArtifactError, InputError
 from ranp.experiments.recipes import upgrade_recipe
-from ranp.files import Upgrades, new_folder, read_json, write_json
+from ranp.files import new_folder, read_json, write_json
 
 # Fields of a recipe that do not change what a run computes.
 _CHANGEABLE = ("about", "training.workers", "training.checkpoint_every")
@@ -93,7 +93,7 @@ def _renamed(**names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 # Format, version, and how to read older versions of each JSON file.
-_FORMATS: dict[str, tuple[str, int, Upgrades]] = {
+_FORMATS: dict[str, tuple[str, int, Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]]] = {
     "run.json": ("ranp-run", 2, {1: lambda content: {**content, "recipe": upgrade_recipe(content["recipe"])}}),
     "pruning.json": ("ranp-pruning", 1, {}),
     "result.json": ("ranp-run", 2, {1: _renamed(headline="primary_metric")}),
