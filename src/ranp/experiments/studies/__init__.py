@@ -33,25 +33,18 @@ if TYPE_CHECKING:
     from ranp.experiments.studies._running import StudyRequest, collect, generate_data, run_study
 else:
     _MODULES = {
-        "RESULTS_FILE": "_results",
-        "Results": "_results",
-        "StudyRequest": "_running",
-        "collect": "_running",
-        "generate_data": "_running",
-        "measure_batches": "_measuring",
-        "measure_study": "_measuring",
-        "read_results": "_results",
-        "run_study": "_running",
-        "study_tables": "_page",
-        "write_page": "_page",
-        "write_plots": "_plots",
+        "_measuring": ("measure_batches", "measure_study"),
+        "_page": ("study_tables", "write_page"),
+        "_plots": ("write_plots",),
+        "_results": ("RESULTS_FILE", "Results", "read_results"),
+        "_running": ("StudyRequest", "collect", "generate_data", "run_study"),
     }
 
     def __getattr__(name: str):
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        return found
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
