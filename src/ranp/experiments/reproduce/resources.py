@@ -167,7 +167,7 @@ def prune(model: nn.Module, kept: Kept, evidence: Evidence, sparsity: float) -> 
 
 def resource_tables(rows: Sequence[ResourceRow]) -> list[Table]:
     """One table per network, with the published values below the recomputed ones."""
-    tables = []
+    tables, header = [], ("method", "", "params MB", "GFLOPs", "memory MB", "feasible")
     for name, group in groupby(rows, key=lambda row: row.network):
         full, *_ = members = list(group)
         lines = []
@@ -176,9 +176,7 @@ def resource_tables(rows: Sequence[ResourceRow]) -> list[Table]:
             lines.append([row.method, "ours", *_cells(row, full), feasible])
             if row.published and full.published:
                 lines.append(["", "published", *_cells(row.published, full.published), ""])
-        tables.append(
-            Table(name, ["method", "", "params MB", "GFLOPs", "memory MB", "feasible"], lines, text_columns=2)
-        )
+        tables.append(Table(name, header, lines, text_columns=2))
     return tables
 
 

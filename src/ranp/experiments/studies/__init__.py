@@ -1,14 +1,9 @@
 """Studies: comparisons of pruned networks, each a set of runs, tables, plots and a page.
 
 The studies themselves are plain data and cheap to import. Everything else needs torch and the extra `train`, and is
-imported when it is first used:
-
-- `StudyRequest`: which study to run or show, with which data, recipes and seeds, in which folder;
-- `generate_data`: writes the synthetic data of a request that has no real data;
-- `read_results`: the results in some files, of which `RESULTS_FILE` in the folder of the request is one;
-- `run_study`, `collect`: run what has no results yet; only collect the results of finished runs;
-- `measure_study`, `measure_batches`: training time and memory of the networks; the largest batch in the same memory;
-- `study_tables`, `write_plots`, `write_page`: what the results show.
+imported when it is first used. A `StudyRequest` says which study to run or show, with which data, recipes and seeds, in
+which folder; the results are plain data, which functions add to (`run_study`, `collect`, `measure_study`,
+`measure_batches`) or show (`study_tables`, `write_plots`, `write_page`).
 
 Example:
     >>> from pathlib import Path

@@ -16,6 +16,9 @@ from ranp.experiments.studies._tables import COSTS, finished
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Runs = Mapping[Variant, Sequence[Entry]]
+"""Results of the finished runs of every variant that has any."""
+
 DASHES = ("-", "--", ":", "-.")
 # How far below the best mean the detailed view of curves begins.
 DETAIL = 0.1
@@ -36,8 +39,7 @@ def write_plots(study: Study, results: Results, folder: Path) -> dict[str, Path]
 
 def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
     """All plots of a task for which there are results, by caption."""
-    entries = {variant: finished(results, variant) for variant in study.variants_of(task)}
-    runs = {variant: found for variant, found in entries.items() if found}
+    runs = {variant: found for variant in study.variants_of(task) if (found := finished(results, variant))}
     figures: dict[str, Figure] = {}
     for kind in study.plots:
         if kind == "batches" and task in results["batches"]:
@@ -49,10 +51,6 @@ def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
         elif kind == "layers" and runs:
             figures |= _layers(runs)
     return figures
-
-
-Runs = Mapping[Variant, Sequence[Entry]]
-"""Results of the finished runs of every variant that has any."""
 
 
 def _curves(runs: Runs, measured: Mapping[str, Any]) -> dict[str, "Figure"]:
