@@ -36,7 +36,7 @@ def dice_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure"
         for curve, color in zip(curves.values(), PALETTE, strict=False):
             x, y = [point[key] for point in curve], [point["dice"] for point in curve]
             axis.plot(x, y, color=color, marker="o", markersize=4, linewidth=2, clip_on=False)
-        _label_ends(axis, {name: (curve[-1][key], curve[-1]["dice"]) for name, curve in curves.items()})
+        _label_ends(axis, {name: curve[-1]["dice"] for name, curve in curves.items()})
         style_panel(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}", grid=True)
         axis.set_xlabel(label)
         axis.set_xlim(left=0)
@@ -46,14 +46,15 @@ def dice_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure"
     return figure
 
 
-def _label_ends(axis: "Axes", ends: Mapping[str, tuple[float, float]]) -> None:
+def _label_ends(axis: "Axes", ends: Mapping[str, float]) -> None:
     """Label each line at its end, to the right of the panel, without overlaps."""
     spacing = 0.13
     below = 1.0 + spacing
-    for (name, (_, y)), color in sorted(zip(ends.items(), PALETTE, strict=False), key=lambda item: -item[0][1][1]):
+    for (name, y), color in sorted(zip(ends.items(), PALETTE, strict=False), key=lambda item: -item[0][1]):
         below = min(y, below - spacing)
-        text = f"{name}\n{y:.3f}"
-        axis.text(1.02, below, text, color=color, va="center", transform=axis.transAxes, fontweight="bold")
+        axis.text(
+            1.02, below, f"{name}\n{y:.3f}", color=color, va="center", transform=axis.transAxes, fontweight="bold"
+        )
 
 
 def importance_per_layer(stages: Mapping[str, Mapping[str, Floats]]) -> "Figure":

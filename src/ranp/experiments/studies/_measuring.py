@@ -84,13 +84,10 @@ def measure_batches(request: StudyRequest, results: Results, *, progress: Progre
     _measure(request, results, "batches", _batches, progress)
 
 
-def _measure(
-    request: StudyRequest,
-    results: Results,
-    part: str,
-    measure: Callable[[Workload, Progress], dict[str, Any]],
-    progress: Progress,
-) -> None:
+Measure = Callable[[Workload, Progress], dict[str, Any]]
+
+
+def _measure(request: StudyRequest, results: Results, part: str, measure: Measure, progress: Progress) -> None:
     """Replace one part of the results by new measurements with their environment, and write the results."""
     for task in request.study.tasks:
         work = workload(request, task, progress)
@@ -159,11 +156,7 @@ def largest_within(fits: Callable[[int], bool], first: int) -> int:
 
 
 def workload(request: StudyRequest, task: str, progress: Progress) -> Workload:
-    """The pruned networks of a task, and what their training steps need.
-
-    Raises:
-        InputError: No variant has been pruned.
-    """
+    """The pruned networks of a task, and what their training steps need; an InputError if there are none."""
     base = request.base_recipe(task)
     bundle = base.data_set().open(request.data[task], progress=progress)
     device = make_fabric(base.training.precision).device
