@@ -38,9 +38,7 @@ def dice_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure"
             axis.plot(x, y, color=color, marker="o", markersize=4, linewidth=2, clip_on=False)
         _label_ends(axis, {name: curve[-1]["dice"] for name, curve in curves.items()})
         style_panel(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}", grid=True)
-        axis.set_xlabel(label)
-        axis.set_xlim(left=0)
-        axis.set_ylim(0, 1)
+        axis.set(xlabel=label, xlim=(0, None), ylim=(0, 1))
         axis.tick_params(labelleft=True)
     axes[0].set_ylabel("mean Dice of the tissues, validation")
     return figure
@@ -50,11 +48,10 @@ def _label_ends(axis: "Axes", ends: Mapping[str, float]) -> None:
     """Label each line at its end, to the right of the panel, without overlaps."""
     spacing = 0.13
     below = 1.0 + spacing
+    style = {"va": "center", "transform": axis.transAxes, "fontweight": "bold"}
     for (name, y), color in sorted(zip(ends.items(), PALETTE, strict=False), key=lambda item: -item[0][1]):
         below = min(y, below - spacing)
-        axis.text(
-            1.02, below, f"{name}\n{y:.3f}", color=color, va="center", transform=axis.transAxes, fontweight="bold"
-        )
+        axis.text(1.02, below, f"{name}\n{y:.3f}", color=color, **style)
 
 
 def importance_per_layer(stages: Mapping[str, Mapping[str, Floats]]) -> "Figure":
@@ -97,9 +94,7 @@ def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> 
         text = f"{kept} of {total}"
         axis.annotate(text, (total, position), (5, 0), textcoords="offset points", va="center", color=DARK_GRAY)
     axis.set_yticks(positions, layers)
-    axis.set_ylim(len(layers) - 0.4, -0.6)
-    axis.set_xlim(0, 1.15 * max(before))
-    axis.set_xlabel("output channels")
+    axis.set(xlabel="output channels", xlim=(0, 1.15 * max(before)), ylim=(len(layers) - 0.4, -0.6))
     axis.tick_params(axis="y", length=0)
     axis.legend(frameon=False, loc="lower right")
     style_panel(axis, "Channels kept per layer")

@@ -82,8 +82,7 @@ def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant
             steps = [step * per_step[variant] for step in common]
             axis.plot(steps, means, linewidth=2, label=variant.label if axis is overview else None, **style)
     for axis in (overview, detail):
-        axis.set_xlabel(label)
-        axis.set_xlim(left=0)
+        axis.set(xlabel=label, xlim=(0, None))
     overview.set_ylim(0, 1)
     detail.set_ylim(best - DETAIL, best + DETAIL / 10)
     style_panel(overview, f"Validation {metric}: mean over seeds; thin lines: single seeds", grid=True)
@@ -129,8 +128,7 @@ def _sweep(runs: Runs) -> dict[str, "Figure"]:
         if title == metric and full:
             mean = statistics.mean(map(value, full))
             axis.axhline(mean, color=METHOD_COLORS["none"], linewidth=1, label="full")
-        axis.set_ylim(bottom=0)
-        axis.set_xlabel("sparsity: fraction of the neurons removed")
+        axis.set(xlabel="sparsity: fraction of the neurons removed", ylim=(0, None))
         style_panel(axis, title, grid=True)
     axis.legend(frameon=False)
     return {f"Resources and {metric} against sparsity": figure}
@@ -181,14 +179,10 @@ def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
     colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)
     for (label, entry), color in zip(measured["variants"].items(), colors, strict=False):
         peaks = {int(size): peak / 2**20 for size, peak in entry["peaks"].items() if peak is not None}
-        sizes = sorted(peaks)
-        values = [peaks[size] for size in sizes]
-        axis.plot(sizes, values, color=color, marker="o", label=f"{label}: up to {entry['largest']}")
+        sizes, text = sorted(peaks), f"{label}: up to {entry['largest']}"
+        axis.plot(sizes, [peaks[size] for size in sizes], color=color, marker="o", label=text)
     axis.axhline(measured["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
-    axis.set_xlabel("batch size")
-    axis.set_ylabel("peak memory of training (MiB)")
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
+    axis.set(xlabel="batch size", ylabel="peak memory of training (MiB)", xlim=(0, None), ylim=(0, None))
     axis.legend(frameon=False)
     style_panel(axis, f"Peak memory; horizontal line: the full network at batch size {measured['batch']}")
     return {"Peak memory against batch size": figure}
