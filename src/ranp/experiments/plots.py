@@ -48,7 +48,7 @@ def _label_ends(axis: "Axes", ends: Mapping[str, float]) -> None:
     """Label each line at its end, to the right of the panel, without overlaps."""
     spacing = 0.13
     below = 1.0 + spacing
-    style = {"va": "center", "transform": axis.transAxes, "fontweight": "bold"}
+    style: dict[str, Any] = {"va": "center", "transform": axis.transAxes, "fontweight": "bold"}
     for (name, y), color in sorted(zip(ends.items(), PALETTE, strict=False), key=lambda item: -item[0][1]):
         below = min(y, below - spacing)
         axis.text(1.02, below, f"{name}\n{y:.3f}", color=color, **style)
