@@ -26,39 +26,36 @@ LIGHT_GRAY, DARK_GRAY = "#D9D9D9", "#222222"
 _BOX_COLORS = ("#F0E442", "#CC79A7", "#56B4E9")
 _CLASS_COLORS = ("#000000", "#E69F00", "#F0F0F0", "#56B4E9", "#CC79A7", "#009E73")
 
-Curve = Sequence[Mapping[str, float]]
-"""Points with the keys `seconds`, `steps` and `dice`."""
+Floats = npt.NDArray[np.floating[Any]]
 
 
-def dice_curves(curves: Mapping[str, Curve]) -> "Figure":
-    """Dice against training time and against training steps, one line per network."""
+def dice_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure":
+    """Dice against time and against steps: one line per network, whose points have `seconds`, `steps` and `dice`."""
     figure = blank_figure(11, 4.4)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, label in zip(axes, ("seconds", "steps"), ("training time (s)", "training steps"), strict=True):
         for curve, color in zip(curves.values(), PALETTE, strict=False):
             x, y = [point[key] for point in curve], [point["dice"] for point in curve]
             axis.plot(x, y, color=color, marker="o", markersize=4, linewidth=2, clip_on=False)
-        _label_ends(axis, {name: (curve[-1][key], curve[-1]["dice"]) for name, curve in curves.items()})
+        _label_ends(axis, {name: curve[-1]["dice"] for name, curve in curves.items()})
         style_panel(axis, f"Dice against {'time' if key == 'seconds' else 'steps'}", grid=True)
-        axis.set_xlabel(label)
-        axis.set_xlim(left=0)
-        axis.set_ylim(0, 1)
+        axis.set(xlabel=label, xlim=(0, None), ylim=(0, 1))
         axis.tick_params(labelleft=True)
     axes[0].set_ylabel("mean Dice of the tissues, validation")
     return figure
 
 
-def _label_ends(axis: "Axes", ends: Mapping[str, tuple[float, float]]) -> None:
+def _label_ends(axis: "Axes", ends: Mapping[str, float]) -> None:
     """Label each line at its end, to the right of the panel, without overlaps."""
     spacing = 0.13
     below = 1.0 + spacing
-    for (name, (_, y)), color in sorted(zip(ends.items(), PALETTE, strict=False), key=lambda item: -item[0][1][1]):
+    style: dict[str, Any] = {"va": "center", "transform": axis.transAxes, "fontweight": "bold"}
+    for (name, y), color in sorted(zip(ends.items(), PALETTE, strict=False), key=lambda item: -item[0][1]):
         below = min(y, below - spacing)
-        text = f"{name}\n{y:.3f}"
-        axis.text(1.02, below, text, color=color, va="center", transform=axis.transAxes, fontweight="bold")
+        axis.text(1.02, below, f"{name}\n{y:.3f}", color=color, **style)
 
 
-def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floating[Any]]]]) -> "Figure":
+def importance_per_layer(stages: Mapping[str, Mapping[str, Floats]]) -> "Figure":
     """Importance of the neurons of each layer, before and after every reweighting: one panel per stage.
 
     A bar spans the middle 80% of the neurons of a layer, a thin line all of them; a dot is their mean. `stages` maps
@@ -68,7 +65,12 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floati
     figure = blank_figure(9, 1.6 + 1.9 * len(stages))
     axes = np.atleast_1d(figure.subplots(len(stages), 1, sharex=True))
     for axis, (stage, scores) in zip(axes, stages.items(), strict=True):
-        _draw_spread(axis, [np.asarray(scores[layer], dtype=float) for layer in layers])
+        columns = [np.asarray(scores[layer], dtype=float) for layer in layers]
+        lowest, low, high, highest = (np.array([np.quantile(each, q) for each in columns]) for q in (0, 0.1, 0.9, 1))
+        positions = range(len(layers))
+        axis.vlines(positions, lowest, highest, color=FULL_COLOR, linewidth=1)
+        axis.bar(positions, high - low, bottom=low, width=0.55, color=FULL_COLOR, alpha=0.35)
+        axis.plot(positions, [each.mean() for each in columns], "o", color=FULL_COLOR, markersize=6)
         # Linear and from zero, so that a layer far below the others is visibly close to zero.
         axis.set_ylim(bottom=0)
         axis.set_axisbelow(True)
@@ -78,14 +80,6 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, npt.NDArray[np.floati
     axes[-1].set_xlim(-0.6, len(layers) - 0.4)
     figure.supxlabel("dot: mean of the layer's neurons   bar: middle 80%   line: all", fontsize=9, color=DARK_GRAY)
     return figure
-
-
-def _draw_spread(axis: "Axes", columns: Sequence[npt.NDArray[np.floating[Any]]]) -> None:
-    positions = np.arange(len(columns))
-    lowest, low, high, highest = (np.array([np.quantile(each, q) for each in columns]) for q in (0, 0.1, 0.9, 1))
-    axis.vlines(positions, lowest, highest, color=FULL_COLOR, linewidth=1)
-    axis.bar(positions, high - low, bottom=low, width=0.55, color=FULL_COLOR, alpha=0.35)
-    axis.plot(positions, [each.mean() for each in columns], "o", color=FULL_COLOR, markersize=6)
 
 
 def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> "Figure":
@@ -101,9 +95,7 @@ def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> 
         text = f"{kept} of {total}"
         axis.annotate(text, (total, position), (5, 0), textcoords="offset points", va="center", color=DARK_GRAY)
     axis.set_yticks(positions, layers)
-    axis.set_ylim(len(layers) - 0.4, -0.6)
-    axis.set_xlim(0, 1.15 * max(before))
-    axis.set_xlabel("output channels")
+    axis.set(xlabel="output channels", xlim=(0, 1.15 * max(before)), ylim=(len(layers) - 0.4, -0.6))
     axis.tick_params(axis="y", length=0)
     axis.legend(frameon=False, loc="lower right")
     style_panel(axis, "Channels kept per layer")
@@ -111,20 +103,16 @@ def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> 
 
 
 def segmentations(
-    image: npt.NDArray[np.floating[Any]],
+    image: Floats,
     labels: Mapping[str, npt.NDArray[np.integer[Any]]],
     classes: Sequence[str],
     *,
-    locator: tuple[npt.NDArray[np.floating[Any]], Mapping[str, tuple[slice, slice]], int],
+    locator: tuple[Floats, Mapping[str, tuple[slice, slice]], int],
 ) -> "Figure":
-    """A slice and several segmentations of it, next to a section that shows where the slice is.
+    """A slice and several segmentations of it, `(width, height)`, next to a section that shows where the slice is.
 
-    Args:
-        image: Intensity of the slice, `(width, height)`.
-        labels: Title -> class index of every pixel, `(width, height)`.
-        classes: Class names, in the order of their indices.
-        locator: A section that the slice cuts, `(width, depth)`; named boxes in it; the depth of the slice,
-            which is drawn as a line across the last box.
+    `locator` is a section that the slice cuts, `(width, depth)`; named boxes in it; and the depth of the slice, which
+    is drawn as a line across the last box.
     """
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
@@ -148,9 +136,7 @@ def segmentations(
     return figure
 
 
-def _draw_locator(
-    axis: "Axes", section: npt.NDArray[np.floating[Any]], boxes: Mapping[str, tuple[slice, slice]], depth: int
-) -> None:
+def _draw_locator(axis: "Axes", section: Floats, boxes: Mapping[str, tuple[slice, slice]], depth: int) -> None:
     from matplotlib.patches import Rectangle
 
     axis.imshow(section.T, origin="lower", cmap="gray")

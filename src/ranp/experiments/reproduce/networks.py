@@ -4,7 +4,7 @@ Source: Xu et al., RANP, 3DV 2020, Table 1. The synthetic inputs of `ranp.experi
 sets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -55,8 +55,12 @@ class PublishedNetwork:
         return published_resources(counted, self.input_shape)
 
 
-def _table(**rows: tuple[float, float, float]) -> dict[Method, PublishedResources]:
-    return {method: PublishedResources(*rows[method.replace("-", "_")]) for method in METHODS}
+def _table(
+    params_mb: Sequence[float], gflops: Sequence[float], memory_mb: Sequence[float]
+) -> dict[Method, PublishedResources]:
+    """Published resources from the values of all methods, in the order of `METHODS`."""
+    rows = zip(METHODS, params_mb, gflops, memory_mb, strict=True)
+    return {method: PublishedResources(*row) for method, *row in rows}
 
 
 NETWORKS: dict[str, PublishedNetwork] = {
@@ -71,14 +75,9 @@ NETWORKS: dict[str, PublishedNetwork] = {
         resource_weight=11,
         softmax=True,
         published=_table(
-            full=(62.26, 237.85, 997.00),
-            layerwise=(2.99, 11.63, 296.22),
-            random=(3.05, 10.36, 267.95),
-            vanilla=(2.54, 55.69, 557.32),
-            weighted=(2.97, 12.06, 301.56),
-            ranp_m=(3.39, 6.68, 214.95),
-            ranp_f=(2.94, 7.54, 262.66),
-            snip=(5.31, 126.22, 833.20),
+            params_mb=(62.26, 2.99, 3.05, 2.54, 2.97, 3.39, 2.94, 5.31),
+            gflops=(237.85, 11.63, 10.36, 55.69, 12.06, 6.68, 7.54, 126.22),
+            memory_mb=(997.00, 296.22, 267.95, 557.32, 301.56, 214.95, 262.66, 833.20),
         ),
     ),
     "brats": PublishedNetwork(
@@ -92,14 +91,9 @@ NETWORKS: dict[str, PublishedNetwork] = {
         resource_weight=15,
         softmax=False,
         published=_table(
-            full=(15.57, 478.13, 3628.00),
-            layerwise=(0.75, 24.09, 836.88),
-            random=(0.75, 22.59, 817.59),
-            vanilla=(0.55, 104.50, 1936.44),
-            weighted=(0.79, 22.40, 860.64),
-            ranp_m=(0.87, 13.47, 506.97),
-            ranp_f=(0.76, 16.97, 729.11),
-            snip=(1.09, 233.11, 2999.64),
+            params_mb=(15.57, 0.75, 0.75, 0.55, 0.79, 0.87, 0.76, 1.09),
+            gflops=(478.13, 24.09, 22.59, 104.50, 22.40, 13.47, 16.97, 233.11),
+            memory_mb=(3628.00, 836.88, 817.59, 1936.44, 860.64, 506.97, 729.11, 2999.64),
         ),
     ),
     "mobilenetv2": PublishedNetwork(
@@ -113,14 +107,9 @@ NETWORKS: dict[str, PublishedNetwork] = {
         resource_weight=80,
         softmax=False,
         published=_table(
-            full=(9.47, 0.58, 157.47),
-            layerwise=(4.56, 0.33, 106.92),
-            random=(4.58, 0.34, 106.68),
-            vanilla=(6.35, 0.55, 155.17),
-            weighted=(4.82, 0.30, 100.33),
-            ranp_m=(4.87, 0.27, 84.51),
-            ranp_f=(4.83, 0.26, 88.01),
-            snip=(3.67, 0.54, 155.35),
+            params_mb=(9.47, 4.56, 4.58, 6.35, 4.82, 4.87, 4.83, 3.67),
+            gflops=(0.58, 0.33, 0.34, 0.55, 0.30, 0.27, 0.26, 0.54),
+            memory_mb=(157.47, 106.92, 106.68, 155.17, 100.33, 84.51, 88.01, 155.35),
         ),
     ),
     "i3d": PublishedNetwork(
@@ -134,14 +123,9 @@ NETWORKS: dict[str, PublishedNetwork] = {
         resource_weight=80,
         softmax=False,
         published=_table(
-            full=(47.27, 27.88, 201.28),
-            layerwise=(26.67, 16.93, 150.95),
-            random=(26.36, 16.45, 145.07),
-            vanilla=(29.93, 25.76, 192.42),
-            weighted=(26.57, 15.56, 142.57),
-            ranp_m=(26.75, 14.08, 130.44),
-            ranp_f=(26.69, 13.98, 130.22),
-            snip=(30.06, 26.31, 195.62),
+            params_mb=(47.27, 26.67, 26.36, 29.93, 26.57, 26.75, 26.69, 30.06),
+            gflops=(27.88, 16.93, 16.45, 25.76, 15.56, 14.08, 13.98, 26.31),
+            memory_mb=(201.28, 150.95, 145.07, 192.42, 142.57, 130.44, 130.22, 195.62),
         ),
     ),
 }

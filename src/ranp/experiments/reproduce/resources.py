@@ -55,7 +55,7 @@ class ResourceRow:
     memory_mb: float
     widths: tuple[int, ...]
     feasible: bool
-    published: PublishedResources | None
+    published: PublishedResources
     sparsity: float
     max_sparsity: float | None
     emptied: tuple[str, ...]
@@ -125,11 +125,8 @@ def record_saliency(model: nn.Module, graph: ChannelGraph) -> Iterator[dict[str,
 
 def in_layer_order(totals: dict[str, Tensor], graph: ChannelGraph) -> Saliency:
     """Recorded saliency as arrays `(neurons, inputs, kernel positions)`, in the order of the forward pass."""
-    arrays = {}
-    for layer in graph.layers:
-        by_neuron = torch.movedim(totals[layer.name], layer.out_dim, 0)
-        arrays[layer.name] = by_neuron.reshape(*by_neuron.shape[:2], -1).float().cpu().numpy()
-    return arrays
+    by_neuron = {layer.name: torch.movedim(totals[layer.name], layer.out_dim, 0) for layer in graph.layers}
+    return {name: each.reshape(*each.shape[:2], -1).float().cpu().numpy() for name, each in by_neuron.items()}
 
 
 def _row(published: PublishedNetwork, model: nn.Module, method: Method, evidence: Evidence) -> ResourceRow:
@@ -141,7 +138,7 @@ def _row(published: PublishedNetwork, model: nn.Module, method: Method, evidence
         **asdict(published.resources(prune(model, selection.kept, evidence, sparsity))),
         widths=tuple(int(mask.sum()) for mask in selection.kept.values()),
         feasible=not selection.emptied,
-        published=published.published.get(method),
+        published=published.published[method],
         sparsity=sparsity,
         max_sparsity=selection.max_sparsity,
         emptied=selection.emptied,
@@ -167,26 +164,21 @@ def prune(model: nn.Module, kept: Kept, evidence: Evidence, sparsity: float) -> 
 
 def resource_tables(rows: Sequence[ResourceRow]) -> list[Table]:
     """One table per network, with the published values below the recomputed ones."""
-    tables = []
+    tables, header = [], ("method", "", "params MB", "GFLOPs", "memory MB", "feasible")
     for name, group in groupby(rows, key=lambda row: row.network):
         full, *_ = members = list(group)
         lines = []
         for row in members:
             feasible = "yes" if row.max_sparsity is None else f"no, up to {100 * row.max_sparsity:.2f}%"
             lines.append([row.method, "ours", *_cells(row, full), feasible])
-            if row.published and full.published:
-                lines.append(["", "published", *_cells(row.published, full.published), ""])
-        tables.append(
-            Table(name, ["method", "", "params MB", "GFLOPs", "memory MB", "feasible"], lines, text_columns=2)
-        )
+            lines.append(["", "published", *_cells(row.published, full.published), ""])
+        tables.append(Table(name, header, lines, text_columns=2))
     return tables
 
 
 def _cells(row: ResourceRow | PublishedResources, full: ResourceRow | PublishedResources) -> list[str]:
     """The three resources, each with its reduction in percent."""
-    cells = []
-    for name in ("params_mb", "gflops", "memory_mb"):
-        value, baseline = getattr(row, name), getattr(full, name)
-        reduction = f" ({100 * (1 - value / baseline):.1f}↓)" if row is not full else ""
-        cells.append(f"{value:.2f}{reduction}")
-    return cells
+    of_row, of_full = ((each.params_mb, each.gflops, each.memory_mb) for each in (row, full))
+    if row is full:
+        return [f"{value:.2f}" for value in of_row]
+    return [f"{v:.2f} ({100 * (1 - v / baseline):.1f}↓)" for v, baseline in zip(of_row, of_full, strict=True)]

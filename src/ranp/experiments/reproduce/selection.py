@@ -108,10 +108,8 @@ def wiring(graph: ChannelGraph) -> tuple[Channels, Channels]:
         for member in group.members:
             if member.reads:
                 reads[member.parameter][member.positions] = channels[:, None]
-    return (
-        {layer.name: reads[layer.weight] for layer in graph.layers},
-        {layer.name: layer.channels for layer in graph.layers},
-    )
+    reads_of_layers = {layer.name: reads[layer.weight] for layer in graph.layers}
+    return reads_of_layers, {layer.name: layer.channels for layer in graph.layers}
 
 
 def kept_channels(graph: ChannelGraph, kept: Kept) -> dict[str, NDArray[np.int64]]:

@@ -1,14 +1,9 @@
 """Studies: comparisons of pruned networks, each a set of runs, tables, plots and a page.
 
 The studies themselves are plain data and cheap to import. Everything else needs torch and the extra `train`, and is
-imported when it is first used:
-
-- `StudyRequest`: which study to run or show, with which data, recipes and seeds, in which folder;
-- `generate_data`: writes the synthetic data of a request that has no real data;
-- `read_results`: the results in some files, of which `RESULTS_FILE` in the folder of the request is one;
-- `run_study`, `collect`: run what has no results yet; only collect the results of finished runs;
-- `measure_study`, `measure_batches`: training time and memory of the networks; the largest batch in the same memory;
-- `study_tables`, `write_plots`, `write_page`: what the results show.
+imported when it is first used. A `StudyRequest` says which study to run or show, with which data, recipes and seeds, in
+which folder; the results are plain data, which functions add to (`run_study`, `collect`, `measure_study`,
+`measure_batches`) or show (`study_tables`, `write_plots`, `write_page`).
 
 Example:
     >>> from pathlib import Path
@@ -34,27 +29,20 @@ if TYPE_CHECKING:
     from ranp.experiments.studies._running import StudyRequest, collect, generate_data, run_study
 else:
     _MODULES = {
-        "RESULTS_FILE": "_results",
-        "Results": "_results",
-        "StudyRequest": "_running",
-        "collect": "_running",
-        "generate_data": "_running",
-        "measure_batches": "_measuring",
-        "measure_study": "_measuring",
-        "read_results": "_results",
-        "run_study": "_running",
-        "study_tables": "_page",
-        "write_page": "_page",
-        "write_plots": "_plots",
+        "_measuring": ("measure_batches", "measure_study"),
+        "_page": ("study_tables", "write_page"),
+        "_plots": ("write_plots",),
+        "_results": ("RESULTS_FILE", "Results", "read_results"),
+        "_running": ("StudyRequest", "collect", "generate_data", "run_study"),
     }
 
     _renamed = renamed_names(__name__, {"Setting": "RecipeChoice"})
 
     def __getattr__(name: str):
-        if name not in _MODULES:
-            return _renamed(name)
-        found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-        return found
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        return _renamed(name)
 
 
 __all__ = [

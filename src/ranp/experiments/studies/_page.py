@@ -66,9 +66,10 @@ def environment(request: StudyRequest, results: Results) -> list[str]:
         lines += [f"Data{name}: {_settings(base.data)}. Network: {network}.", _training(base, study.trains)]
         entries = [entry for variant in study.variants_of(task) for entry in finished(results, variant)]
         if study.trains and entries:
-            hours = _duration(math.fsum(entry["result"]["seconds"] for entry in entries))
+            seconds = math.fsum(entry["result"]["seconds"] for entry in entries)
+            duration = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds:.0f} seconds"
             metric = entries[0]["result"]["primary_metric"]
-            lines.append(f"Runs{name}: {len(entries)}, compared by {metric}, trained for {hours} in total.")
+            lines.append(f"Runs{name}: {len(entries)}, compared by {metric}, trained for {duration} in total.")
     seeds = sorted({int(seed) for runs in results["runs"].values() for seed in runs})
     numbers = ", ".join(map(str, seeds)) or "none yet"
     lines.append(f"Seeds: {numbers}. A seed determines the initial weights, scoring and the order of the batches.")
@@ -122,11 +123,8 @@ def _rankings(request: StudyRequest, results: Results) -> list[str]:
     for task in request.study.tasks if request.study.trains else ():
         entries = {variant.label: finished(results, variant) for variant in request.study.variants_of(task)}
         names = metric_names(list(entries.values()))
-        means = {}
-        for label, runs in entries.items():
-            values = [entry["result"]["best"][names[0]] for entry in runs]
-            if values and None not in values:
-                means[label] = sum(values) / len(values)
+        found = {label: [entry["result"]["best"][names[0]] for entry in runs] for label, runs in entries.items()}
+        means = {label: sum(values) / len(values) for label, values in found.items() if values and None not in values}
         if len(means) > 1:
             order = sorted(means, key=means.__getitem__, reverse=True)
             lines.append(f"By mean {names[0]}: " + ", ".join(f"{label} {means[label]:.3f}" for label in order) + ".")
@@ -157,10 +155,6 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _distinct(texts: Iterable[str]) -> str:
     return "; ".join(sorted(set(texts)))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds:.0f} seconds"
 
 
 def _bullets(lines: Sequence[str]) -> str:

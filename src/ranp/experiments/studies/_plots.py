@@ -16,6 +16,9 @@ from ranp.experiments.studies._tables import COSTS, finished
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Runs = Mapping[Variant, Sequence[Entry]]
+"""Results of the finished runs of every variant that has any."""
+
 DASHES = ("-", "--", ":", "-.")
 # How far below the best mean the detailed view of curves begins.
 DETAIL = 0.1
@@ -36,8 +39,7 @@ def write_plots(study: Study, results: Results, folder: Path) -> dict[str, Path]
 
 def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
     """All plots of a task for which there are results, by caption."""
-    entries = {variant: finished(results, variant) for variant in study.variants_of(task)}
-    runs = {variant: found for variant, found in entries.items() if found}
+    runs = {variant: found for variant in study.variants_of(task) if (found := finished(results, variant))}
     figures: dict[str, Figure] = {}
     for kind in study.plots:
         if kind == "batches" and task in results["batches"]:
@@ -49,10 +51,6 @@ def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
         elif kind == "layers" and runs:
             figures |= _layers(runs)
     return figures
-
-
-Runs = Mapping[Variant, Sequence[Entry]]
-"""Results of the finished runs of every variant that has any."""
 
 
 def _curves(runs: Runs, measured: Mapping[str, Any]) -> dict[str, "Figure"]:
@@ -84,8 +82,7 @@ def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant
             steps = [step * per_step[variant] for step in common]
             axis.plot(steps, means, linewidth=2, label=variant.label if axis is overview else None, **style)
     for axis in (overview, detail):
-        axis.set_xlabel(label)
-        axis.set_xlim(left=0)
+        axis.set(xlabel=label, xlim=(0, None))
     overview.set_ylim(0, 1)
     detail.set_ylim(best - DETAIL, best + DETAIL / 10)
     style_panel(overview, f"Validation {metric}: mean over seeds; thin lines: single seeds", grid=True)
@@ -131,8 +128,7 @@ def _sweep(runs: Runs) -> dict[str, "Figure"]:
         if title == metric and full:
             mean = statistics.mean(map(value, full))
             axis.axhline(mean, color=METHOD_COLORS["none"], linewidth=1, label="full")
-        axis.set_ylim(bottom=0)
-        axis.set_xlabel("sparsity: fraction of the neurons removed")
+        axis.set(xlabel="sparsity: fraction of the neurons removed", ylim=(0, None))
         style_panel(axis, title, grid=True)
     axis.legend(frameon=False)
     return {f"Resources and {metric} against sparsity": figure}
@@ -183,14 +179,10 @@ def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
     colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)
     for (label, entry), color in zip(measured["variants"].items(), colors, strict=False):
         peaks = {int(size): peak / 2**20 for size, peak in entry["peaks"].items() if peak is not None}
-        sizes = sorted(peaks)
-        values = [peaks[size] for size in sizes]
-        axis.plot(sizes, values, color=color, marker="o", label=f"{label}: up to {entry['largest']}")
+        sizes, text = sorted(peaks), f"{label}: up to {entry['largest']}"
+        axis.plot(sizes, [peaks[size] for size in sizes], color=color, marker="o", label=text)
     axis.axhline(measured["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
-    axis.set_xlabel("batch size")
-    axis.set_ylabel("peak memory of training (MiB)")
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
+    axis.set(xlabel="batch size", ylabel="peak memory of training (MiB)", xlim=(0, None), ylim=(0, None))
     axis.legend(frameon=False)
     style_panel(axis, f"Peak memory; horizontal line: the full network at batch size {measured['batch']}")
     return {"Peak memory against batch size": figure}

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ranp.errors import ArtifactError
-from ranp.experiments.recipes import Recipe, upgrade_recipe
-from ranp.experiments.runs import RunFolder, check_same_recipe
+from ranp.experiments.recipes import upgrade_recipe
+from ranp.experiments.runs import RunFolder
 from ranp.files import is_rank_zero, read_json, write_json
 from ranp.storage import load_plan
 
@@ -28,11 +28,7 @@ Entry = dict[str, Any]
 
 
 def read_results(name: str, paths: Iterable[Path]) -> Results:
-    """Merge the results of a study from all of the files that exist.
-
-    Args:
-        name: Name of the study.
-        paths: Files; an entry that several of them contain is taken from the first.
+    """Merge the results of a study from all of the files that exist; entries in several of them are from the first.
 
     Raises:
         ArtifactError: A file is damaged, or contains something else.
@@ -76,17 +72,12 @@ def write_results(folder: Path, results: Results) -> None:
 
 
 def read_entry(folder: RunFolder, *, trained: bool) -> Entry | None:
-    """Results of a run; None if it is not finished.
-
-    Args:
-        folder: Folder of the run.
-        trained: Whether a run is finished when it is trained, and not already when it is pruned.
-    """
+    """Results of a run; None if it is not finished: `trained`, or just pruned."""
     if not (folder.result if trained else folder.plan).exists():
         return None
     pruning = _without_format(folder.read_pruning())
     entry: Entry = {
-        "recipe": _portable(folder.read_recipe()),
+        "recipe": portable(folder.read_recipe()),
         "pruning": {**pruning, "full_widths": dict(load_plan(folder.plan).full_widths)},
     }
     if trained:
@@ -94,21 +85,7 @@ def read_entry(folder: RunFolder, *, trained: bool) -> Entry | None:
     return entry
 
 
-def infeasible_entry(recipe: Recipe, reason: str) -> Entry:
-    """The entry of a run that is not possible."""
-    return {"recipe": _portable(recipe.model_dump(mode="json")), "infeasible": reason}
-
-
-def check_recipe(entry: Entry, recipe: Recipe, place: str) -> None:
-    """Refuse the results of another recipe.
-
-    Raises:
-        InputError: The recipes differ; the message names the field.
-    """
-    check_same_recipe(place, entry["recipe"], _portable(recipe.model_dump(mode="json")))
-
-
-def _portable(recipe: dict[str, Any]) -> dict[str, Any]:
+def portable(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe without the path of a plan, which differs from machine to machine."""
     return {**recipe, "pruning": {**recipe["pruning"], "plan": None}}
 

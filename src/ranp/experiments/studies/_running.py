@@ -1,13 +1,13 @@
 """Running a study: one ordinary run after the other; each resumes where it was stopped."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ranp.errors import BudgetError, InputError, OutOfMemoryError, nearest
 from ranp.experiments.recipes import Recipe, read_recipe, recipe_file
-from ranp.experiments.runs import RunFolder, prune_recipe, run_recipe
-from ranp.experiments.studies._results import Entry, Results, check_recipe, infeasible_entry, read_entry, write_results
+from ranp.experiments.runs import RunFolder, check_same_recipe, prune_recipe, run_recipe
+from ranp.experiments.studies._results import Entry, Results, portable, read_entry, write_results
 from ranp.experiments.studies._studies import Study, Variant
 from ranp.progress import Progress
 
@@ -51,9 +51,11 @@ class StudyRequest:
         """The variants to run."""
         return [variant for variant in self.study.variants if not self.only or variant.label in self.only]
 
-    def base_recipe(self, task: str) -> Recipe:
-        """The recipe of a task, before the changes of the variants."""
-        return self._read(task, ())
+    def base_recipe(self, task: str, changes: tuple[str, ...] = (), seed: int | None = None) -> Recipe:
+        """The recipe of a task; the changes of a variant come before those of the request."""
+        choice = self.study.tasks[task].small if self.small else self.study.tasks[task].real
+        path = self.recipe or recipe_file(choice.recipe)
+        return read_recipe(path, (*choice.changes, *changes, *self.changes), seed)
 
     def recipe_of(self, variant: Variant, seed: int) -> Recipe:
         """The recipe of one run.
@@ -64,16 +66,11 @@ class StudyRequest:
         changes = variant.small if self.small and variant.small is not None else variant.changes
         if variant.plan_of:
             changes = (*changes, f"pruning.plan={self.folder(variant.plan_of, seed).plan.absolute()}")
-        return self._read(variant.task, changes, seed)
+        return self.base_recipe(variant.task, changes, seed)
 
     def folder(self, label: str, seed: int) -> RunFolder:
         """The folder of one run."""
         return RunFolder(self.out / label / f"seed-{seed}")
-
-    def _read(self, task: str, changes: tuple[str, ...], seed: int | None = None) -> Recipe:
-        choice = self.study.tasks[task].small if self.small else self.study.tasks[task].real
-        path = self.recipe or recipe_file(choice.recipe)
-        return read_recipe(path, (*choice.changes, *changes, *self.changes), seed)
 
 
 def generate_data(request: StudyRequest) -> None:
@@ -84,20 +81,21 @@ def generate_data(request: StudyRequest) -> None:
 
 
 def run_study(request: StudyRequest, results: Results, *, progress: Progress) -> None:
-    """Run what has no results yet, collect the results, and write them after every run.
-
-    Args:
-        request: What to run.
-        results: Results known so far; new ones are added.
-        progress: Progress callback.
+    """Run what has no results yet, add the results to those known so far, and write them after every run.
 
     Raises:
         RanpError: A run fails. Budgets that cannot be met and lack of memory are results instead.
     """
-    pending = [(variant, seed) for variant, seed in _runs(request) if not _collect_run(request, results, variant, seed)]
+    # In the order of the seeds, so that variants can be compared early.
+    runs = [(variant, seed) for seed in range(request.seeds) for variant in request.variants()]
+    pending = [run for run in runs if not _collect_run(request, results, *run)]
     for done, (variant, seed) in enumerate(pending):
         progress("runs", done, len(pending))
-        _add(results, variant, seed, _run(request, results, variant, seed, progress))
+        if reason := _run(request, results, variant, seed, progress):
+            recipe = portable(request.recipe_of(variant, seed).model_dump(mode="json"))
+            _add(results, variant, seed, {"recipe": recipe, "infeasible": reason})
+        else:
+            _collect_run(request, results, variant, seed)
         write_results(request.out, results)
         progress("runs", done + 1, len(pending))
     collect(request, results)
@@ -115,20 +113,14 @@ def collect(request: StudyRequest, results: Results) -> None:
     write_results(request.out, results)
 
 
-def _runs(request: StudyRequest) -> Iterator[tuple[Variant, int]]:
-    """Runs in the order of their seeds, so that variants can be compared early."""
-    for seed in range(request.seeds):
-        for variant in request.variants():
-            yield variant, seed
-
-
 def _collect_run(request: StudyRequest, results: Results, variant: Variant, seed: int) -> bool:
     """Add the results of one run, from its folder if it has one; returns whether nothing remains to be run."""
     folder = request.folder(variant.label, seed)
     entry = read_entry(folder, trained=request.study.trains) or results["runs"].get(variant.label, {}).get(str(seed))
     if entry is None:
         return False
-    check_recipe(entry, request.recipe_of(variant, seed), str(folder.path))
+    recipe = portable(request.recipe_of(variant, seed).model_dump(mode="json"))
+    check_same_recipe(str(folder.path), entry["recipe"], recipe)
     _add(results, variant, seed, entry)
     # There may be enough memory now, for example on another machine.
     return not entry.get("infeasible", "").startswith(_OUT_OF_MEMORY)
@@ -138,20 +130,19 @@ def _add(results: Results, variant: Variant, seed: int, entry: Entry) -> None:
     results["runs"].setdefault(variant.label, {})[str(seed)] = entry
 
 
-def _run(request: StudyRequest, results: Results, variant: Variant, seed: int, progress: Progress) -> Entry:
+def _run(request: StudyRequest, results: Results, variant: Variant, seed: int, progress: Progress) -> str:
+    """Run one variant; returns why that is infeasible, or an empty string."""
     recipe, folder = request.recipe_of(variant, seed), request.folder(variant.label, seed)
     if variant.plan_of and (reason := _reason_without_plan(request, results, variant, seed)):
-        return infeasible_entry(recipe, reason)
+        return reason
     run = run_recipe if request.study.trains else prune_recipe
     try:
         run(recipe, request.data[variant.task], folder.path, resume=True, progress=progress)
     except BudgetError as error:
-        return infeasible_entry(recipe, str(error))
+        return str(error)
     except OutOfMemoryError as error:
-        return infeasible_entry(recipe, f"{_OUT_OF_MEMORY}{error}")
-    entry = read_entry(folder, trained=request.study.trains)
-    assert entry is not None
-    return entry
+        return f"{_OUT_OF_MEMORY}{error}"
+    return ""
 
 
 def _reason_without_plan(request: StudyRequest, results: Results, variant: Variant, seed: int) -> str:
@@ -161,8 +152,5 @@ def _reason_without_plan(request: StudyRequest, results: Results, variant: Varia
         return ""
     if reason := results["runs"].get(variant.plan_of, {}).get(str(seed), {}).get("infeasible"):
         return f"no plan of {variant.plan_of}: {reason}"
-    raise InputError(
-        variant.label,
-        f"needs the plan of {variant.plan_of}, seed {seed}, which is not in {plan}",
-        hint=f"run that variant first, with --only {variant.plan_of}",
-    )
+    problem = f"needs the plan of {variant.plan_of}, seed {seed}, which is not in {plan}"
+    raise InputError(variant.label, problem, hint=f"run that variant first, with --only {variant.plan_of}")

@@ -4,7 +4,7 @@ A study is plain data: which recipes to run with which changes, and what to show
 entry of `STUDIES`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,10 +98,9 @@ _FULL = ("pruning.method=none",)
 _RANP_F = ("pruning.method=ranp-f",)
 
 
-def _at(method: str, percent: int, label: str = "") -> Variant:
+def _at(method: str, percent: int) -> Variant:
     """A variant that keeps a percentage of the multiply-adds."""
-    changes = (f"pruning.method={method}", f"pruning.budget.macs={percent / 100}")
-    return Variant(f"{label or method}-{percent}", changes)
+    return Variant(f"{method}-{percent}", (f"pruning.method={method}", f"pruning.budget.macs={percent / 100}"))
 
 
 def _twice(variant: Variant) -> Variant:
@@ -110,18 +109,21 @@ def _twice(variant: Variant) -> Variant:
     return Variant(f"{variant.label}-twice", real, small=small)
 
 
-def _sparse(methods: Iterable[str]) -> tuple[Variant, ...]:
-    """Variants that remove a fraction of the neurons."""
-    return tuple(
-        Variant(f"{method}-{sparsity:.0%}".rstrip("%"), (f"pruning.method={method}", _budget(sparsity)))
-        for method in methods
-        for sparsity in SPARSITIES
-    )
+def _sparse(method: str, sparsity: float) -> Variant:
+    """A variant that removes a fraction of the neurons."""
+    return Variant(f"{method}-{sparsity:.0%}".rstrip("%"), (f"pruning.method={method}", _budget(sparsity)))
 
 
-def _initialized(method: str, weights: str) -> tuple[str, ...]:
-    """One initialization of the weights, both for scoring and for training."""
-    return f"pruning.method={method}", f"network.weights={weights}", f"pruning.weights={weights}"
+def _initialized(method: str, weights: str) -> Variant:
+    """A variant with one initialization of the weights, both for scoring and for training."""
+    changes = (f"pruning.method={method}", f"network.weights={weights}", f"pruning.weights={weights}")
+    return Variant(f"{method}-{weights}", (*changes, _budget(0.78)), small=(*changes, _budget(0.6)))
+
+
+def _at_size(part: str, size: int, small: int) -> Variant:
+    """A variant that is pruned at a smaller spatial size."""
+    real_changes, small_changes = ((*_RANP_F, f"pruning.data={{size: {edge}}}") for edge in (size, small))
+    return Variant(f"pruned-at-{part}-size", real_changes, small=small_changes)
 
 
 def _budget(sparsity: float) -> str:
@@ -137,13 +139,9 @@ _HIPPOCAMPUS = Task(
 _DEEP = ("network.name=unet3d-23", "network.arguments={width: 8}", "data.size=32", "pruning.min_width=1")
 _SHAPES = Task(RecipeChoice("shapenet"), RecipeChoice("small-shapenet"), count=4)
 # Wide enough for high sparsities, since the 50 outputs are never pruned.
-_WIDE_SHAPES = Task(
-    RecipeChoice("shapenet"),
-    RecipeChoice(
-        "small-shapenet", ("network.arguments={width: 16, levels: 3}", "pruning.min_width=1", "training.steps=200")
-    ),
-    count=4,
-)
+_WIDE = ("network.arguments={width: 16, levels: 3}", "pruning.min_width=1", "training.steps=200")
+_WIDE_SHAPES = Task(RecipeChoice("shapenet"), RecipeChoice("small-shapenet", _WIDE), count=4)
+_NARROW_15_LAYERS = "network={name: unet3d, arguments: {width: 4}}"
 _DEEP_SHAPES = Task(RecipeChoice("shapenet-23"), RecipeChoice("small-shapenet", _DEEP), count=4)
 # A plan can only be applied to a network with the same hidden widths.
 _SAME_WIDTHS = ("network.name=unet3d-23", "network.arguments={width: 32}", _budget(0.8))
@@ -157,10 +155,8 @@ _ALL = (
         tasks={"": _HIPPOCAMPUS},
         variants=(
             Variant("full", _FULL),
-            *(
-                _at(method, 5)
-                for method in ("random", "layerwise", "weighted", "ranp-m", "ranp-f", "uniform", "constant")
-            ),
+            *(_at(method, 5) for method in ("random", "layerwise", "weighted", "ranp-m")),
+            *(_at(method, 5) for method in (*BEST_METHODS, "constant")),
             *(_at(method, percent) for method in BEST_METHODS for percent in (10, 25)),
         ),
     ),
@@ -183,16 +179,8 @@ _ALL = (
         variants=(
             Variant("full", _FULL),
             Variant("pruned-at-full-size", _RANP_F),
-            Variant(
-                "pruned-at-half-size",
-                (*_RANP_F, "pruning.data={size: 32}"),
-                small=(*_RANP_F, "pruning.data={size: 12}"),
-            ),
-            Variant(
-                "pruned-at-quarter-size",
-                (*_RANP_F, "pruning.data={size: 16}"),
-                small=(*_RANP_F, "pruning.data={size: 6}"),
-            ),
+            _at_size("half", 32, small=12),
+            _at_size("quarter", 16, small=6),
         ),
         plots=("curves", "layers"),
     ),
@@ -223,11 +211,7 @@ _ALL = (
         variants=(
             Variant("full", _FULL),
             Variant("ranp-f-80", (*_RANP_F, _budget(0.8))),
-            Variant(
-                "full-15-layers",
-                (*_FULL, "network.name=unet3d"),
-                small=(*_FULL, "network={name: unet3d, arguments: {width: 4}}"),
-            ),
+            Variant("full-15-layers", (*_FULL, "network.name=unet3d"), small=(*_FULL, _NARROW_15_LAYERS)),
         ),
     ),
     Study(
@@ -254,10 +238,7 @@ _ALL = (
         question="How does the initialization used for scoring change importance and the neurons kept, layer by layer?",
         tasks={"": _WIDE_SHAPES},
         variants=tuple(
-            Variant(f"{method}-{weights}", (*changes, _budget(0.78)), small=(*changes, _budget(0.6)))
-            for method in ("vanilla", "ranp-f")
-            for weights in ("glorot", "orthogonal")
-            for changes in [_initialized(method, weights)]
+            _initialized(method, weights) for method in ("vanilla", "ranp-f") for weights in ("glorot", "orthogonal")
         ),
         plots=("layers",),
         trains=False,
@@ -267,7 +248,10 @@ _ALL = (
         title="Accuracy and resources over sparsities",
         question="How do accuracy and resources change as more neurons are removed, with and without reweighting?",
         tasks={"": _WIDE_SHAPES},
-        variants=(Variant("full", _FULL), *_sparse(("ranp-f", "weighted", "vanilla"))),
+        variants=(
+            Variant("full", _FULL),
+            *(_sparse(method, sparsity) for method in ("ranp-f", "weighted", "vanilla") for sparsity in SPARSITIES),
+        ),
         plots=("sweep",),
     ),
     Study(

@@ -73,8 +73,10 @@ def cost_table(study: Study, results: Results, task: str) -> Table:
     for label, name, unit, scale in COSTS:
         columns.append((f"{label} ({unit})", [_cost(part, name, scale) for part in entries]))
     columns += _measured(results, task, variants)
-    if any(entry["pruning"].get("guarded") for part in entries for entry in part):
-        columns.append(("groups protected from being emptied", _column(entries, _guarded_groups, ".1f")))
+    guarded = [[entry["pruning"].get("guarded") for entry in part] for part in entries]
+    if any(map(any, guarded)):
+        counts = _column(guarded, lambda groups: None if groups is None else len(groups), ".1f")
+        columns.append(("groups protected from being emptied", counts))
     return _table("Costs", task, variants, columns)
 
 
@@ -114,7 +116,7 @@ def _seeds(results: Results, variants: Sequence[Variant]) -> list[str]:
     return cells
 
 
-def _column(entries: Sequence[Sequence[Entry]], value: Callable[[Entry], Any], style: str = ".3f") -> list[str]:
+def _column(entries: Sequence[Sequence[Any]], value: Callable[[Any], Any], style: str = ".3f") -> list[str]:
     """Mean and deviation of a value over the runs of each variant, without values of None."""
     return [mean_and_deviation((x for x in map(value, part) if x is not None), style) for part in entries]
 
@@ -132,18 +134,12 @@ def _measured(results: Results, task: str, variants: Sequence[Variant]) -> list[
         return []
     measured = results["measured"][task]["variants"]
     entries = [measured.get(variant.label) for variant in variants]
-    baseline = entries[0]
 
     def cell(entry: dict[str, float] | None, name: str, unit: float) -> str:
         if entry is None:
             return NO_VALUE
-        fraction = "" if baseline is None else f" ({entry[name] / baseline[name]:.1%})"
+        fraction = f" ({entry[name] / entries[0][name]:.1%})" if entries[0] else ""
         return f"{entry[name] / unit:,.1f}{fraction}"
 
     named = (("training step (ms)", "step_seconds", 1e-3), ("peak memory of training (MiB)", "peak_bytes", 2**20))
     return [(label, [cell(entry, name, unit) for entry in entries]) for label, name, unit in named]
-
-
-def _guarded_groups(entry: Entry) -> float | None:
-    groups = entry["pruning"].get("guarded")
-    return None if groups is None else len(groups)
