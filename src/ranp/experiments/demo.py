@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.data import default_collate
 
 import ranp
 from ranp.costs.measure import peak_step_bytes, step_seconds
@@ -36,8 +37,6 @@ _STAGES = {
     "weighted": "after normalizing the layers' means",
     "ranp-f": "after reweighting by multiply-adds (RANP-f)",
 }
-
-Row = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,8 @@ def _report_progress(progress: Progress, name: str, what: str, done: int, total:
 
 def measure(runs: Mapping[str, Run], settings: DemoSettings, progress: Progress) -> dict[str, dict[str, float]]:
     """`step_seconds` and `peak_bytes` of a training step of each network, before they are trained."""
-    what = "measure time and memory of a step"
-    one = runs["pruned"]
-    samples = [one.bundle.train[index] for index in range(one.recipe.training.batch)]
-    batch = (torch.stack([image for image, _ in samples]), torch.stack([labels for _, labels in samples]))
+    what, one = "measure time and memory of a step", runs["pruned"]
+    batch = tuple(default_collate([one.bundle.train[index] for index in range(one.recipe.training.batch)]))
     models = {name: run.model for name, run in runs.items()}
     loss_fn = objective(one.recipe.training.loss, one.bundle.ignore_index)
     optimizer = partial(torch.optim.AdamW, lr=1e-3)
@@ -180,14 +177,14 @@ def _background_dice(run: Run) -> float | None:
     """Dice of the background, which the data set's metric leaves out because it is easy and large."""
     from ranp.experiments.data.metrics import RegionDice
 
-    bundle = replace(run.bundle, metric=partial(RegionDice, {"background": (0,)}, pooled=True))
-    return validate(run.fabric, run.model, bundle, batch=run.recipe.training.batch)["dice"]
+    metric = partial(RegionDice, {"background": (0,)}, pooled=True)
+    return _validated(replace(run, bundle=replace(run.bundle, metric=metric)))["dice"]
 
 
-def rows(report: Mapping[str, Any]) -> list[Row]:
+def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """The table of a report: what is compared, full, pruned, and the change."""
     full, pruned = report["full"], report["pruned"]
-    found: list[Row] = []
+    found = []
     for label, key, unit, style in (
         ("parameters", "params", 1, ",.0f"),
         ("MACs of a patch (M)", "macs", 1e6, ",.1f"),
@@ -278,9 +275,8 @@ def _segment(run: Run, image: torch.Tensor) -> torch.Tensor:
 def quickest_threads(*, rounds: int = 5) -> Iterator[int]:
     """Compute with one thread or with as many as torch is set to, whichever is faster now; yields their number.
 
-    Threads wait for each other several times in every layer. Where another process occupies a core, this waiting
-    costs many times what the second thread gains. Of each number, the total time of all trials counts, so that a core
-    that is occupied now and then is noticed.
+    Threads wait for each other several times in every layer. Where another process occupies a core, even now and then,
+    this waiting costs many times what the second thread gains: therefore the total time of all rounds counts.
     """
     before = torch.get_num_threads()
     try:

@@ -52,16 +52,7 @@ def validate(
 def evaluate_run(
     out: Path, data: Path, *, data_sets: "DataSets | None" = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
-    """Evaluate the best weights of a run, finished or not, by the data set's metric.
-
-    Args:
-        out: Folder of the run.
-        data: Folder of the data set.
-        data_sets: Data sets of your own, by the name that the recipe gives them.
-        progress: Progress callback.
-
-    Returns:
-        The results, as written to `evaluation.json`.
+    """Evaluate the best weights of a run, finished or not; returns the results, as in `evaluation.json`.
 
     Raises:
         RanpError: The folder is not that of a run, it has no weights yet, or data are missing.

@@ -137,19 +137,11 @@ def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
     pruning, batch = recipe.pruning, recipe.pruning.batch or recipe.training.batch
     batches = pruning.batches if isinstance(pruning.batches, int) else -(-sample_count(bundle.train) // batch)
     stop = len(range(fabric.global_rank, batches, fabric.world_size))
-    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, stop=stop)
+    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, start=0, stop=stop, pin=False)
 
 
 def random_batches(
-    recipe: "Recipe",
-    bundle: DataBundle,
-    fabric: Any,
-    purpose: str,
-    *,
-    batch: int,
-    stop: int,
-    start: int = 0,
-    pin: bool = False,
+    recipe: "Recipe", bundle: DataBundle, fabric: Any, purpose: str, *, batch: int, start: int, stop: int, pin: bool
 ) -> Any:
     """This process's share of batches of the training samples, the same for one purpose in every run of one seed."""
     seed, rank, world = derive_seed(recipe.seed, purpose), fabric.global_rank, fabric.world_size

@@ -10,11 +10,7 @@ from ranp.tables import Table
 
 
 def read_run_summary(folder: Path) -> RunSummary:
-    """Read a run, finished or not, as plain data.
-
-    Raises:
-        ArtifactError: The folder is not that of a run, or a file in it is damaged.
-    """
+    """Read a run, finished or not, as plain data; an `ArtifactError` if it is none or a file in it is damaged."""
     files = RunFolder(folder)
     return RunSummary(
         name=folder.resolve().name,
