@@ -48,7 +48,8 @@ def _part(model: type[BaseModel], path: str) -> Iterator[str]:
 
 def _dataclass(kind: type[Any], title: str) -> str:
     """A section for the fields of a dataclass."""
-    rows = [(field.name, _default(field), text) for field, text in _settings(kind)]
+    # Custom limits need functions, which a recipe cannot hold: it refuses them.
+    rows = [(field.name, _default(field), text) for field, text in _settings(kind) if field.name != "custom"]
     return f"## {title}\n\n{(inspect.getdoc(kind) or '').splitlines()[0]}\n\n{_table(rows)}"
 
 
