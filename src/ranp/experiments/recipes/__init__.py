@@ -11,15 +11,7 @@ if TYPE_CHECKING:
     from ranp.experiments.recipes._read import read_recipe
     from ranp.experiments.recipes._recipe import NetworkFields, PruningFields, Recipe, TrainingFields
 
-__all__ = [
-    "NetworkFields",
-    "PruningFields",
-    "Recipe",
-    "TrainingFields",
-    "read_recipe",
-    "recipe_file",
-    "upgrade_recipe",
-]
+__all__ = ["NetworkFields", "PruningFields", "Recipe", "TrainingFields", "read_recipe", "recipe_file", "upgrade_recipe"]
 
 _renamed = renamed_names(
     __name__,

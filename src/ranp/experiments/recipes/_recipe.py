@@ -39,7 +39,7 @@ else:
 
 
 class _Fields(BaseModel):
-    """Immutable; an unknown field is an error."""
+    """Immutable; an unknown field is an error. The docstring of a field describes it on the page of all fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
@@ -202,8 +202,7 @@ class Recipe(_Fields):
         """
         settings = {**self.data, **(changes or {})}
         kind = self.data_set_type(str(settings.pop("name", "")))
-        made: DataSet[Any] = TypeAdapter(kind).validate_python(settings)
-        return made
+        return TypeAdapter(kind).validate_python(settings)
 
     def data_set_type(self, name: str) -> type[DataSet[Any]]:
         """The data set of that name: of the caller's own, or one that comes with ranp."""
