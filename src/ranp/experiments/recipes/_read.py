@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from ranp.errors import InputError, RanpError, nearest
-from ranp.experiments.recipes._files import upgrade_recipe
+from ranp.experiments.recipes import upgrade_recipe
 from ranp.experiments.recipes._recipe import DataSets, Recipe
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
