@@ -36,7 +36,7 @@ def _part(model: type[BaseModel], path: str) -> Iterator[str]:
     rows, inner = [], []
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else _value(field.get_default())
-        rows.append((name, default, field.description or ""))
+        rows.append((name, default, " ".join((field.description or "").split())))
         inner += [(found, f"{path}.{name}".lstrip(".")) for found in _models(field)]
     yield f"## {path or 'The recipe'}\n\n{model.__doc__}\n\n{_table(rows)}"
     for found, place in inner:

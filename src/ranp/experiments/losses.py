@@ -29,13 +29,6 @@ def dice_cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = -10
     The sums of the soft Dice run over the whole batch, since a crop need not contain every class; a class that is
     neither present nor predicted has a Dice of 1. Without ignored targets this is MONAI's `DiceCELoss` with
     `include_background=False, batch=True`, which cannot ignore targets.
-
-    Example:
-        >>> import torch
-        >>> targets = torch.tensor([[0, 1, 1, -100]])
-        >>> logits = 50.0 * F.one_hot(targets.clamp(min=0), 2).movedim(-1, 1)
-        >>> round(float(dice_cross_entropy(logits, targets)), 4), round(float(dice_cross_entropy(-logits, targets)), 1)
-        (0.0, 51.0)
     """
     valid = (targets != ignore_index)[:, None]
     truth = F.one_hot(targets.where(valid[:, 0], 0), outputs.shape[1]).movedim(-1, 1) * valid
@@ -60,12 +53,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 def warm_up_then_decay(progress: float) -> float:
-    """Factor on the learning rate: linear warm-up in the first twentieth of the training, then linear decay to zero.
-
-    Example:
-        >>> [round(warm_up_then_decay(progress), 2) for progress in (0, 0.05, 0.5, 1)]
-        [0.02, 0.95, 0.5, 0.0]
-    """
+    """Factor on the learning rate: linear warm-up in the first twentieth of the training, then linear decay to zero."""
     return min(1.0, progress / 0.05 + 0.02) * max(0.0, 1.0 - progress)
 
 

@@ -107,7 +107,7 @@ def segmentations(
     labels: Mapping[str, npt.NDArray[np.integer[Any]]],
     classes: Sequence[str],
     *,
-    locator: tuple[Floats, Mapping[str, tuple[slice, slice]], int],
+    locator: tuple[Floats, Mapping[str, tuple[slice, ...]], int],
 ) -> "Figure":
     """A slice and several segmentations of it, `(width, height)`, next to a section that shows where the slice is.
 
@@ -136,7 +136,7 @@ def segmentations(
     return figure
 
 
-def _draw_locator(axis: "Axes", section: Floats, boxes: Mapping[str, tuple[slice, slice]], depth: int) -> None:
+def _draw_locator(axis: "Axes", section: Floats, boxes: Mapping[str, tuple[slice, ...]], depth: int) -> None:
     from matplotlib.patches import Rectangle
 
     axis.imshow(section.T, origin="lower", cmap="gray")

@@ -161,7 +161,7 @@ def test_both_grades_are_split(generated: Path) -> None:
     train, evaluation = BraTS18(validation=0.5).find(generated, pytest.fail)
     grades = [[case.label.parent.parent.name for case in part] for part in (train, evaluation)]
     assert grades == [["HGG"] * 3 + ["LGG"]] * 2
-    assert not {case.name for case in train} & {case.name for case in evaluation}
+    assert not {case.label.name for case in train} & {case.label.name for case in evaluation}
 
 
 def test_every_damaged_file_is_reported_with_its_fault(generated: Path) -> None:

@@ -155,13 +155,13 @@ def test_augmentation_does_not_change_the_cached_volume(written: Path) -> None:
 def test_the_split_depends_on_the_seed_alone(generated: Path) -> None:
     def names(seed: int) -> tuple[list[str], list[str]]:
         train, evaluation = Decathlon(validation=0.4, seed=seed).find(generated, lambda problem: None)
-        return [case.name for case in train], [case.name for case in evaluation]
+        return [case.label.name for case in train], [case.label.name for case in evaluation]
 
     assert names(0) == names(0)
     assert {tuple(names(seed)[1]) for seed in range(5)} != {tuple(names(0)[1])}
     train, evaluation = names(0)
     assert (len(train), len(evaluation)) == (3, 2)
-    assert sorted(train + evaluation) == [f"hippocampus_{number:03d}" for number in range(1, 6)]
+    assert sorted(train + evaluation) == [f"hippocampus_{number:03d}.nii.gz" for number in range(1, 6)]
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0])
@@ -184,7 +184,7 @@ def test_cached_volumes_are_read_once_and_others_each_time(generated: Path) -> N
 def test_without_a_list_cases_are_found_by_their_files(written: Path) -> None:
     (written / "imagesTr" / "._a.nii.gz").write_bytes(b"a hidden file of macOS")
     train, evaluation = PLAIN.find(written, pytest.fail)
-    assert sorted(case.name for case in train + evaluation) == ["a", "b"]
+    assert sorted(case.label.name for case in train + evaluation) == ["a.nii.gz", "b.nii.gz"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_every_field_is_documented() -> None:
     assert {part.__name__ for part in found} == {"Recipe", "NetworkFields", "PruningFields", "TrainingFields"}
     for part in found:
         for name, entry in part.model_fields.items():
-            assert re.fullmatch(r"[A-Z0-9].{8,}\.", entry.description or ""), f"{part.__name__}.{name}"
+            assert re.fullmatch(r"[A-Z0-9][\s\S]{8,}\.", entry.description or ""), f"{part.__name__}.{name}"
 
 
 def choices(part: type[BaseModel], name: str) -> set[Any]:

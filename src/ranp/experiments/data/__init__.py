@@ -28,8 +28,7 @@ def data_set(name: str, extra: Mapping[str, type[DataSet[Any]]] | None = None) -
     """The data set class of that name; call it with its settings.
 
     Args:
-        name: A name in `extra` or `DATA_SETS`, or a class of your own as `package.module:Class` or
-            `path/to/file.py:Class`.
+        name: In `extra` or `DATA_SETS`; or a class of your own as `package.module:Class` or `path/to/file.py:Class`.
         extra: Further data sets by name; they take precedence over the built-in ones.
 
     Raises:

@@ -175,12 +175,9 @@ class DataSet(ABC, Generic[S]):
 
     @abstractmethod
     def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
-        """Write a small synthetic data set in this layout, which a network can learn.
+        """Write a small synthetic data set in this layout, which a network can learn, into a new folder.
 
-        Args:
-            folder: A path that does not exist yet.
-            count: Number of samples; each data set says which.
-            seed: Random seed; the same seed writes the same samples.
+        The same seed writes the same samples; each data set says what `count` counts.
 
         Raises:
             ArtifactError: The folder exists already, or cannot be written.
@@ -191,21 +188,18 @@ class DataSet(ABC, Generic[S]):
         """Read every file and list what is missing or damaged; `progress` is called after every sample."""
         problems: list[Problem] = []
         train, evaluation = self.find(Path(folder), problems.append)
-        total = len(train) + len(evaluation)
-        if not total and not problems:
+        samples = [*train, *evaluation]
+        if not samples and not problems:
             problems.append(_too_few(Path(folder)))
-        for done, sample in enumerate(chain(train, evaluation), start=1):
+        for done, sample in enumerate(samples, start=1):
             self.read(sample, problems.append)
-            progress("check files", done, total)
+            progress("check files", done, len(samples))
         return problems
 
     def open(self, folder: Path | str, *, skip_damaged: bool = False, progress: Progress = no_progress) -> DataBundle:
         """Open a folder for training and evaluation.
 
-        Args:
-            folder: Folder of the data set.
-            skip_damaged: Check every file first and leave out the samples that have a problem.
-            progress: Called while files are checked or read.
+        With `skip_damaged` every file is checked first, and samples that have a problem are left out.
 
         Raises:
             DataError: A file is missing or damaged. Files that are not read now are checked when their sample is

@@ -14,12 +14,7 @@ AGAIN = "copy or unpack it again"
 
 @dataclass(frozen=True)
 class Problem:
-    """A fault in a file or folder of a data set.
-
-    Attributes:
-        path: The file or folder.
-        message: What is wrong with it.
-        hint: What to do about it.
+    """A file or folder of a data set, what is wrong with it, and what to do about it.
 
     Example:
         >>> print(Problem(Path("a.pts"), "the file is missing", "unpack the archive again"))

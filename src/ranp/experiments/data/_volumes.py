@@ -26,7 +26,6 @@ BOTH = ("image", "label")
 class Case:
     """One patient's scan and labels: files, channels of all images together, and the allowed labels."""
 
-    name: str
     images: tuple[Path, ...]
     label: Path
     channels: int
@@ -39,10 +38,7 @@ class Case:
 
 
 def read_case(case: Case, on_problem: OnProblem = fail) -> dict[str, Any] | None:
-    """Read and check a case's files with MONAI.
-
-    Returns `image` `(C, X, Y, Z)` and `label` `(1, X, Y, Z)`, float tensors with orientation metadata.
-    """
+    """Read and check files with MONAI: `image` `(C, X, Y, Z)` and `label` `(1, X, Y, Z)`, with orientation metadata."""
     volumes = {path: volume for path in case.files if (volume := _read_volume(path, on_problem)) is not None}
     problems = list(_problems(case, volumes))
     for problem in problems:
@@ -154,17 +150,12 @@ def augmentation(axes: Iterable[int]) -> list[Any]:
 
 def write_volume(path: Path, volume: np.ndarray[Any, Any]) -> None:
     """Write a volume `(X, Y, Z)` with voxels of 1 mm."""
-    nibabel = optional_import("nibabel", "data")
-    nibabel.Nifti1Image(volume, np.eye(4)).to_filename(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    optional_import("nibabel", "data").Nifti1Image(volume, np.eye(4)).to_filename(path)
 
 
 def ball_mask(shape: Sequence[int], center: Sequence[float], radius: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Mark the voxels of a ball; center and radius are fractions of the volume, whose proportions the ball has.
-
-    Example:
-        >>> ball_mask((3, 3, 3), (0.5, 0.5, 0.5), 0.34).sum()  # the central voxel and its six neighbors
-        np.int64(7)
-    """
+    """Mark the voxels of a ball; center and radius are fractions of the volume, whose proportions the ball has."""
     grid = np.stack(np.meshgrid(*((np.arange(size) + 0.5) / size for size in shape), indexing="ij"))
     distance = np.linalg.norm(grid.T - np.asarray(center), axis=-1).T
     return np.asarray(distance < radius)

@@ -114,7 +114,6 @@ class BraTS18(DataSet[Case]):
             for number in range(1, count + 1):
                 grade = GRADES[number % 4 == 0]
                 case = _case(partial_folder / grade / f"Brats18_2013_{number}_1")
-                case.label.parent.mkdir()
                 for path, volume in zip(case.files, self._generate_case(random, grade), strict=True):
                     write_volume(path, volume)
 
@@ -135,7 +134,7 @@ class BraTS18(DataSet[Case]):
 
 def _case(folder: Path) -> Case:
     *images, label = (folder / f"{folder.name}_{suffix}.nii.gz" for suffix in (*MODALITIES, "seg"))
-    return Case(folder.name, tuple(images), label, len(MODALITIES), frozenset({0, CORE, EDEMA, ENHANCING}))
+    return Case(tuple(images), label, len(MODALITIES), frozenset({0, CORE, EDEMA, ENHANCING}))
 
 
 def predict_sliding_window(window: tuple[int, int, int], overlap: float, model: Model, inputs: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ class Decathlon(DataSet[Case]):
 
         def case(name: str) -> Case:
             image, label = (folder / part / f"{name}.nii.gz" for part in PARTS)
-            return Case(name, (image,), label, description.channels, labels)
+            return Case((image,), label, description.channels, labels)
 
         train, evaluation = split_names(list(description.cases), self.validation, self.seed)
         return [case(name) for name in train], [case(name) for name in evaluation]
@@ -97,8 +97,6 @@ class Decathlon(DataSet[Case]):
         at_least(2, count=count)
         random = np.random.default_rng(seed)
         with new_folder(folder) as partial_folder:
-            for part in PARTS:
-                (partial_folder / part).mkdir()
             cases = [f"hippocampus_{number:03d}" for number in range(1, count + 1)]
             for name in cases:
                 for part, volume in zip(PARTS, self._generate_case(random), strict=True):

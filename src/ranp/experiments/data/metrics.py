@@ -33,13 +33,6 @@ class RegionDice(_Sums):
         regions: Name of each region and the classes it consists of.
         pooled: Whether to compute one Dice over the voxels of all inputs, for inputs that are pieces of one volume,
             instead of the mean over inputs, for inputs that are one case each.
-
-    Example:
-        >>> metric = RegionDice({"core": (1,), "all": (1, 2)})
-        >>> outputs = torch.eye(3)[[0, 1, 2, 2]].T.reshape(1, 3, 1, 1, 4)  # predicts 0 1 2 2
-        >>> metric.update(outputs, torch.tensor([0, 1, 1, 2]).reshape(1, 1, 1, 4))
-        >>> {name: round(float(dice), 3) for name, dice in metric.compute().items()}
-        {'dice': 0.833, 'dice/core': 0.667, 'dice/all': 1.0}
     """
 
     numerator: Tensor
@@ -88,13 +81,6 @@ class PartIoU(_Sums):
     Args:
         parts: Number of parts of each category; class indices continue from one category to the next.
         names: Names of the categories.
-
-    Example:
-        >>> metric = PartIoU(parts=(2, 1), names=("Bag", "Cap"))
-        >>> outputs = torch.eye(3)[[0, 1, 1, 2]].T.reshape(1, 3, 1, 1, 4)
-        >>> metric.update(outputs, torch.tensor([0, 0, 1, -100]).reshape(1, 1, 1, 4))
-        >>> metric.compute()["iou/Bag"]  # both parts: 1 voxel of 2
-        tensor(0.5000, dtype=torch.float64)
     """
 
     total: Tensor
@@ -148,13 +134,6 @@ class ClipAccuracy(_Sums):
     """Top-1 and top-5 accuracy of videos and of single clips.
 
     The scores of a video are the mean probabilities of its clips. With fewer than five classes, top-5 is 1.
-
-    Example:
-        >>> metric = ClipAccuracy()
-        >>> outputs = torch.tensor([[[0.0, 1.0], [3.0, 0.0]]])  # one video of two clips
-        >>> metric.update(outputs, torch.tensor([0]))
-        >>> float(metric.compute()["top1"]), float(metric.compute()["clip_top1"])
-        (1.0, 0.5)
     """
 
     correct: Tensor

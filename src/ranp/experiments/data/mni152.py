@@ -25,7 +25,6 @@ from ranp.progress import Progress
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Labels = np.ndarray[Any, np.dtype[np.uint8]]
-
 TISSUES = ("background", "grey", "white", "other")
 """Class names: a label is an index into them. *Other* is inside the brain but neither grey nor white: fluid."""
 
@@ -49,7 +48,7 @@ class Region:
 
     image: Tensor
     labels: Tensor
-    box: tuple[slice, slice, slice]
+    box: tuple[slice, ...]
     files: ClassVar[tuple[Path, ...]] = ()  # The template is part of nilearn.
 
 
@@ -88,17 +87,15 @@ def split(brain: Brain) -> tuple[Region, Region]:
     return first, second
 
 
-def _crop(inside: np.ndarray[Any, np.dtype[np.bool_]], box: tuple[slice, ...]) -> tuple[slice, slice, slice]:
+def _crop(inside: np.ndarray[Any, np.dtype[np.bool_]], box: tuple[slice, ...]) -> tuple[slice, ...]:
     """Crop a box to the brain in it, with a margin of background where the box has one."""
-    margin = 4
-    offsets = [part.indices(size)[0] for part, size in zip(box, inside.shape, strict=True)]
-    found = np.argwhere(inside[box])
+    found, margin = np.argwhere(inside[box]), 4
     if not len(found):
         raise InputError("split", "a region without brain: both sides of both planes must contain some")
+    offsets = [part.start or 0 for part in box]
     low = np.maximum(found.min(axis=0) - margin, 0) + offsets
     high = np.minimum(found.max(axis=0) + margin + 1, inside[box].shape) + offsets
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return x, y, z
+    return tuple(map(slice, low.tolist(), high.tolist()))
 
 
 @dataclass(frozen=True)
@@ -147,8 +144,7 @@ class MNI152(DataSet[Region]):
 
     def generate(self, folder: Path | str, *, count: int = 8, seed: int = 0) -> None:
         """Refuse: the data are part of nilearn."""
-        problem = "there is nothing to generate: the data come with nilearn"
-        raise InputError("mni152", problem, hint="train on any folder")
+        raise InputError("mni152", "there is nothing to generate: the data come with nilearn; train on any folder")
 
 
 class RandomPatches(Dataset[TensorPair]):
@@ -179,8 +175,8 @@ def tiles(region: Region, *, patch: int, count: int) -> TensorPair:
 
     Intensities are `(count, 1, patch, patch, patch)`, labels `(count, patch, patch, patch)`.
     """
-    positions = _positions(region, patch)
-    grid = np.stack(np.meshgrid(*(np.arange(0, size, patch) for size in positions), indexing="ij"), -1).reshape(-1, 3)
+    starts = (np.arange(0, size, patch) for size in _positions(region, patch))
+    grid = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, 3)
     _, labels = _cut(region, grid, patch)
     brain = (labels > 0).flatten(1).float().mean(1).numpy()
     full = grid[brain >= min(0.25, float(brain.max()))]
@@ -190,14 +186,13 @@ def tiles(region: Region, *, patch: int, count: int) -> TensorPair:
 
 def _positions(region: Region, patch: int) -> tuple[int, ...]:
     """Number of positions of a patch along each axis."""
-    shape = tuple(region.image.shape)
-    if patch < 1 or min(shape) < patch:
-        raise InputError("patch", f"must be at least 1 and at most {min(shape)}, but is {patch}")
-    return tuple(size - patch + 1 for size in shape)
+    largest = min(region.image.shape)
+    if not 1 <= patch <= largest:
+        raise InputError("patch", f"must be at least 1 and at most {largest}, but is {patch}")
+    return tuple(size - patch + 1 for size in region.image.shape)
 
 
 def _cut(region: Region, corners: np.ndarray[Any, np.dtype[Any]], patch: int) -> TensorPair:
     boxes = [tuple(slice(int(c), int(c) + patch) for c in corner) for corner in corners]
-    images = torch.stack([region.image[box] for box in boxes])
-    labels = torch.stack([region.labels[box] for box in boxes])
+    images, labels = (torch.stack([volume[box] for box in boxes]) for volume in (region.image, region.labels))
     return images[:, None], labels.long()

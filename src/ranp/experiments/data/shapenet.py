@@ -7,7 +7,7 @@ part of each point, counted from 1 within its category; `val_...` and `test_...`
 import io
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,15 +112,14 @@ class ShapeNet(DataSet[Shape]):
         at_least(1, count=count)
         generator = Generator().manual_seed(seed)
         with new_folder(folder) as partial_folder:
-            for part, shapes in (("train", count), ("val", max(1, count // 4)), ("test", max(1, count // 4))):
-                for category in range(len(CATEGORIES)):
-                    data, label = _folders(partial_folder, part, category)
-                    data.mkdir(parents=True)
-                    label.mkdir(parents=True)
-                    for number in range(1, shapes + 1):
-                        points, parts = _generate_shape(category, generator)
-                        np.savetxt(data / f"{number:06d}.pts", points.numpy(), fmt="%.5f")
-                        np.savetxt(label / f"{number:06d}.seg", parts.numpy() + 1, fmt="%d")
+            for part, category in product(("train", "val", "test"), range(len(CATEGORIES))):
+                data, label = _folders(partial_folder, part, category)
+                data.mkdir(parents=True)
+                label.mkdir(parents=True)
+                for number in range(1, 1 + (count if part == "train" else max(1, count // 4))):
+                    points, parts = _generate_shape(category, generator)
+                    np.savetxt(data / f"{number:06d}.pts", points.numpy(), fmt="%.5f")
+                    np.savetxt(label / f"{number:06d}.seg", parts.numpy() + 1, fmt="%d")
 
 
 def load_shape(shape: Shape, size: int, *, augment: bool) -> TensorPair:

@@ -10,21 +10,16 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from ranp.experiments.data._base import TensorPair
 from ranp.experiments.data.brats18 import CORE, EDEMA, ENHANCING, MODALITIES
 from ranp.experiments.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelize
 
 
 def draw_batches(
-    draw: Callable[[Generator], tuple[Tensor, Tensor]], count: int, *, seed: int, batch_size: int = 1
-) -> list[tuple[Tensor, Tensor]]:
-    """Batches of `(inputs, labels)` from one seeded generator; the first batches do not depend on `count`.
-
-    Example:
-        >>> inputs, labels = draw_batches(sparse_shape, 2, seed=0, batch_size=3)[0]
-        >>> inputs.shape, labels.shape
-        (torch.Size([3, 1, 64, 64, 64]), torch.Size([3, 64, 64, 64]))
-    """
-    generator = torch.Generator().manual_seed(seed)
+    draw: Callable[[Generator], TensorPair], count: int, *, seed: int, batch_size: int = 1
+) -> list[TensorPair]:
+    """Batches of `(inputs, labels)` from one seeded generator; the first batches do not depend on `count`."""
+    generator = Generator().manual_seed(seed)
     batches = []
     for _ in range(count):
         inputs, labels = zip(*(draw(generator) for _ in range(batch_size)), strict=True)
@@ -32,7 +27,7 @@ def draw_batches(
     return batches
 
 
-def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tuple[Tensor, Tensor]:
+def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> TensorPair:
     """One voxelized point cloud of an object of a random category: see `voxelize`.
 
     Every part of the category is the surface of an ellipsoid, a box or a cylinder that touches an earlier part; half of
@@ -43,7 +38,9 @@ def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> tu
     for _ in range(PARTS[category]):
         part = _surface(points // PARTS[category], generator)
         if clouds:
-            part = part + _any_point(torch.cat(clouds), generator) - _any_point(part, generator)
+            whole = torch.cat(clouds)
+            touched = whole[torch.randint(len(whole), (), generator=generator)]
+            part = part + touched - part[torch.randint(len(part), (), generator=generator)]
         if torch.rand((), generator=generator) < 0.5:
             part[::2, 0] *= -1
         clouds.append(part)
@@ -64,11 +61,7 @@ def _surface(points: int, generator: Generator) -> Tensor:
     return unit * _between(0.05, 0.6, (3,), generator)
 
 
-def _any_point(cloud: Tensor, generator: Generator) -> Tensor:
-    return cloud[torch.randint(len(cloud), (), generator=generator)]
-
-
-def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) -> tuple[Tensor, Tensor]:
+def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) -> TensorPair:
     """One brain in four MRI modalities `(4, D, H, W)`, and the labels `(D, H, W)` of the nested regions of a tumor.
 
     An ellipsoid of folded tissue (fluid, grey and white matter) contains a tumor with an irregular outline: edema
@@ -89,16 +82,11 @@ def brain_tumor(generator: Generator, size: int = 128, crop: int | None = None) 
     return image[:, z, y, x].contiguous(), labels[z, y, x].contiguous()
 
 
-def moving_shapes(generator: Generator, size: int = 112, frames: int = 16, classes: int = 101) -> tuple[Tensor, Tensor]:
+def moving_shapes(generator: Generator, size: int = 112, frames: int = 16, classes: int = 101) -> TensorPair:
     """One clip `(3, frames, size, size)` of discs that move in front of a smooth background, and a random class.
 
     Every channel has mean 0 and standard deviation 1 over the clip, as is usual for video networks. The class is
     independent of the clip: scores before training do not depend on how inputs and labels are related.
-
-    Example:
-        >>> clip, label = moving_shapes(torch.Generator().manual_seed(0), size=32, frames=8)
-        >>> clip.shape, label.shape
-        (torch.Size([3, 8, 32, 32]), torch.Size([]))
     """
     coarse = torch.randn(1, 3, 6, 6, generator=generator)
     background = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0]
@@ -130,8 +118,7 @@ def _modalities(brain: Tensor, labels: Tensor, generator: Generator) -> Tensor:
 
 def _distance(grid: Tensor, center: Tensor, radii: Tensor) -> Tensor:
     """Distance of every grid point from a center, in units of an ellipsoid's radii."""
-    offset: Tensor = (grid - center.view(3, 1, 1, 1)) / radii.view(3, 1, 1, 1)
-    return offset.square().sum(dim=0).sqrt()
+    return ((grid - center.view(3, 1, 1, 1)) / radii.view(3, 1, 1, 1)).square().sum(dim=0).sqrt()
 
 
 def _smooth_fields(count: int, size: int, knots: int, generator: Generator) -> Tensor:

@@ -7,6 +7,7 @@ Other videos and classes work too, with lists in the same format.
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +26,7 @@ from ranp.progress import Progress
 LISTS, VIDEOS = "ucfTrainTestlist", "UCF-101"
 SMALLEST = 0.66  # Side of the smallest training crop, as a fraction of the frame's shorter side.
 HINT = "unpack UCF101TrainTestSplits-RecognitionTask.zip into the data set's folder"
-# Colors of the discs in generated videos.
-COLORS = {"Red": (230, 40, 40), "Green": (40, 230, 40), "Blue": (40, 40, 230)}
+COLORS = {"Red": (230, 40, 40), "Green": (40, 230, 40), "Blue": (40, 40, 230)}  # Of the discs in generated videos.
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,12 @@ class UCF101(DataSet[Video]):
         """
         at_least(3, count=count)  # One for each split.
         random = np.random.default_rng(seed)
-        classes = [f"{color}{direction}" for color in COLORS for direction in ("Horizontal", "Vertical")]
+        classes = [color + direction for color, direction in product(COLORS, ("Horizontal", "Vertical"))]
         with new_folder(folder) as partial_folder:
             (partial_folder / LISTS).mkdir()
             _write_lists(partial_folder / LISTS, classes, count)
-            for name in classes:
-                (partial_folder / VIDEOS / name).mkdir(parents=True)
-                for group in range(1, count + 1):
-                    write_video(partial_folder / VIDEOS / _path(name, group), self._generate_video(name, random))
+            for name, group in product(classes, range(1, count + 1)):
+                write_video(partial_folder / VIDEOS / _path(name, group), self._generate_video(name, random))
 
     def _generate_video(self, name: str, random: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """A moving disc `(frames, H, W, 3)` on a static background; frames are wider than high."""
@@ -207,12 +205,12 @@ def _path(name: str, group: int) -> str:
 
 def _write_lists(folder: Path, classes: list[str], count: int) -> None:
     """The lists of three splits; like the official one, `trainlist01.txt` has CRLF line ends."""
-    numbers = {name: number for number, name in enumerate(classes, start=1)}
-    (folder / "classInd.txt").write_text("".join(f"{number} {name}\n" for name, number in numbers.items()))
-    videos = [(name, group) for name in classes for group in range(1, count + 1)]
+    numbered = list(enumerate(classes, start=1))
+    (folder / "classInd.txt").write_text("".join(f"{number} {name}\n" for number, name in numbered))
+    videos = [(_path(name, group), number, group) for (number, name), group in product(numbered, range(1, count + 1))]
     for split in (1, 2, 3):
-        end = "\r\n" if split == 1 else "\n"
-        train = [f"{_path(name, group)} {numbers[name]}{end}" for name, group in videos if group % 3 != split % 3]
-        test = [f"{_path(name, group)}\n" for name, group in videos if group % 3 == split % 3]
-        (folder / f"trainlist{split:02d}.txt").write_bytes("".join(train).encode())
-        (folder / f"testlist{split:02d}.txt").write_bytes("".join(test).encode())
+        train = [f"{path} {number}\n" for path, number, group in videos if group % 3 != split % 3]
+        test = [f"{path}\n" for path, _, group in videos if group % 3 == split % 3]
+        newline = "\r\n" if split == 1 else "\n"
+        (folder / f"trainlist{split:02d}.txt").write_text("".join(train), newline=newline)
+        (folder / f"testlist{split:02d}.txt").write_text("".join(test), newline="\n")

@@ -22,12 +22,7 @@ def clip_at(start: int, frames: int, count: int) -> list[int]:
 
 
 def spaced_starts(clips: int, frames: int, count: int) -> list[int]:
-    """First frames of clips spaced evenly from the first to the last possible frame; a single clip is in the middle.
-
-    Example:
-        >>> spaced_starts(3, frames=16, count=26), spaced_starts(1, frames=16, count=26)
-        ([0, 5, 10], [5])
-    """
+    """First frames of clips spaced evenly from the first to the last possible frame; a single clip is in the middle."""
     last = max(0, count - frames)
     return [last // 2] if clips == 1 else [number * last // (clips - 1) for number in range(clips)]
 
@@ -88,6 +83,7 @@ def crop(pixels: Tensor, box: tuple[int, int, int], size: int, *, flip: bool = F
 def write_video(path: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]], *, rate: int = 25) -> None:
     """Write frames `(frames, H, W, 3)`, of even height and width, as MPEG-4."""
     av = optional_import("av", "data")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
         stream.height, stream.width = pixels.shape[1:3]

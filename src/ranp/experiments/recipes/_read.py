@@ -1,10 +1,11 @@
 """From YAML to a recipe; whatever is wrong with it is one error that names the file and the field."""
 
 import copy
+import inspect
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from ranp.errors import InputError, RanpError, nearest
-from ranp.experiments.recipes._files import upgrade_recipe
+from ranp.experiments.recipes import upgrade_recipe
 from ranp.experiments.recipes._recipe import DataSets, Recipe
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
@@ -126,8 +127,9 @@ def _refusal(error: ValidationError, place: str, prefix: tuple[str, ...], kind: 
         return InputError(where, expected=_expected(found))
     # For a field that accepts several types there is one error for each of them.
     expected = [_expected(entry) for entry in error.errors() if _path(entry) == path]
-    given = found["input"]
-    hint = nearest(given, _choices(found)) if found["type"] == "literal_error" and isinstance(given, str) else ""
+    given, hint = found["input"], ""
+    if found["type"] == "literal_error" and isinstance(given, str):
+        hint = nearest(given, re.findall("'(.*?)'", found["ctx"]["expected"]))
     return InputError(where, got=repr(given), expected=" or ".join(expected), hint=hint)
 
 
@@ -147,16 +149,10 @@ def _expected(entry: Mapping[str, Any]) -> str:
     return message.partition(", unable")[0].partition(" or instance of ")[0]
 
 
-def _choices(found: Mapping[str, Any]) -> list[str]:
-    return [word.strip("' ") for word in found["ctx"]["expected"].replace(" or ", ",").split(",")]
-
-
 def _field_names(kind: Any, path: Iterable[str]) -> list[str]:
     """Names of the fields of the part of a recipe that a path leads to."""
     for name in path:
         annotation = kind.model_fields[name].annotation if hasattr(kind, "model_fields") else None
         candidates = (annotation, *get_args(annotation))
         kind = next((c for c in candidates if is_dataclass(c) or hasattr(c, "model_fields")), None)
-    if is_dataclass(kind):
-        return [entry.name for entry in dataclass_fields(kind)]
-    return list(getattr(kind, "model_fields", {}))
+    return list(inspect.signature(kind).parameters) if kind is not None else []

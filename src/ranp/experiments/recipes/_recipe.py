@@ -39,23 +39,21 @@ else:
 
 
 class _Fields(BaseModel):
-    """Immutable; an unknown field is an error."""
+    """Immutable; an unknown field is an error. The docstring of a field describes it on the page of all fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
 
 
 class NetworkFields(_Fields):
     """The network, before pruning."""
 
-    name: str = Field(
-        description="A built-in network (unet3d, unet3d-23, unet2d, mobilenetv2, i3d), or package.module:factory, "
-        "which is called with the numbers of input channels and of classes, and with the arguments.",
-    )
-    arguments: dict[str, Any] = Field(default={}, description="Further keyword arguments, such as width.")
-    weights: Literal["glorot", "orthogonal"] | None = Field(
-        default=None,
-        description="Initialization of the weights that are scored; the network's own initialization if not given.",
-    )
+    name: str
+    """A built-in network (unet3d, unet3d-23, unet2d, mobilenetv2, i3d), or package.module:factory, which is called with
+    the numbers of input channels and of classes, and with the arguments."""
+    arguments: dict[str, Any] = {}
+    """Further keyword arguments, such as width."""
+    weights: Literal["glorot", "orthogonal"] | None = None
+    """Initialization of the weights that are scored; the network's own initialization if not given."""
 
     def build(self, in_channels: int, classes: int, *, seed: int) -> nn.Module:
         """The full network for the channels and classes of the data, with initial weights that follow from the seed.
@@ -81,47 +79,35 @@ class NetworkFields(_Fields):
 class PruningFields(_Fields):
     """How the network is pruned before training."""
 
-    method: Method = Field(
-        description="A criterion of ranp.prune; or uniform (all widths scaled by one factor), constant (one width "
-        "everywhere), or none (the full network).",
-    )
-    budget: Budget | None = Field(default=None, description="What the pruned network may cost; not for none.")
-    importance: Importance = Field(default="parameter", description="How importance is measured: parameter or neuron.")
-    resource_weight: float | None = Field(
-        default=None, ge=0, description="Weight of the resource term of ranp-f and ranp-m; 11 if not given."
-    )
-    batches: PositiveInt | Literal["all", "stable"] = Field(
-        default="all",
-        description="Number of training batches to score with; all; or stable: until the ranking of the channels no "
-        "longer changes.",
-    )
-    stability: float = Field(
-        default=0.99,
-        gt=0,
-        le=1,
-        description="For stable batches: scoring stops once the rank correlation between the scores over n batches and "
-        "over the first half of them reaches this value, for n = 2, 4, 8, ....",
-    )
-    batch: PositiveInt | None = Field(
-        default=None, description="Samples per batch while scoring; training.batch if not given."
-    )
-    data: dict[str, Any] = Field(
-        default={},
-        description="Settings of the data set that differ while scoring, such as a smaller size; the budget is then "
-        "counted at that size.",
-    )
-    min_width: PositiveInt = Field(default=1, description="Smallest number of channels that a group may keep.")
-    round_to: PositiveInt = Field(default=1, description="Round widths down to multiples of this.")
-    weights: Weights = Field(
-        default="glorot",
-        description="Initial weights of the pruned network: new ones (glorot, orthogonal), or the kept ones of the "
-        "full network (keep).",
-    )
-    plan: str | None = Field(
-        default=None,
-        description="Folder of a pruned network (such as a run's `plan`) whose plan is applied instead of scoring; "
-        "its input channels and classes may differ.",
-    )
+    method: Method
+    """A criterion of ranp.prune; or uniform (all widths scaled by one factor), constant (one width everywhere), or none
+    (the full network)."""
+    budget: Budget | None = None
+    """What the pruned network may cost; not for none."""
+    importance: Importance = "parameter"
+    """How importance is measured: parameter or neuron."""
+    resource_weight: float | None = Field(default=None, ge=0)
+    """Weight of the resource term of ranp-f and ranp-m; 11 if not given."""
+    batches: PositiveInt | Literal["all", "stable"] = "all"
+    """Number of training batches to score with; all; or stable: until the ranking of the channels no longer changes."""
+    stability: float = Field(default=0.99, gt=0, le=1)
+    """For stable batches: scoring stops once the rank correlation between the scores over n batches and over the first
+    half of them reaches this value, for n = 2, 4, 8, ...."""
+    batch: PositiveInt | None = None
+    """Samples per batch while scoring; training.batch if not given."""
+    data: dict[str, Any] = {}
+    """Settings of the data set that differ while scoring, such as a smaller size; the budget is then counted at that
+    size."""
+    min_width: PositiveInt = 1
+    """Smallest number of channels that a group may keep."""
+    round_to: PositiveInt = 1
+    """Round widths down to multiples of this."""
+    weights: Weights = "glorot"
+    """Initial weights of the pruned network: new ones (glorot, orthogonal), or the kept ones of the full network
+    (keep)."""
+    plan: str | None = None
+    """Folder of a pruned network (such as a run's `plan`) whose plan is applied instead of scoring; its input channels
+    and classes may differ."""
 
     @field_serializer("budget")
     def _given_limits(self, budget: Budget | None) -> dict[str, float] | None:
@@ -145,50 +131,40 @@ class PruningFields(_Fields):
 class TrainingFields(_Fields):
     """How the network is trained after pruning."""
 
-    loss: Loss = Field(
-        default="cross-entropy", description="Cross entropy, alone or plus soft Dice of all classes but the first."
-    )
-    optimizer: Literal["adamw", "adam", "sgd"] = Field(default="adamw", description="Of torch; sgd has momentum 0.9.")
-    rate: float = Field(default=1e-3, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Weight decay of the optimizer.")
-    schedule: Schedule = Field(
-        default="linear",
-        description="Learning rate over the training: constant; half a cosine down to zero; or linear: up during the "
-        "first twentieth, then linearly down to zero.",
-    )
-    batch: PositiveInt = Field(description="Samples per batch, on every device.")
-    steps: PositiveInt | None = Field(default=None, description="Length of the training in steps.")
-    epochs: PositiveInt | None = Field(default=None, description="Length in passes over the training data.")
-    seconds: float | None = Field(
-        default=None,
-        gt=0,
-        description="Length in seconds of training time; validation and checkpoints do not count, and the schedule "
-        "follows the clock.",
-    )
-    validate_every: PositiveInt | None = Field(
-        default=None, description="Steps between validations; an epoch if not given."
-    )
-    validations: PositiveInt | None = Field(
-        default=None, description="Number of validations, spaced evenly over the training; replaces validate_every."
-    )
-    checkpoint_every: PositiveInt = Field(
-        default=100, description="Steps between checkpoints to resume from; every validation writes one, too."
-    )
-    patience: PositiveInt | None = Field(
-        default=None,
-        description="Stop after this many validations without an improvement of the primary metric; never if not "
-        "given.",
-    )
-    precision: Literal["auto", "32", "bf16"] = Field(
-        default="auto", description="32 bits; mixed with bfloat16; or auto: bf16 where the GPU supports it."
-    )
-    channels_last: bool = Field(
-        default=False,
-        description="Keep channels last in memory: faster convolutions on many devices, equal results up to rounding.",
-    )
-    workers: int = Field(
-        default=0, ge=0, description="Processes that load data; with 0 the training process loads them."
-    )
+    loss: Loss = "cross-entropy"
+    """Cross entropy, alone or plus soft Dice of all classes but the first."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Of torch; sgd has momentum 0.9."""
+    rate: float = Field(default=1e-3, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of the optimizer."""
+    schedule: Schedule = "linear"
+    """Learning rate over the training: constant; half a cosine down to zero; or linear: up during the first twentieth,
+    then linearly down to zero."""
+    batch: PositiveInt
+    """Samples per batch, on every device."""
+    steps: PositiveInt | None = None
+    """Length of the training in steps."""
+    epochs: PositiveInt | None = None
+    """Length in passes over the training data."""
+    seconds: float | None = Field(default=None, gt=0)
+    """Length in seconds of training time; validation and checkpoints do not count, and the schedule follows the
+    clock."""
+    validate_every: PositiveInt | None = None
+    """Steps between validations; an epoch if not given."""
+    validations: PositiveInt | None = None
+    """Number of validations, spaced evenly over the training; replaces validate_every."""
+    checkpoint_every: PositiveInt = 100
+    """Steps between checkpoints to resume from; every validation writes one, too."""
+    patience: PositiveInt | None = None
+    """Stop after this many validations without an improvement of the primary metric; never if not given."""
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    """32 bits; mixed with bfloat16; or auto: bf16 where the GPU supports it."""
+    channels_last: bool = False
+    """Keep channels last in memory: faster convolutions on many devices, equal results up to rounding."""
+    workers: int = Field(default=0, ge=0)
+    """Processes that load data; with 0 the training process loads them."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingFields":
@@ -202,14 +178,18 @@ class TrainingFields(_Fields):
 class Recipe(_Fields):
     """An experiment: data, network, pruning and training."""
 
-    about: str = Field(description="What it shows, the metric to expect, the hardware and the duration.")
-    seed: int = Field(default=0, ge=0, lt=2**63, description="Of weights, scoring, batches and augmentation.")
-    data: dict[str, Any] = Field(
-        description="Name of the data set (one of those below, or package.module:Class), and its settings."
-    )
-    network: NetworkFields = Field(description="The network, before pruning.")
-    pruning: PruningFields = Field(description="How it is pruned before training.")
-    training: TrainingFields = Field(description="How it is trained after pruning.")
+    about: str
+    """What it shows, the metric to expect, the hardware and the duration."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of weights, scoring, batches and augmentation."""
+    data: dict[str, Any]
+    """Name of the data set (one of those below, or package.module:Class), and its settings."""
+    network: NetworkFields
+    """The network, before pruning."""
+    pruning: PruningFields
+    """How it is pruned before training."""
+    training: TrainingFields
+    """How it is trained after pruning."""
 
     _data_sets: DataSets = PrivateAttr(default_factory=dict)
 
@@ -222,8 +202,7 @@ class Recipe(_Fields):
         """
         settings = {**self.data, **(changes or {})}
         kind = self.data_set_type(str(settings.pop("name", "")))
-        made: DataSet[Any] = TypeAdapter(kind).validate_python(settings)
-        return made
+        return TypeAdapter(kind).validate_python(settings)
 
     def data_set_type(self, name: str) -> type[DataSet[Any]]:
         """The data set of that name: of the caller's own, or one that comes with ranp."""
