@@ -64,9 +64,9 @@ def make_run(out: Path, pruned: Pruned, **changes: Any) -> Path:
     return out
 
 
-def report(folder: Path, *beside: Path) -> str:
+def report(folder: Path, *others: Path) -> str:
     """The report that the command writes."""
-    options = [word for path in beside for word in ("--beside", str(path))]
+    options = [word for path in others for word in ("--compare", str(path))]
     done = CliRunner().invoke(app, ["report", str(folder), *options])
     assert done.exit_code == 0, done.stderr
     return (folder / "report.html").read_text()
@@ -221,9 +221,20 @@ def test_other_folders_are_refused(tmp_path: Path, folder: Path, run: Path) -> N
         write_report(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match="cannot be written"):
         write_report(folder, tmp_path / "nowhere" / "report.html")
-    refused = CliRunner().invoke(app, ["report", str(run), "--beside", str(tmp_path)])
+    refused = CliRunner().invoke(app, ["report", str(run), "--compare", str(tmp_path)])
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert f"{tmp_path}/run.json: " in refused.stderr
+
+
+def test_runs_to_compare_with_can_be_given_by_the_old_name_of_the_option(
+    run: Path, tmp_path: Path, pruned: Pruned
+) -> None:
+    full = make_run(tmp_path / "full", pruned)
+    expected = report(run, full, run)
+    old = CliRunner().invoke(app, ["report", str(run), "--beside", str(run), "--compare", str(full)])
+    assert (old.exit_code, old.stderr) == (0, "warning: --beside is deprecated; use --compare\n")
+    assert (run / "report.html").read_text() == expected
+    assert "--beside" not in CliRunner().invoke(app, ["report", "--help"]).output
 
 
 def test_an_earlier_report_is_kept_if_writing_a_new_one_fails(folder: Path) -> None:

@@ -86,7 +86,7 @@ _add(app, _networks.apply, "apply pruned unet3d --input 1,1,32,32,32 --weights o
 _add(app, _runs.train, f"train {SMALL} --data data --out runs/pruned")
 _add(app, _runs.evaluate, "evaluate runs/pruned --data data")
 _add(app, _runs.compare, "compare runs/pruned runs/full")
-_add(app, _runs.report, "report runs/pruned --beside runs/full")
+_add(app, _runs.report, "report runs/pruned --compare runs/full")
 _group("reproduce", "Reproduce the published experiments.", "reproduce resources --networks shapenet", Reproduce)
 data = _group(
     "data", "Check a data set, or generate a small one to try a recipe on.", f"data check {SMALL} --data data"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranp.cli import _options as options
-from ranp.cli._output import print_json, print_pruning, say, stdout, warn, working
+from ranp.cli._output import print_json, print_pruning, renamed, say, stdout, working
 from ranp.errors import InputError
 
 if TYPE_CHECKING:
@@ -178,8 +178,8 @@ def prune(
     from ranp.import_by_name import find_device
     from ranp.storage import write_artifact
 
-    resource_weight = _renamed("--lam", lam, "--resource-weight", resource_weight)
-    stop_at_correlation = _renamed("--until", until, "--stop-at-correlation", stop_at_correlation)
+    resource_weight = renamed("--lam", lam, "--resource-weight", resource_weight)
+    stop_at_correlation = renamed("--until", until, "--stop-at-correlation", stop_at_correlation)
     limits, on = parse_budget(budget), find_device(device)
     needs_batches = CRITERIA[criterion].needs_batches
     if needs_batches and data is None:
@@ -231,14 +231,6 @@ def prune(
         "out": str(out),
     }
     print_pruning("prune", model, inputs, result.plan, report, settings, as_json=as_json)
-
-
-def _renamed(old_name: str, old: float | None, new_name: str, new: float | None) -> float | None:
-    """The value of an option that may have been given by its old name."""
-    if old is None:
-        return new
-    warn(f"warning: {old_name} is deprecated; use {new_name}")
-    return old if new is None else new
 
 
 # -- apply -------------------------------------------------------------------------------------------------------

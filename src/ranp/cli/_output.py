@@ -42,9 +42,14 @@ def _with_old_names(value: Any) -> Any:
     }
 
 
-def warn(text: str) -> None:
-    """Print a line to stderr."""
-    print(text, file=sys.stderr)
+def renamed(old_name: str, old: Any, new_name: str, new: Any) -> Any:
+    """The value of an option that may have been given by its old name; lists given by both names are joined."""
+    if old in (None, []):
+        return new
+    print(f"warning: {old_name} is deprecated; use {new_name}", file=sys.stderr)
+    if isinstance(old, list):
+        return [*(new or []), *old]
+    return old if new is None else new
 
 
 def stdout() -> Console:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ranp.cli._options import AsJson, Seed
-from ranp.cli._output import print_json, say, stdout, warn, working
+from ranp.cli._output import print_json, renamed, say, stdout, working
 from ranp.errors import InputError
 from ranp.files import is_rank_zero
 
@@ -119,8 +119,6 @@ def command_of(study: "Study") -> Callable[..., None]:
     ) -> None:
         from ranp.experiments import studies
 
-        if figures:
-            warn("warning: --figures is deprecated; use --results")
         request = studies.StudyRequest(
             study=study,
             out=out,
@@ -133,7 +131,8 @@ def command_of(study: "Study") -> Callable[..., None]:
         )
         if small and not data and not collect:
             studies.generate_data(request)
-        results = studies.read_results(study.name, [out / studies.RESULTS_FILE, *(known or []), *(figures or [])])
+        others = renamed("--figures", figures, "--results", known) or []
+        results = studies.read_results(study.name, [out / studies.RESULTS_FILE, *others])
         with working(bars=is_rank_zero()) as progress:
             if collect:
                 studies.collect(request, results)

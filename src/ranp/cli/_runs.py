@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranp.cli._options import AsJson, Changes, DataFolder, Device, NewFolder, RecipeFile, Seed
-from ranp.cli._output import print_json, stdout, working
+from ranp.cli._output import print_json, renamed, stdout, working
 from ranp.files import is_rank_zero
 
 if TYPE_CHECKING:
@@ -74,10 +74,13 @@ def compare(
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a pruned network or of a run, which may be unfinished.")],
     out: Annotated[Path | None, typer.Option(help="The file.", show_default="report.html in the folder")] = None,
-    beside: Annotated[
+    others: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of a run to compare with, such as that of the full network; can be repeated."),
+        typer.Option(
+            "--compare", help="Folder of a run to compare with, such as that of the full network; can be repeated."
+        ),
     ] = None,
+    beside: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Write a report of a pruned network or a run: results, plots, training, and plans for other budgets.
 
@@ -85,16 +88,17 @@ def report(
     """
     from ranp.explorer import write_report
 
-    if not (is_run := (folder / "run.json").is_file()) and not beside:
+    others = renamed("--beside", beside, "--compare", others) or []
+    if not (is_run := (folder / "run.json").is_file()) and not others:
         print(write_report(folder, out))
         return
     from ranp.experiments.runs import read_run_summary, runs_table
 
-    runs = _distinct([read_run_summary(path) for path in [*([folder] if is_run else []), *(beside or [])]])
+    runs = _distinct([read_run_summary(path) for path in [*([folder] if is_run else []), *others]])
     finished = [{**run.result, "run": run.name} for run in runs if run.result is not None]
     comparison = runs_table(finished) if finished else None
-    own, others = (runs[0], runs[1:]) if is_run else (None, runs)
-    print(write_report(folder, out, run=own, runs=others, comparison=comparison))
+    own, rest = (runs[0], runs[1:]) if is_run else (None, runs)
+    print(write_report(folder, out, run=own, runs=rest, comparison=comparison))
 
 
 def _distinct(runs: "Sequence[RunSummary]") -> "list[RunSummary]":

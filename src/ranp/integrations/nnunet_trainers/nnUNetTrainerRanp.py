@@ -1,4 +1,4 @@
-"""Where nnU-Net finds the trainer of ranp, which prunes before it trains; nnU-Net imports every file beside it too."""
+"""Where nnU-Net finds the trainer of ranp, which prunes before it trains; nnU-Net imports every file of this folder."""
 
 from importlib.util import find_spec
 
