@@ -105,7 +105,8 @@ class _OldModules(MetaPathFinder, Loader):
         warn(module.__name__, " or ".join(homes))  # The import system's own frames do not count.
 
         def find(name: str) -> Any:
-            for home in homes:
+            # What looks through all modules, as `inspect` does for `__file__`, must not import anything.
+            for home in homes if not name.startswith("__") else ():
                 if hasattr(import_module(home), name):
                     return getattr(import_module(home), name)
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
