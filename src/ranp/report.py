@@ -74,10 +74,8 @@ def make_report(
     """Make the report of a plan that was verified and applied."""
     total = max(sum(layer.macs for layer in graph.layers), 1)
     rows = [LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers]
-    warnings = tuple(_warnings(graph, note))
-    return Report(
-        tuple(rows), plan.full_cost, plan.cost, graph.unprunable, warnings, verification, seconds=dict(seconds)
-    )
+    costs, warnings = (plan.full_cost, plan.cost), tuple(_warnings(graph, note))
+    return Report(tuple(rows), *costs, graph.unprunable, warnings, verification, dict(seconds))
 
 
 def _warnings(graph: ChannelGraph, note: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The commands on a network: `ranp check`, `ranp profile`, `ranp prune` and `ranp apply`."""
 
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -278,8 +279,6 @@ def _report_of_applied(
 
     The first and last layers may differ from those that the plan was made for, so widths and costs are counted again.
     """
-    import time
-
     import ranp
     from ranp.report import make_report
 

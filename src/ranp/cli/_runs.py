@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count as counting
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,14 +104,10 @@ def report(
 
 def _distinct(runs: "Sequence[RunSummary]") -> "list[RunSummary]":
     """Number runs that have the same name."""
-    from dataclasses import replace
-
-    seen: dict[str, int] = {}
-    numbered = []
-    for run in runs:
-        number = seen[run.name] = seen.get(run.name, 0) + 1
-        numbered.append(replace(run, name=f"{run.name} ({number})") if number > 1 else run)
-    return numbered
+    names = [run.name for run in runs]
+    counts = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    numbered = zip(runs, counts, strict=True)
+    return [replace(run, name=f"{run.name} ({count})") if count > 1 else run for run, count in numbered]
 
 
 # -- data sets ---------------------------------------------------------------------------------------------------

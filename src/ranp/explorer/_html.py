@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 
 from ranp.budget import Budget
-from ranp.costs import RESOURCES, Cost
+from ranp.costs import RESOURCES, Cost, Resource
 
 TIMES = "\u00d7"
 
@@ -129,23 +129,23 @@ def metric(value: float | None) -> str:
 
 def budget_text(budget: Budget) -> str:
     """A budget in words."""
-    limits = dict(budget.given())
     texts = [
-        f"at {'least' if each.removes else 'most'} {_part_text(limits[each.limit], each.label, each.removes)}"
-        for each in RESOURCES
-        if each.limit in limits
+        f"at {'least' if each.removes else 'most'} {_part_text(limit, each.label, each.removes)}"
+        for each, limit in _limits(budget)
     ]
     return "; ".join([*texts, *(f"at most {_part_text(value, name)}" for name, value in budget.custom.items())])
 
 
 def result_text(budget: Budget, cost: Cost, full: Cost) -> str:
     """What is kept or removed of the resources that a budget limits."""
-    limits = dict(budget.given())
     return "; ".join(
-        _part_text(each.fraction(each.of(cost), each.of(full)), each.label, each.removes)
-        for each in RESOURCES
-        if each.limit in limits
+        _part_text(each.fraction(each.of(cost), each.of(full)), each.label, each.removes) for each, _ in _limits(budget)
     )
+
+
+def _limits(budget: Budget) -> list[tuple[Resource, float]]:
+    limits = dict(budget.given())
+    return [(each, limits[each.limit]) for each in RESOURCES if each.limit in limits]
 
 
 def _part_text(value: float, label: str, removes: bool = False) -> str:

@@ -177,9 +177,10 @@ def _importance(survey: Mapping[str, Any]) -> str:
     stages = survey["stages"]
     if not stages:
         return html.paragraph(f"The criterion {survey['plan']['criterion']} does not use importance.")
-    rows = [
-        [layer["name"], *(_mean(stage["layers"].get(layer["name"])) for stage in stages)] for layer in survey["layers"]
-    ]
+    found = {
+        name: [stage["layers"].get(name) for stage in stages] for name in (each["name"] for each in survey["layers"])
+    }
+    rows = [[name, *("-" if each is None else f"{each['mean']:.3g}" for each in row)] for name, row in found.items()]
     means = html.table("Mean score of the neurons of a layer", ["Layer", *(stage["name"] for stage in stages)], rows)
     return html.figure(
         "importance-plot",
@@ -188,10 +189,6 @@ def _importance(survey: Mapping[str, Any]) -> str:
         "Boxes: quartiles of the neurons' scores by layer and step",
         html.folded("Mean scores (table)", means),
     )
-
-
-def _mean(found: Mapping[str, Any] | None) -> str:
-    return "-" if found is None else f"{found['mean']:.3g}"
 
 
 def _notes(survey: Mapping[str, Any]) -> str:

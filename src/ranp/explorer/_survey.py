@@ -113,8 +113,7 @@ def _common_fields(graph: ChannelGraph, plan: Plan) -> dict[str, Any]:
 
 def _linear_form(row: Ints) -> dict[str, Any]:
     """A size as a linear function of the groups' widths."""
-    groups = [[int(group), int(row[group])] for group in np.flatnonzero(row[:-1])]
-    return {"constant": int(row[-1]), "groups": groups}
+    return {"constant": int(row[-1]), "groups": [[int(group), int(row[group])] for group in np.flatnonzero(row[:-1])]}
 
 
 def _group(group: Group, order: Ints) -> dict[str, Any]:
