@@ -73,8 +73,9 @@ def cost_table(before: Cost, after: Cost) -> Table:
     rows = []
     for resource in RESOURCES:
         full, kept = resource.of(before), resource.of(after)
-        share = f"{kept / full:.2%}" if full else "-"
-        rows.append((resource.label, resource.text(full), resource.text(kept), share))
+        if full is not None and kept is not None:
+            share = f"{kept / full:.2%}" if full else "-"
+            rows.append((resource.label, resource.text(full), resource.text(kept), share))
     return Table("Cost of one forward pass", ("", "full", "pruned", "kept"), rows)
 
 

@@ -151,8 +151,17 @@ def prune(
         float | None,
         typer.Option(help="Stop scoring once the rank correlation with the scores of half the batches reaches this."),
     ] = None,
-    min_width: Annotated[int, typer.Option(min=1, help="Least number of channels to keep in every group.")] = 1,
-    round_to: Annotated[int, typer.Option(min=1, help="Round widths down to multiples of this.")] = 1,
+    policy: Annotated[
+        str, typer.Option(help="How widths follow from scores and budget: threshold, balanced, balanced(decoder=0.5).")
+    ] = "threshold",
+    min_width: Annotated[
+        int | None,
+        typer.Option(min=1, help="Least number of channels to keep in every group.", show_default="no bottlenecks"),
+    ] = None,
+    round_to: Annotated[
+        int | None,
+        typer.Option(min=1, help="Widths are multiples of this, or full.", show_default="8, where wide enough"),
+    ] = None,
     weights: options.Weights = "keep",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
@@ -210,6 +219,7 @@ def prune(
             importance=importance,
             resource_weight=resource_weight,
             seed=seed,
+            policy=policy,
             min_width=min_width,
             round_to=round_to,
             weights=weights,

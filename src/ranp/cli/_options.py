@@ -94,7 +94,8 @@ Shapes = Annotated[
 ]
 _LIMITS = typer.Option(
     "--budget",
-    help="Such as macs=5%, params=0.1, activations=50% (to keep) or sparsity=80% (to remove); can be repeated.",
+    help="Such as macs=5%, step_time=80ms, train_memory=8GiB, params=1M (to keep) or sparsity=80% (to remove); can be "
+    "repeated.",
     autocompletion=complete_limits,
 )
 Limits = Annotated[list[str], _LIMITS]

@@ -130,7 +130,9 @@ def metric(value: float | None) -> str:
 def budget_text(budget: Budget) -> str:
     """A budget in words."""
     texts = [
-        f"at {'least' if each.removes else 'most'} {_part_text(limit, each.label, each.removes)}"
+        f"{each.label} of at most {limit}"
+        if isinstance(limit, str)
+        else f"at {'least' if each.removes else 'most'} {_part_text(limit, each.label, each.removes)}"
         for each, limit in _limits(budget)
     ]
     return "; ".join([*texts, *(f"at most {_part_text(value, name)}" for name, value in budget.custom.items())])
@@ -139,11 +141,13 @@ def budget_text(budget: Budget) -> str:
 def result_text(budget: Budget, cost: Cost, full: Cost) -> str:
     """What is kept or removed of the resources that a budget limits."""
     return "; ".join(
-        _part_text(each.fraction(each.of(cost), each.of(full)), each.label, each.removes) for each, _ in _limits(budget)
+        _part_text(each.fraction(kept, whole), each.label, each.removes)
+        for each, _ in _limits(budget)
+        if (kept := each.of(cost)) is not None and (whole := each.of(full)) is not None
     )
 
 
-def _limits(budget: Budget) -> list[tuple[Resource, float]]:
+def _limits(budget: Budget) -> list[tuple[Resource, float | str]]:
     limits = dict(budget.given())
     return [(each, limits[each.limit]) for each in RESOURCES if each.limit in limits]
 

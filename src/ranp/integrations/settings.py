@@ -27,8 +27,9 @@ class NnUNetPruning:
     criterion: str = "ranp-f"
     importance: Importance = "parameter"
     batches: int = 20
-    round_to: int = 1
-    min_width: int = 1
+    policy: str = "threshold"
+    round_to: int | None = None
+    min_width: int | None = None
     resource_weight: float | None = None
     seed: int = 0
     weights: Weights = "keep"
@@ -58,8 +59,8 @@ class NnUNetPruning:
 
 _LIMITS = [resource.limit for resource in RESOURCES]
 _KINDS: dict[str, type] = {
-    **dict.fromkeys((*_LIMITS, "resource_weight"), float),
-    **dict.fromkeys(("criterion", "importance", "weights"), str),
+    **dict.fromkeys((*_LIMITS, "criterion", "importance", "policy", "weights"), str),
+    "resource_weight": float,
     **dict.fromkeys(("batches", "round_to", "min_width", "seed"), int),
 }
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +61,8 @@ def pruned_network(
         "stability": [] if scores is None else [list(entry) for entry in scores.stability],
         "seconds": seconds,
         # Pruning may have seen smaller samples: these are the costs of one that training sees.
-        "cost": asdict(ranp.trace(small, example).cost()),
-        "full_cost": asdict(graph.cost()),
+        "cost": ranp.trace(small, example).cost().known(),
+        "full_cost": graph.cost().known(),
         "widths": dict(plan.widths),
         "guarded": [] if scores is None else _guarded(graph, plan, scores),
         "importance": {} if scores is None else _mean_importance(scores),
@@ -118,6 +117,7 @@ def _prune(
         importance=pruning.importance,
         resource_weight=pruning.resource_weight,
         seed=recipe.seed,
+        policy=pruning.policy,
         min_width=pruning.min_width,
         round_to=pruning.round_to,
         weights=pruning.weights,
