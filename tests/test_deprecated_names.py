@@ -11,7 +11,6 @@ from ranp.report import Report
 from ranp.scores import Scores
 
 NAMES = [
-    "ranp.allocation.Ladder -> ranp.allocation.ThresholdSweep",
     "ranp.check.Check -> ranp.check.CheckResult",
     "ranp.experiments.data.Opened -> ranp.experiments.data.DataBundle",
     "ranp.experiments.data.Progress -> ranp.progress.Progress",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ranp.costs import Cost, CostModel, CostTable, Terms
+from ranp.costs import Cost, CostModel, CostTable
 from ranp.deprecation import RenamedAttribute, renamed_names
 
 Ints = npt.NDArray[np.int64]
@@ -207,7 +207,7 @@ class ChannelGraph:
             return int(per_channel @ widths) + fixed
         if name in self.costs.models:
             return self.costs.models[name].evaluate(widths)
-        terms: Terms | None = getattr(self.costs, name, None)
+        terms = getattr(self.costs, name, None)
         return None if terms is None else terms.evaluate(self.costs.axes_at(widths))
 
     def with_costs(self, **models: CostModel) -> "ChannelGraph":

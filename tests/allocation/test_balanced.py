@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 import ranp
 from helpers.oracles import random_scores, scores_of
-from ranp.allocation import Balanced, allocated_widths, policy_named, tied_groups
-from ranp.allocation._grid import WidthGrid
+from ranp.allocation import Balanced, WidthGrid, allocated_widths, policy_named, tied_groups
 from ranp.allocation.balanced import layers_per_group
 from ranp.errors import BudgetError, InputError
 from ranp.graph import ChannelGraph

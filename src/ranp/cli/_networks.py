@@ -67,7 +67,15 @@ def profile(
     with working():
         found = profile(parse_network(model, arguments, seed=0), inputs)
     if as_json:
-        print_json("profile", {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)})
+        print_json(
+            "profile",
+            {
+                "model": model,
+                "input": [list(tensor.shape) for tensor in inputs],
+                **asdict(found),
+                "total": found.total.known(),
+            },
+        )
     else:
         console = stdout()
         wide = console.width >= 110  # Narrower terminals get shorter bars and no column of kinds.

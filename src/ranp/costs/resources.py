@@ -75,8 +75,9 @@ class Resource:
         """The largest amount that a limit permits: a fraction of the full network's, or an amount with a unit.
 
         Example:
-            >>> [resource.most(0.25, 100) for resource in RESOURCES[:4]], RESOURCES[0].most("2.5 G", 100)
-            ([25.0, 25.0, 25.0, 75.0], 2500000000.0)
+            >>> macs = next(resource for resource in RESOURCES if resource.name == "macs")
+            >>> macs.most(0.25, 100), macs.most("2.5 G", 100)
+            (25.0, 2500000000.0)
         """
         if isinstance(limit, str):
             return self._amount(limit)
@@ -143,7 +144,7 @@ def _rounded(value: float, *, up: bool) -> str:
     return f"{(np.ceil if up else np.floor)(value / step) * step:.6g}"
 
 
-def _counted(name: str) -> Callable[[Any, Sizes], float | None]:
+def _predicted(name: str) -> Callable[[Any, Sizes], float | None]:
     return lambda graph, widths: graph.amount(name, widths)  # type: ignore[no-any-return]
 
 
@@ -152,15 +153,9 @@ _EXAMPLES = {
     **{"step_time": "80 ms", "train_memory": "8 GiB"},
 }
 RESOURCES = (
-    Resource("macs", _counted("macs"), "multiply-adds", "G", 1e9, units=COUNTS),
-    Resource("params", _counted("params"), "parameters", "M", 1e6, units=COUNTS),
-    Resource(
-        "activation_bytes", _counted("activation_bytes"), "activations", "MiB", 2**20, limit="activations", units=BYTES
-    ),
-    Resource("neurons", _counted("neurons"), "neurons", limit="sparsity", removes=True),
     Resource(
         "step_seconds",
-        _counted("step_seconds"),
+        _predicted("step_seconds"),
         "training step",
         "ms",
         1e-3,
@@ -170,7 +165,7 @@ RESOURCES = (
     ),
     Resource(
         "train_bytes",
-        _counted("train_bytes"),
+        _predicted("train_bytes"),
         "training memory",
         "MiB",
         2**20,
@@ -178,5 +173,17 @@ RESOURCES = (
         units=BYTES,
         remedy="it needs a prediction of memory",
     ),
+    Resource("macs", _predicted("macs"), "multiply-adds", "G", 1e9, units=COUNTS),
+    Resource("params", _predicted("params"), "parameters", "M", 1e6, units=COUNTS),
+    Resource(
+        "activation_bytes",
+        _predicted("activation_bytes"),
+        "activations",
+        "MiB",
+        2**20,
+        limit="activations",
+        units=BYTES,
+    ),
+    Resource("neurons", _predicted("neurons"), "neurons", limit="sparsity", removes=True),
 )
-"""The resources of every network: the fields of `Cost`, in the order of tables and budgets."""
+"""The resources of every network, one for each field of `Cost`: time and memory first, as in tables."""

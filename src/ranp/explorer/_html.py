@@ -89,9 +89,12 @@ def paragraph(text: str, kind: str = "") -> str:
 # -- numbers; `format.js` formats them in the same way -----------------------------------------------------------
 
 
-def amount(resource: str, value: int) -> str:
+def amount(resource: str, value: float) -> str:
     """A cost with a suitable unit."""
-    if resource == "activation_bytes":
+    if resource.endswith("seconds"):
+        value, unit = (value, "s") if value >= 1 else (1e3 * value, "ms")
+        return f"{_fixed(value, _digits(value))} {unit}"
+    if resource.endswith("bytes"):
         return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
     return _scaled(value, 1000, ("", "k", "M", "G", "T")).strip()
 
@@ -102,7 +105,11 @@ def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
     power = 0
     while value >= base and power < len(units) - 1:
         value, power = value / base, power + 1
-    return f"{_fixed(value, 2 if value < 10 else 1 if value < 100 else 0)} {units[power]}"
+    return f"{_fixed(value, _digits(value))} {units[power]}"
+
+
+def _digits(value: float) -> int:
+    return 2 if value < 10 else 1 if value < 100 else 0
 
 
 def _fixed(value: float, digits: int) -> str:

@@ -59,7 +59,8 @@ def write_report(
 
 def _render(content: Content) -> str:
     shown = sections(content)
-    labels = {resource.name: resource.label for resource in RESOURCES}
+    known = content.costs[1].known() if content.plan else {}
+    labels = {resource.name: resource.label for resource in RESOURCES if resource.name in known}
     runs = [{"name": run.name, "curve": list(run.curve)} for run in content.runs]
     return Template(asset("page.html")).substitute(
         title=escape(content.name),

@@ -10,7 +10,6 @@ from ranp.explorer import _html as html
 from ranp.explorer._content import Content, RunSummary
 from ranp.plan import Plan
 
-_LABELS = {resource.name: resource.label.capitalize() for resource in RESOURCES}
 _VERIFICATION = {
     "exact": "exact: the pruned network equals the masked one in float64",
     "structural": "structural: shapes, finite values, gradients",
@@ -64,18 +63,19 @@ def _summary(content: Content) -> str:
     shown = "".join(html.paragraph(text, "notice") for text in notices)
     if content.plan is None:
         return shown + html.facts(_recipe_facts(content.runs[0]))
-    tiles = "".join([*(_cost_tile(content, name, label) for name, label in _LABELS.items()), *_run_tiles(content)])
+    labels = _known_labels(content.costs[1].known())
+    tiles = "".join([*(_cost_tile(content, name, label) for name, label in labels.items()), *_run_tiles(content)])
     return f'{shown}<ul class="tiles">{tiles}</ul>{html.facts(_plan_facts(content, content.plan))}'
 
 
 def _cost_tile(content: Content, name: str, label: str) -> str:
     value, full = (getattr(cost, name) for cost in content.costs)
-    less = "less" if name == "activation_bytes" else "fewer"
+    less = "less" if name.endswith(("bytes", "seconds")) else "fewer"
     return html.tile(
         label,
         "100%" if value == full else f"{html.times(full, value)}<small> {less}</small>",
         f"{html.amount(name, value)} of {html.amount(name, full)} ({html.share(value, full)})",
-        bar=100 * value / max(full, 1),
+        bar=100 * value / (full or 1),
         attributes=f' data-resource="{name}" data-value="{value}"',
     )
 
@@ -131,7 +131,7 @@ def _recipe_facts(run: RunSummary) -> list[tuple[str, str]]:
     return [
         ("Data", str(run.recipe["data"].get("name", "-"))),
         ("Method", str(pruning.get("method", "-"))),
-        ("Budget", ", ".join(f"{name} {value:g}" for name, value in budget.items()) or "none"),
+        ("Budget", ", ".join(f"{name} {value}" for name, value in budget.items()) or "none"),
         ("Steps", str(training.get("steps") or f"{training.get('epochs')} epochs")),
     ]
 
@@ -141,7 +141,8 @@ def _recipe_facts(run: RunSummary) -> list[tuple[str, str]]:
 
 def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
     last = len(survey["steps"]) - 1
-    cards = "".join(html.tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in _LABELS.items())
+    labels = _known_labels(survey["plan"]["full_cost"])
+    cards = "".join(html.tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in labels.items())
     if any("forward_seconds" in step for step in survey["steps"]):
         cards += html.tile("Forward pass, measured", "", "", attributes=' id="at-seconds"')
     only = "" if last else html.paragraph("There are no scores for this plan, so there are no plans for other budgets.")
@@ -163,14 +164,19 @@ def _widths(plan: Plan, *, slider: bool = False) -> str:
 
 def _steps(survey: Mapping[str, Any]) -> str:
     full = survey["plan"]["full_cost"]
+    labels = _known_labels(full)
     rows = [
         [
             html.share(step["cost"]["macs"], full["macs"]) + (" (chosen)" if number == survey["chosen"] else ""),
-            *(html.amount(name, step["cost"][name]) for name in _LABELS),
+            *(html.amount(name, step["cost"][name]) for name in labels),
         ]
         for number, step in enumerate(survey["steps"])
     ]
-    return html.table("Costs of all plans", ["Share of the multiply-adds", *_LABELS.values()], rows)
+    return html.table("Costs of all plans", ["Share of the multiply-adds", *labels.values()], rows)
+
+
+def _known_labels(cost: Mapping[str, Any]) -> dict[str, str]:
+    return {resource.name: resource.label.capitalize() for resource in RESOURCES if cost.get(resource.name) is not None}
 
 
 def _importance(survey: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from ranp.files import new_folder, read_json, write_json
 
 # Fields of a recipe that do not change what a run computes.
 _CHANGEABLE = ("about", "training.workers", "training.checkpoint_every")
+# Fields that are null for a default, which may change between versions.
+_DEFAULTED = ("pruning.min_width", "pruning.round_to")
 _LOCK = ".lock"
 
 
@@ -92,9 +94,15 @@ def _renamed(**names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda content: {names.get(name, name): value for name, value in content.items()}
 
 
+def _recipe_of_version_1(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a run, in which all fields have values: one of them is new."""
+    upgraded = upgrade_recipe(recipe)
+    return {**upgraded, "pruning": {"policy": "threshold", **upgraded["pruning"]}}
+
+
 # Format, version, and how to read older versions of each JSON file.
 _FORMATS: dict[str, tuple[str, int, Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]]] = {
-    "run.json": ("ranp-run", 2, {1: lambda content: {**content, "recipe": upgrade_recipe(content["recipe"])}}),
+    "run.json": ("ranp-run", 2, {1: lambda content: {**content, "recipe": _recipe_of_version_1(content["recipe"])}}),
     "pruning.json": ("ranp-pruning", 1, {}),
     "result.json": ("ranp-run", 2, {1: _renamed(headline="primary_metric")}),
     "evaluation.json": ("ranp-evaluation", 2, {1: _renamed(headline="primary_metric", figures="metrics")}),
@@ -140,7 +148,9 @@ def check_same_recipe(place: str, before: Mapping[str, Any], now: Mapping[str, A
     """
     began, wanted = _flat(before), _flat(now)
     for name in sorted(began.keys() | wanted.keys()):
-        if name not in _CHANGEABLE and began.get(name) != wanted.get(name):
+        # Without a value, the run keeps the default that it began with.
+        unset = name in _DEFAULTED and wanted.get(name) is None
+        if name not in _CHANGEABLE and not unset and began.get(name) != wanted.get(name):
             raise InputError(
                 f"{place}: {name}",
                 got=repr(wanted.get(name)),
