@@ -28,6 +28,8 @@ TINY = replace(
     QUICK,
     changes=(
         f"network.arguments.width={WIDTH}",
+        "pruning.min_width=1",
+        "pruning.round_to=1",
         "data.validation_patches=3",
         "pruning.batches=2",
         "training.batch=2",

@@ -64,7 +64,7 @@ def survey(
         >>> scores = ranp.score(model, graph, [], criterion="uniform")
         >>> found = survey(graph, ranp.allocate(graph, scores, ranp.Budget(macs=0.5)), scores)
         >>> [step["widths"] for step in found["steps"]], found["chosen"]
-        ([[1], [2], [3], [4], [5], [6], [7], [8]], 3)
+        ([[2], [4], [8]], 1)
     """
     widths = {group.name: group.width for group in graph.groups}
     if plan.keep.keys() != widths.keys() or any(

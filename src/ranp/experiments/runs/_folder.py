@@ -14,8 +14,10 @@ from ranp.files import new_folder, read_json, write_json
 
 # Fields of a recipe that do not change what a run computes.
 _CHANGEABLE = ("about", "training.workers", "training.checkpoint_every")
-# Fields that are null for a default, which may change between versions.
-_DEFAULTED = ("pruning.min_width", "pruning.round_to")
+# Fields whose default has changed: a run that began before keeps the one that it began with.
+_NEW_DEFAULTS = {"pruning.min_width": None, "pruning.round_to": None}
+# Fields that runs of earlier versions lack.
+_NEW_FIELDS = {"pruning.policy": "threshold"}
 _LOCK = ".lock"
 
 
@@ -94,15 +96,9 @@ def _renamed(**names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda content: {names.get(name, name): value for name, value in content.items()}
 
 
-def _recipe_of_version_1(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of a run, in which all fields have values: one of them is new."""
-    upgraded = upgrade_recipe(recipe)
-    return {**upgraded, "pruning": {"policy": "threshold", **upgraded["pruning"]}}
-
-
 # Format, version, and how to read older versions of each JSON file.
 _FORMATS: dict[str, tuple[str, int, Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]]] = {
-    "run.json": ("ranp-run", 2, {1: lambda content: {**content, "recipe": _recipe_of_version_1(content["recipe"])}}),
+    "run.json": ("ranp-run", 2, {1: lambda content: {**content, "recipe": upgrade_recipe(content["recipe"])}}),
     "pruning.json": ("ranp-pruning", 1, {}),
     "result.json": ("ranp-run", 2, {1: _renamed(headline="primary_metric")}),
     "evaluation.json": ("ranp-evaluation", 2, {1: _renamed(headline="primary_metric", figures="metrics")}),
@@ -146,11 +142,10 @@ def check_same_recipe(place: str, before: Mapping[str, Any], now: Mapping[str, A
     Raises:
         InputError: A field differs that changes what is computed; the message names the place and the field.
     """
-    began, wanted = _flat(before), _flat(now)
+    began, wanted = {**_NEW_FIELDS, **_flat(before)}, _flat(now)
+    wanted |= {name: began.get(name) for name, default in _NEW_DEFAULTS.items() if wanted.get(name) == default}
     for name in sorted(began.keys() | wanted.keys()):
-        # Without a value, the run keeps the default that it began with.
-        unset = name in _DEFAULTED and wanted.get(name) is None
-        if name not in _CHANGEABLE and not unset and began.get(name) != wanted.get(name):
+        if name not in _CHANGEABLE and began.get(name) != wanted.get(name):
             raise InputError(
                 f"{place}: {name}",
                 got=repr(wanted.get(name)),
