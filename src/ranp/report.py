@@ -12,7 +12,6 @@ from ranp.graph import ChannelGraph, Unprunable
 from ranp.plan import Plan
 from ranp.tables import Table, cost_table, html_text, width_table
 
-
 # A layer that keeps a smaller part of its channels is worth a warning.
 NARROW = 1 / 20
 
@@ -87,8 +86,8 @@ def _warnings(graph: ChannelGraph, plan: Plan, note: str) -> list[str]:
     kept = {group.name: (len(plan.keep[group.name]), group.width) for group in graph.groups}
     if narrow := [f"{name} ({width} of {full})" for name, (width, full) in kept.items() if width < NARROW * full]:
         found.append(
-            f"less than {NARROW:.0%} of the channels remain in {', '.join(narrow)}: such a layer can be a bottleneck; raise "
-            "the budget or min_width"
+            f"less than {NARROW:.0%} of the channels remain in {', '.join(narrow)}: such a layer can be a bottleneck; "
+            "raise the budget or min_width"
         )
     untouched = sum(entry.macs_share for entry in graph.unprunable)
     if untouched > 0.5:
