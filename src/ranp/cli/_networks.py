@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranp.cli import _options as options
-from ranp.cli._output import print_json, print_pruning, renamed, say, stdout, working
+from ranp.cli._output import print_pruning, print_results, stdout, working
 from ranp.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,13 +66,12 @@ def profile(
     inputs = parse_inputs(model, shapes)
     with working():
         found = profile(parse_network(model, arguments, seed=0), inputs)
-    if as_json:
-        print_json("profile", {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)})
-    else:
-        console = stdout()
-        wide = console.width >= 110  # Narrower terminals get shorter bars and no column of kinds.
-        console.print(_profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0))
-        say("MiB: activation memory, which the operators of the forward pass allocate.")
+    console = stdout()
+    wide = console.width >= 110  # Narrower terminals get shorter bars and no column of kinds.
+    table = _profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0)
+    note = "MiB: activation memory, which the operators of the forward pass allocate."
+    results = {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)}
+    print_results("profile", results, table, note, as_json=as_json)
 
 
 def _profile_table(found: "Profile", *, kinds: bool, bar: int) -> "Table":
@@ -157,8 +156,6 @@ def prune(
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     as_json: options.AsJson = False,
-    lam: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
-    until: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Prune a network before training, and write the pruned network and its plan to a new folder.
 
@@ -179,8 +176,6 @@ def prune(
     from ranp.import_by_name import find_device
     from ranp.storage import write_artifact
 
-    resource_weight = renamed("--lam", lam, "--resource-weight", resource_weight)
-    stop_at_correlation = renamed("--until", until, "--stop-at-correlation", stop_at_correlation)
     limits, on = parse_budget(budget), find_device(device)
     needs_batches = CRITERIA[criterion].needs_batches
     if needs_batches and data is None:

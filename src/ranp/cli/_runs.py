@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ranp.cli._options import AsJson, Changes, DataFolder, Device, NewFolder, RecipeFile, Seed
-from ranp.cli._output import print_json, renamed, stdout, working
-from ranp.files import is_rank_zero
+from ranp.cli._output import print_results, working
 
 if TYPE_CHECKING:
     from ranp.explorer import RunSummary
@@ -31,14 +30,9 @@ def train(
     from ranp.experiments.runs import run_recipe, runs_table
 
     chosen = read_recipe(recipe, changes or (), seed)
-    with working(bars=is_rank_zero()) as progress:
+    with working() as progress:
         result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, progress=progress)}
-    if not is_rank_zero():
-        return
-    if as_json:
-        print_json("train", result)
-    else:
-        stdout().print(runs_table([result]))
+    print_results("train", result, runs_table([result]), as_json=as_json)
 
 
 def evaluate(
@@ -47,13 +41,10 @@ def evaluate(
     """Evaluate the best weights of a run with the metrics of the data set, and write evaluation.json to its folder."""
     from ranp.experiments.runs import evaluate_run
 
-    with working(bars=is_rank_zero()) as progress:
+    with working() as progress:
         found = evaluate_run(out, data, progress=progress)
-    if as_json:
-        print_json("evaluate", {"run": str(out), **found})
-        return
-    for name, value in found["metrics"].items():
-        print(f"{name}: {'-' if value is None else format(value, '.4f')}")
+    metrics = [f"{name}: {'-' if value is None else format(value, '.4f')}" for name, value in found["metrics"].items()]
+    print_results("evaluate", {"run": str(out), **found}, *metrics, as_json=as_json)
 
 
 def compare(
@@ -63,10 +54,7 @@ def compare(
     from ranp.experiments.runs import read_runs, runs_table
 
     found = read_runs(runs)
-    if as_json:
-        print_json("compare", {"runs": found})
-    else:
-        stdout().print(runs_table(found))
+    print_results("compare", {"runs": found}, runs_table(found), as_json=as_json)
 
 
 # -- report ------------------------------------------------------------------------------------------------------
@@ -81,7 +69,6 @@ def report(
             "--compare", help="Folder of a run to compare with, such as that of the full network; can be repeated."
         ),
     ] = None,
-    beside: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Write a report of a pruned network or a run: results, plots, training, and plans for other budgets.
 
@@ -89,7 +76,7 @@ def report(
     """
     from ranp.explorer import write_report
 
-    others = renamed("--beside", beside, "--compare", others) or []
+    others = others or []
     if not (is_run := (folder / "run.json").is_file()) and not others:
         print(write_report(folder, out))
         return
@@ -167,12 +154,9 @@ def demo(
     on = find_device(device)
     with working() as progress, new_folder(folder) as partial, quickest_threads():
         results = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, progress=progress)
-    if as_json:
-        print_json("demo", {"out": str(folder), **results})
-        return
-    title = "A 3D U-Net, full and pruned before training"
-    stdout().print(Table(title, ("", "full", "pruned", "change"), rows(results)))
-    print(f"The report, plots, plan and weights are in {folder}/; start with report.md.")
+    table = Table("A 3D U-Net, full and pruned before training", ("", "full", "pruned", "change"), rows(results))
+    note = f"The report, plots, plan and weights are in {folder}/; start with report.md."
+    print_results("demo", {"out": str(folder), **results}, table, note, as_json=as_json)
 
 
 def first_free(parent: Path, name: str) -> Path:
