@@ -117,9 +117,11 @@ def command_of(study: "Study") -> Callable[..., None]:
         ] = None,
         as_json: AsJson = False,
     ) -> None:
-        from ranp.experiments import studies
+        from ranp.experiments.studies import measuring, running
+        from ranp.experiments.studies.page import study_tables, write_page
+        from ranp.experiments.studies.results import RESULTS_FILE, read_results
 
-        request = studies.StudyRequest(
+        request = running.StudyRequest(
             study=study,
             out=out,
             data=_data_folders(study, out, data or [], generated=small or (collect and not measure)),
@@ -130,21 +132,21 @@ def command_of(study: "Study") -> Callable[..., None]:
             recipe=recipe,
         )
         if small and not data and not collect:
-            studies.generate_data(request)
-        results = studies.read_results(study.name, [out / studies.RESULTS_FILE, *(known or [])])
+            running.generate_data(request)
+        results = read_results(study.name, [out / RESULTS_FILE, *(known or [])])
         with working() as progress:
             if collect:
-                studies.collect(request, results)
+                running.collect(request, results)
             else:
-                studies.run_study(request, results, progress=progress)
+                running.run_study(request, results, progress=progress)
             if measure and study.trains:
-                studies.measure_study(request, results, progress=progress)
+                measuring.measure_study(request, results, progress=progress)
             if measure and study.batches:
-                studies.measure_batches(request, results, progress=progress)
+                measuring.measure_batches(request, results, progress=progress)
         page = page or out / "results.md"
         if is_rank_zero():
-            studies.write_page(request, results, page)
-        shown = (*studies.study_tables(request, results), f"The page is {page}; all results are in {out}.")
+            write_page(request, results, page)
+        shown = (*study_tables(request, results), f"The page is {page}; all results are in {out}.")
         print_results("study", results, *shown, as_json=as_json, version=results["version"])
 
     reproduce.__doc__ = study.question

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ranp.criteria import CRITERIA
-from ranp.deprecation import renamed_names
 from ranp.optional import optional_import
 
 if TYPE_CHECKING:
@@ -166,10 +165,3 @@ def style_panel(axis: "Axes", title: str, *, grid: bool = False) -> None:
         axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
     axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=DARK_GRAY)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_names(
-        __name__,
-        {"FAINT": "LIGHT_GRAY", "FULL_COLOUR": "FULL_COLOR", "PRUNED_COLOUR": "PRUNED_COLOR", "tidy": "style_panel"},
-    )

@@ -1,9 +1,8 @@
 """Data sets: one module and one row of `DATA_SETS` each; and resumable loading of their samples."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ranp.deprecation import renamed_names
 from ranp.errors import InputError, nearest
 from ranp.experiments.data._base import DataBundle, DataSet, Metric
 from ranp.experiments.data._files import OnProblem, Problem
@@ -64,7 +63,3 @@ __all__ = [
     "resumable_loader",
     "sample_count",
 ]
-
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_names(__name__, {"Opened": "DataBundle", "Progress": "ranp.progress.Progress"})

@@ -1,8 +1,5 @@
 """The resource tables of Xu et al., RANP, 3DV 2020, recomputed: the paper's own counting and selection."""
 
-from typing import TYPE_CHECKING
-
-from ranp.deprecation import renamed_names
 from ranp.experiments.reproduce.counting import PublishedResources, published_resources
 from ranp.experiments.reproduce.networks import METHODS, NETWORKS, Method, PublishedNetwork
 from ranp.experiments.reproduce.resources import NOTE, ResourceRow, resource_tables, run_resources
@@ -19,7 +16,3 @@ __all__ = [
     "resource_tables",
     "run_resources",
 ]
-
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_names(__name__, {"Row": "ResourceRow", "tables": "resource_tables"})

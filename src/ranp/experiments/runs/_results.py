@@ -6,7 +6,7 @@ from typing import Any
 
 from ranp.experiments.runs._folder import RunFolder
 from ranp.explorer import NOT_METRICS, RunSummary
-from ranp.tables import Table
+from ranp.tables import Table, metric_text
 
 
 def read_run_summary(folder: Path) -> RunSummary:
@@ -38,7 +38,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     rows = {
         "method": [str(run["method"]) for run in runs],
         "seed": [str(run["seed"]) for run in runs],
-        **{name: [_metric(run["best"].get(name)) for run in runs] for name in (*primary, *others)},
+        **{name: [metric_text(run["best"].get(name)) for run in runs] for name in (*primary, *others)},
         "MACs (G)": [_cost(run, "macs", 1e9) for run in runs],
         "parameters (M)": [_cost(run, "params", 1e6) for run in runs],
         "activation memory (MiB)": [_cost(run, "activation_bytes", 2**20) for run in runs],
@@ -52,10 +52,6 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     }
     header = ("", *(Path(run["run"]).name for run in runs))
     return Table("Runs, at their best validation", header, [(label, *texts) for label, texts in rows.items()])
-
-
-def _metric(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _cost(run: Mapping[str, Any], name: str, unit: float) -> str:

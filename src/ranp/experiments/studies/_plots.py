@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, blank_figure, style_panel
-from ranp.experiments.studies._results import Entry, Results
 from ranp.experiments.studies._studies import Study, Variant
 from ranp.experiments.studies._tables import COSTS, finished
+from ranp.experiments.studies.results import Entry, Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from ranp.experiments.studies._results import Entry, Results
 from ranp.experiments.studies._studies import Study, Variant
+from ranp.experiments.studies.results import Entry, Results
 from ranp.explorer import NOT_METRICS
 from ranp.tables import Table
 

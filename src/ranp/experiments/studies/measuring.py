@@ -17,9 +17,9 @@ from ranp.experiments.data import DataBundle, ResumableSampler, resumable_loader
 from ranp.experiments.losses import Objective, objective
 from ranp.experiments.recipes import TrainingFields
 from ranp.experiments.runs import fabric_precision, full_network, make_fabric, make_optimizer, to_channels_last
-from ranp.experiments.studies._results import Results, write_results
-from ranp.experiments.studies._running import StudyRequest
 from ranp.experiments.studies._studies import Variant
+from ranp.experiments.studies.results import Results, write_results
+from ranp.experiments.studies.running import StudyRequest
 from ranp.progress import Progress
 
 REPEATS, LIMIT_SECONDS = 20, 300.0

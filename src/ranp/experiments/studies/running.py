@@ -7,8 +7,8 @@ from pathlib import Path
 from ranp.errors import BudgetError, InputError, OutOfMemoryError, nearest
 from ranp.experiments.recipes import Recipe, read_recipe, recipe_file
 from ranp.experiments.runs import RunFolder, check_same_recipe, prune_recipe, run_recipe
-from ranp.experiments.studies._results import Entry, Results, portable, read_entry, write_results
 from ranp.experiments.studies._studies import Study, Variant
+from ranp.experiments.studies.results import Entry, Results, portable, read_entry, write_results
 from ranp.progress import Progress
 
 _OUT_OF_MEMORY = "out of memory: "

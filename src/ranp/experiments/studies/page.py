@@ -8,9 +8,9 @@ from typing import Any
 
 from ranp.experiments.recipes import Recipe
 from ranp.experiments.studies._plots import write_plots
-from ranp.experiments.studies._results import Results
-from ranp.experiments.studies._running import StudyRequest
 from ranp.experiments.studies._tables import batch_table, cost_table, finished, metric_names, metric_table
+from ranp.experiments.studies.results import Results
+from ranp.experiments.studies.running import StudyRequest
 from ranp.files import write_bytes
 from ranp.tables import Table
 
