@@ -222,6 +222,6 @@ def test_output_of_user_code_is_not_in_the_results(ranp: Ranp) -> None:
 def test_old_fields_are_printed_next_to_the_new_ones_at_every_level(ranp: Ranp) -> None:
     runs = [GOLDEN / "run", GOLDEN / "run"]
     found = json.loads(ranp("compare", *runs, "--json").stdout)["runs"]
-    results = [{"run": str(path), **RunFolder(path).read_result()} for path in runs]
+    results = [{"run": str(path), **RunFolder(path).read(path / "result.json")} for path in runs]
     assert "primary_metric" in results[0]
     assert found == [{**result, "headline": result["primary_metric"]} for result in results]

@@ -155,8 +155,11 @@ def _describe(folder: Path, on_problem: OnProblem) -> _Description | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         labels = {int(value): str(name) for value, name in content["labels"].items()}
         names = tuple(labels[value] for value in range(len(labels)))
-        listed = content.get("training")
-        cases = _names(folder) if listed is None else {_name(entry["image"]) for entry in listed}
+        if (listed := content.get("training")) is not None:
+            cases = {_name(entry["image"]) for entry in listed}
+        else:  # Cases that have an image, a label or both; the archives also contain hidden files of macOS.
+            files = [path.name for part in PARTS for path in (folder / part).glob("*.nii.gz")]
+            cases = {_name(name) for name in files if not name.startswith(".")}
         return _Description(len(content["modality"]), names, cases)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -167,9 +170,3 @@ def _describe(folder: Path, on_problem: OnProblem) -> _Description | None:
 
 def _name(path: str) -> str:
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _names(folder: Path) -> set[str]:
-    """Cases that have an image, a label or both; the archives also contain hidden files of macOS."""
-    files = [path for part in PARTS for path in (folder / part).glob("*.nii.gz")]
-    return {_name(path.name) for path in files if not path.name.startswith(".")}

@@ -14,6 +14,7 @@ from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model
 from ranp.experiments.runs.state import read_best
+from ranp.module_utils import preserve_state
 from ranp.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def validate(
 ) -> dict[str, float | None]:
     """Metrics of a model on the evaluation part of a data set, by name; None where one is not a finite number.
 
-    The model is on Fabric's device, and its training modes are restored. Processes share the samples.
+    The model is on Fabric's device, and left as it was. Processes share the samples.
     """
     # Every n-th sample, none of them twice: means must not count a sample more than once.
     own = range(fabric.global_rank, sample_count(bundle.evaluation), fabric.world_size)
@@ -34,17 +35,12 @@ def validate(
     )
     metric: Any = bundle.metric()
     metric.to(fabric.device)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), fabric.autocast():
-            for done, (inputs, targets) in enumerate(loader, start=1):
-                outputs = bundle.predict(model, inputs.to(fabric.device))
-                metric.update(outputs.float(), targets.to(fabric.device))
-                progress("validation", done, len(loader))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with preserve_state(model, values=False), torch.no_grad(), fabric.autocast():
+        model.eval()
+        for done, (inputs, targets) in enumerate(loader, start=1):
+            outputs = bundle.predict(model, inputs.to(fabric.device))
+            metric.update(outputs.float(), targets.to(fabric.device))
+            progress("validation", done, len(loader))
     metrics = {name: float(value) for name, value in metric.compute().items()}
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 

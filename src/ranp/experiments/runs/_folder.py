@@ -51,22 +51,15 @@ class RunFolder:
 
     def read_recipe(self) -> dict[str, Any]:
         """The recipe, as plain data."""
-        recipe = _read(self.record).get("recipe")
+        recipe = self.read(self.record).get("recipe")
         if not isinstance(recipe, dict):
             raise ArtifactError(str(self.record), "the recipe is missing", hint="the file may be damaged: restore it")
         return recipe
 
-    def read_pruning(self) -> dict[str, Any]:
-        """Results of pruning."""
-        return _read(self.pruning)
-
-    def read_result(self) -> dict[str, Any]:
-        """Results of the finished run."""
-        return _read(self.result)
-
-    def read_evaluation(self) -> dict[str, Any]:
-        """Results of `ranp evaluate`."""
-        return _read(self.evaluation)
+    def read(self, path: Path) -> dict[str, Any]:
+        """The content of one of the JSON files."""
+        format, version, upgrades = _FORMATS[path.name]
+        return read_json(path, format=format, version=version, upgrades=upgrades)
 
     def read_curve(self) -> tuple[dict[str, float | None], ...]:
         """Metrics of every validation; None where a value is not a finite number."""
@@ -99,11 +92,6 @@ _FORMATS: dict[str, tuple[str, int, Mapping[int, Callable[[dict[str, Any]], dict
     "result.json": ("ranp-run", 2, {1: _renamed(headline="primary_metric")}),
     "evaluation.json": ("ranp-evaluation", 2, {1: _renamed(headline="primary_metric", figures="metrics")}),
 }
-
-
-def _read(path: Path) -> dict[str, Any]:
-    format, version, upgrades = _FORMATS[path.name]
-    return read_json(path, format=format, version=version, upgrades=upgrades)
 
 
 def _number(text: str) -> float | None:

@@ -30,10 +30,14 @@ def make_fabric(
     loggers = []
     if logs is not None:
         optional_import("tensorboard", "train")
-        purge = {"purge_step": first_step + 1} if first_step else {}
-        loggers = [TensorBoardLogger(logs.parent, name=logs.name, version="", **purge)]
+        purge_step = first_step + 1 if first_step else None
+        loggers = [TensorBoardLogger(logs.parent, name=logs.name, version="", purge_step=purge_step)]
+    places: dict[str, Any] = {"devices": 1 if device is None or device.index is None else [device.index]}
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        places = {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
     accelerator, precision = "auto" if device is None else device.type, fabric_precision(precision, device)
-    return Fabric(accelerator=accelerator, precision=precision, loggers=loggers, **_processes(device))
+    return Fabric(accelerator=accelerator, precision=precision, loggers=loggers, **places)
 
 
 def fabric_precision(precision: str, device: torch.device | None = None) -> str:
@@ -45,14 +49,6 @@ def fabric_precision(precision: str, device: torch.device | None = None) -> str:
     if precision == "bf16" and on_cuda and not supported:
         raise InputError("training.precision", "the GPU does not support bf16", hint="use auto")
     return {"32": "32-true", "bf16": "bf16-mixed"}[precision]
-
-
-def _processes(device: torch.device | None) -> dict[str, Any]:
-    """One process and device, or those of torchrun."""
-    if "LOCAL_WORLD_SIZE" not in os.environ:
-        return {"devices": [device.index] if device is not None and device.index is not None else 1}
-    local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    return {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
 
 
 @contextmanager

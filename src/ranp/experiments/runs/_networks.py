@@ -48,7 +48,7 @@ def pruned_network(
     exists = folder.plan.exists()
     fabric.barrier()  # No process may write before all have looked.
     if exists:
-        return ranp.load(folder.plan, full), folder.read_pruning(), None
+        return ranp.load(folder.plan, full), folder.read(folder.pruning), None
     begin = time.perf_counter()
     small, plan, scores, make_survey = _prune(full.to(fabric.device), recipe, data, bundle, fabric, progress)
     seconds = time.perf_counter() - begin
@@ -66,7 +66,10 @@ def pruned_network(
         "full_cost": asdict(graph.cost()),
         "widths": dict(plan.widths),
         "guarded": [] if scores is None else _guarded(graph, plan, scores),
-        "importance": {} if scores is None else _mean_importance(scores),
+        "importance": {
+            stage: {layer: float(np.mean(values)) for layer, values in layers.items()}
+            for stage, layers in ({} if scores is None else scores.stages).items()
+        },
     }
     if fabric.is_global_zero:
         folder.write(folder.pruning, results)
@@ -82,14 +85,6 @@ def _guarded(graph: ChannelGraph, plan: ranp.Plan, scores: Scores) -> list[str]:
     best = np.argsort(-scores.channels, kind="stable")[:count]
     alive = np.bincount(graph.group_of[best], minlength=len(graph.groups))
     return [group.name for group, number in zip(graph.groups, alive, strict=True) if not number]
-
-
-def _mean_importance(scores: Scores) -> dict[str, dict[str, float]]:
-    """Mean over the neurons of every layer, before and after each reweighting."""
-    return {
-        stage: {layer: float(np.mean(values)) for layer, values in layers.items()}
-        for stage, layers in scores.stages.items()
-    }
 
 
 def _prune(
@@ -137,14 +132,14 @@ def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
     pruning, batch = recipe.pruning, recipe.pruning.batch or recipe.training.batch
     batches = pruning.batches if isinstance(pruning.batches, int) else -(-sample_count(bundle.train) // batch)
     stop = len(range(fabric.global_rank, batches, fabric.world_size))
-    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, start=0, stop=stop, pin=False)
+    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, start=0, stop=stop)
 
 
 def random_batches(
-    recipe: "Recipe", bundle: DataBundle, fabric: Any, purpose: str, *, batch: int, start: int, stop: int, pin: bool
+    recipe: "Recipe", bundle: DataBundle, fabric: Any, purpose: str, *, batch: int, start: int, stop: int
 ) -> Any:
     """This process's share of batches of the training samples, the same for one purpose in every run of one seed."""
     seed, rank, world = derive_seed(recipe.seed, purpose), fabric.global_rank, fabric.world_size
-    count = sample_count(bundle.train)
+    count, pin = sample_count(bundle.train), fabric.device.type == "cuda"
     sampler = ResumableSampler(count, batch, seed=seed, start=start, stop=stop, rank=rank, world=world)
     return resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=pin)

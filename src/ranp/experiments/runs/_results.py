@@ -15,10 +15,10 @@ def read_run_summary(folder: Path) -> RunSummary:
     return RunSummary(
         name=folder.resolve().name,
         recipe=files.read_recipe(),
-        pruning=files.read_pruning() if files.pruning.exists() else None,
-        result=files.read_result() if files.result.exists() else None,
+        pruning=files.read(files.pruning) if files.pruning.exists() else None,
+        result=files.read(files.result) if files.result.exists() else None,
         curve=files.read_curve() if files.curve.exists() else (),
-        evaluation=files.read_evaluation() if files.evaluation.exists() else None,
+        evaluation=files.read(files.evaluation) if files.evaluation.exists() else None,
     )
 
 
@@ -28,7 +28,7 @@ def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         ArtifactError: One of the folders is not that of a finished run.
     """
-    return [{"run": str(folder), **RunFolder(folder).read_result()} for folder in folders]
+    return [{"run": str(files.path), **files.read(files.result)} for files in map(RunFolder, folders)]
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:

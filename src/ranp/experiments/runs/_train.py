@@ -48,7 +48,7 @@ def run_recipe(
             for _ in fit(run):
                 pass
             finish_run(run)
-        return folder.read_result()
+        return folder.read(folder.result)
 
 
 def prune_recipe(
@@ -61,7 +61,7 @@ def prune_recipe(
     """
     with _locked(recipe, out, resume=resume, logs=False) as (folder, fabric):
         _pruned(folder, recipe, data, fabric, progress)
-        return folder.read_pruning()
+        return folder.read(folder.pruning)
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def finish_run(run: Run) -> dict[str, Any]:
             ranp.save(best_model(folder, run.recipe, run.bundle), load_plan(folder.plan), folder.model)
             folder.write(folder.result, _result(run))
         run.fabric.barrier()
-    return folder.read_result()
+    return folder.read(folder.result)
 
 
 def _result(run: Run) -> dict[str, Any]:

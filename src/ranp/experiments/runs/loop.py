@@ -109,7 +109,9 @@ def fit(run: Run) -> Iterator[Row]:
         run.model.train()
         loss_fn = objective(training.loss, run.bundle.ignore_index)
         with preserve_rng(run.model):
-            batches = iter(_batches(run))
+            start, stop = run.state.step, sys.maxsize if run.steps is None else run.steps
+            sources = run.recipe, run.bundle, run.fabric
+            batches = iter(random_batches(*sources, "training", batch=training.batch, start=start, stop=stop))
         while not run.is_over():
             row = None
             with preserve_rng(run.model):
@@ -142,12 +144,6 @@ def _resumed(run: Run, optimizer: Any) -> TrainingState:
         # It is written before the checkpoint, so it may be one validation ahead.
         state.best = read_best(run.folder.best)
     return state
-
-
-def _batches(run: Run) -> Any:
-    batch, start, stop = run.recipe.training.batch, run.state.step, sys.maxsize if run.steps is None else run.steps
-    pin = run.fabric.device.type == "cuda"
-    return random_batches(run.recipe, run.bundle, run.fabric, "training", batch=batch, start=start, stop=stop, pin=pin)
 
 
 def _step(run: Run, model: nn.Module, optimizer: Any, batches: Iterator[Any], loss_fn: Objective) -> Row | None:

@@ -75,13 +75,13 @@ def read_entry(folder: RunFolder, *, trained: bool) -> Entry | None:
     """Results of a run; None if it is not finished: `trained`, or just pruned."""
     if not (folder.result if trained else folder.plan).exists():
         return None
-    pruning = _without_format(folder.read_pruning())
+    pruning = _without_format(folder.read(folder.pruning))
     entry: Entry = {
         "recipe": portable(folder.read_recipe()),
         "pruning": {**pruning, "full_widths": dict(load_plan(folder.plan).full_widths)},
     }
     if trained:
-        entry |= {"result": _without_format(folder.read_result()), "curve": list(folder.read_curve())}
+        entry |= {"result": _without_format(folder.read(folder.result)), "curve": list(folder.read_curve())}
     return entry
 
 
