@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count as counting
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -150,16 +150,11 @@ def demo(
     from ranp.import_by_name import find_device
     from ranp.tables import Table
 
-    folder = out or first_free(Path(), "ranp-demo")
+    names = (f"ranp-demo-{number}".removesuffix("-1") for number in count(1))
+    folder = out or next(Path(name) for name in names if not os.path.lexists(name))
     on = find_device(device)
     with working() as progress, new_folder(folder) as partial, quickest_threads():
         results = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, progress=progress)
     table = Table("A 3D U-Net, full and pruned before training", ("", "full", "pruned", "change"), rows(results))
     note = f"The report, plots, plan and weights are in {folder}/; start with report.md."
     print_results("demo", {"out": str(folder), **results}, table, note, as_json=as_json)
-
-
-def first_free(parent: Path, name: str) -> Path:
-    """The first of `name`, `name-2`, `name-3`, ... that does not exist in the parent folder."""
-    names = (name if number == 1 else f"{name}-{number}" for number in counting(1))
-    return next(parent / each for each in names if not os.path.lexists(parent / each))

@@ -59,6 +59,7 @@ def write_report(
 
 def _render(content: Content) -> str:
     shown = sections(content)
+    plotly: str = optional_import("plotly.offline", "report", extra="report").get_plotlyjs()
     labels = {resource.name: resource.label for resource in RESOURCES}
     runs = [{"name": run.name, "curve": list(run.curve)} for run in content.runs]
     return Template(asset("page.html")).substitute(
@@ -69,7 +70,8 @@ def _render(content: Content) -> str:
         sections="\n".join(section.html() for section in shown),
         version=escape(version("ranp")),
         data=script_json({"survey": content.survey, "runs": runs, "resources": labels}),
-        plotly=_plotly(),
+        # Compressed: the page has two megabytes instead of five.
+        plotly=base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode(),
         script="\n".join(asset(name) for name in _SCRIPTS),
     )
 
@@ -78,9 +80,3 @@ def script_json(value: Any) -> str:
     """JSON that is safe inside a script element, whatever its strings contain."""
     text = json.dumps(value, allow_nan=False)
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
-
-
-def _plotly() -> str:
-    """The plotting library, compressed: the page has two megabytes instead of five."""
-    script: str = optional_import("plotly.offline", "report", extra="report").get_plotlyjs()
-    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()

@@ -116,7 +116,11 @@ def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Itera
             folder.write(partial / folder.record.name, {"recipe": dict(recipe)})
     check_same_recipe(str(out), folder.read_recipe(), recipe)
     with _locked(folder):
-        _remove_partial_files(folder)
+        for path in out.glob(".*"):  # What a killed run had begun to write.
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
         yield
 
 
@@ -142,15 +146,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, item in value.items():
         found |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {f"{prefix}{name}": item}
     return found
-
-
-def _remove_partial_files(folder: RunFolder) -> None:
-    """Remove what a killed run had begun to write."""
-    for path in folder.path.glob(".*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != _LOCK:
-            path.unlink()
 
 
 @contextmanager

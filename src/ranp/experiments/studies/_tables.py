@@ -1,7 +1,7 @@
 """Tables of a study: every cell is computed from the results of its runs, or says that there are none."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,15 +23,6 @@ COSTS = (
 
 Column = tuple[str, list[str]]
 """A name, and one cell per variant."""
-
-
-def mean_and_deviation(values: Iterable[float], style: str = ".3f") -> str:
-    """Mean and, if there are several values, their sample standard deviation."""
-    found = list(values)
-    if not found:
-        return NO_VALUE
-    mean = f"{statistics.mean(found):{style}}"
-    return f"{mean} ± {statistics.stdev(found):{style}}" if len(found) > 1 else mean
 
 
 def finished(results: Results, variant: Variant) -> list[Entry]:
@@ -117,8 +108,13 @@ def _seeds(results: Results, variants: Sequence[Variant]) -> list[str]:
 
 
 def _column(entries: Sequence[Sequence[Any]], value: Callable[[Any], Any], style: str = ".3f") -> list[str]:
-    """Mean and deviation of a value over the runs of each variant, without values of None."""
-    return [mean_and_deviation((x for x in map(value, part) if x is not None), style) for part in entries]
+    """Mean and sample standard deviation of a value over the runs of each variant, without values of None."""
+    cells = []
+    for part in entries:
+        found = [x for x in map(value, part) if x is not None]
+        deviation = f" ± {statistics.stdev(found):{style}}" if len(found) > 1 else ""
+        cells.append(f"{statistics.mean(found):{style}}{deviation}" if found else NO_VALUE)
+    return cells
 
 
 def _cost(entries: Sequence[Entry], resource: str, unit: float) -> str:
