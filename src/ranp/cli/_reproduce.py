@@ -139,15 +139,14 @@ def command_of(study: "Study") -> Callable[..., None]:
                 running.collect(request, results)
             else:
                 running.run_study(request, results, progress=progress)
-            if measure and study.trains:
+            if measure:
                 measuring.measure_study(request, results, progress=progress)
-            if measure and study.batches:
-                measuring.measure_batches(request, results, progress=progress)
         page = page or out / "results.md"
         if is_rank_zero():
             write_page(request, results, page)
-        shown = (*study_tables(request, results), f"The page is {page}; all results are in {out}.")
-        print_results("study", results, *shown, as_json=as_json, version=results["version"])
+        note = f"The page is {page}; all results are in {out}."
+        tables = study_tables(request, results)
+        print_results("study", results, *tables, note, as_json=as_json, version=results["version"])
 
     reproduce.__doc__ = study.question
     return reproduce

@@ -4,7 +4,7 @@ The full and the pruned network are two runs of `recipes/demo.yaml`, which train
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -223,23 +223,18 @@ def write_files(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run]
         title: [{**point, "dice": point["dice"]["mean"]} for point in report[name]["curve"]]
         for name, title in titles.items()
     }
-    drawings: dict[str, Callable[[], Any]] = {
-        "dice.png": lambda: plots.dice_curves(points),
-        "importance.png": lambda: plots.importance_per_layer(stages),
-        "channels.png": lambda: plots.channels_kept(plan.widths, plan.full_widths),
-        "segmentation.png": lambda: draw_slice(report, titles, runs),
-    }
-    total = len(drawings) + 1
-    for done, (name, draw) in enumerate(drawings.items()):
-        progress("draw and write", done, total)
-        draw().savefig(folder / name)
-    progress("draw and write", total - 1, total)
+    progress("draw and write", 0, 2)
+    plots.dice_curves(points).savefig(folder / "dice.png")
+    plots.importance_per_layer(stages).savefig(folder / "importance.png")
+    plots.channels_kept(plan.widths, plan.full_widths).savefig(folder / "channels.png")
+    draw_slice(report, titles, runs).savefig(folder / "segmentation.png")
+    progress("draw and write", 1, 2)
     ranp.save(pruned.model.cpu(), plan, folder / "pruned")
     weights = {name: tensor.cpu().contiguous() for name, tensor in runs["full"].model.state_dict().items()}
     save_file(weights, folder / "full.safetensors")
     write_json(folder / "report.json", report)
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    progress("draw and write", total, total)
+    progress("draw and write", 2, 2)
 
 
 def draw_slice(report: Mapping[str, Any], titles: Mapping[str, str], runs: Mapping[str, Run]) -> Any:

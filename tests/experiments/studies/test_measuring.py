@@ -1,6 +1,7 @@
 """Measurements of a study: training steps of all variants, and the largest batches in the same memory."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from ranp.experiments.studies import measuring
 from ranp.experiments.studies.measuring import (
     LARGEST_BATCH,
     largest_within,
-    measure_batches,
     measure_study,
     workload,
 )
@@ -99,7 +99,8 @@ def test_the_largest_batches_are_searched_and_kept(
 
     monkeypatch.setattr(measuring, "peak_step_bytes", peaks)
     known = read_results("tiny", [mine.out / RESULTS_FILE])
-    measure_batches(mine, known, progress=quiet)
+    study = replace(mine.study, trains=False, batches=True)
+    measure_study(replace(mine, study=study), known, progress=quiet)
     found = read_results("tiny", [mine.out / RESULTS_FILE])["batches"][""]
     sample = 8**3 * (4 + 8)  # inputs and targets
     limit = 2 * (macs["full"] + sample)

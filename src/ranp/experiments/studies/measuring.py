@@ -64,41 +64,28 @@ class Workload:
 
 
 def measure_study(request: StudyRequest, results: Results, *, progress: Progress) -> None:
-    """Measure time and peak memory of a training step of all pruned networks, and write the results.
+    """Measure the pruned networks as the study asks for, and write the results with their environment.
 
-    The networks take turns, so that other load on the machine affects all of them alike; the machine should be idle all
-    the same.
-
-    Raises:
-        InputError: There are no pruned networks.
-    """
-    _measure(request, results, "measured", _steps, progress)
-
-
-def measure_batches(request: StudyRequest, results: Results, *, progress: Progress) -> None:
-    """Search the largest batch of each network in the memory that the first one needs for the batch of its recipe.
+    For a study that trains, time and peak memory of a training step: the networks take turns, so that other load on the
+    machine affects all of them alike; the machine should be idle all the same. For one that compares batches, the
+    largest batch of each network in the memory that the first one needs for the batch of its recipe.
 
     Raises:
         InputError: There are no pruned networks.
     """
-    _measure(request, results, "batches", _batches, progress)
-
-
-Measure = Callable[[Workload, Progress], dict[str, Any]]
-
-
-def _measure(request: StudyRequest, results: Results, part: str, measure: Measure, progress: Progress) -> None:
-    """Replace one part of the results by new measurements with their environment, and write the results."""
+    measures = {"measured": _steps} if request.study.trains else {}
+    measures |= {"batches": _batches} if request.study.batches else {}
     for task in request.study.tasks:
         work = workload(request, task, progress)
-        results[part][task] = {
-            "hardware": hardware(work.device),
-            "versions": versions(("ranp", "torch")),
-            "seed": SEED,
-            "batch": work.batch_size,
-            **measure(work, progress),
-        }
-        write_results(request.out, results)
+        for part, measure in measures.items():
+            results[part][task] = {
+                "hardware": hardware(work.device),
+                "versions": versions(("ranp", "torch")),
+                "seed": SEED,
+                "batch": work.batch_size,
+                **measure(work, progress),
+            }
+            write_results(request.out, results)
 
 
 def _steps(work: Workload, progress: Progress) -> dict[str, Any]:
