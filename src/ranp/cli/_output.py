@@ -90,26 +90,9 @@ def print_pruning(
     `settings` are further fields of the JSON; of these, the text shows `error` (why verification failed) and `out` (the
     new folder).
     """
-    lines = []
-    for entry in report.unprunable:
-        where = f"{entry.operator} in {entry.path}" if entry.path else entry.operator
-        lines.append(
-            f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}"
-        )
-    lines += [f"warning: {warning}" for warning in report.warnings]
-    verification = f"failed: {settings['error']}" if settings.get("error") else report.verification
-    lines.append(f"Pruned to {plan.budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
-    if out := settings.get("out"):
-        lines.append(f"Plan and weights are in {out}. Load them with ranp.load({out!r}, model).")
-        lines.append(f"To see the report, run ranp report {out}.")
-    results = {**_pruning_results(model, inputs, plan, report), **settings}
-    print_results(command, results, *report.tables(), *lines, as_json=as_json)
-
-
-def _pruning_results(model: str, inputs: Any, plan: "Plan", report: "Report") -> dict[str, Any]:
     from ranp.module_utils import tensors_in
 
-    return {
+    results = {
         "model": model,
         "input": [list(tensor.shape) for tensor in tensors_in(inputs)],
         "budget": dict(plan.budget.given()),
@@ -123,4 +106,18 @@ def _pruning_results(model: str, inputs: Any, plan: "Plan", report: "Report") ->
         "unprunable": [asdict(entry) for entry in report.unprunable],
         "warnings": list(report.warnings),
         "seconds": dict(report.seconds),
+        **settings,
     }
+    lines = []
+    for entry in report.unprunable:
+        where = f"{entry.operator} in {entry.path}" if entry.path else entry.operator
+        lines.append(
+            f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}"
+        )
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    verification = f"failed: {settings['error']}" if settings.get("error") else report.verification
+    lines.append(f"Pruned to {plan.budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
+    if out := settings.get("out"):
+        lines.append(f"Plan and weights are in {out}. Load them with ranp.load({out!r}, model).")
+        lines.append(f"To see the report, run ranp report {out}.")
+    print_results(command, results, *report.tables(), *lines, as_json=as_json)

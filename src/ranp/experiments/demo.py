@@ -18,13 +18,13 @@ from torch import nn
 from torch.utils.data import default_collate
 
 import ranp
-from ranp.costs.measure import peak_step_bytes, step_seconds
 from ranp.environment import hardware, versions
 from ranp.experiments import plots
 from ranp.experiments.data.mni152 import TISSUES, load_brain, split
 from ranp.experiments.losses import objective
 from ranp.experiments.recipes import read_recipe, recipe_file
 from ranp.experiments.runs import Run, finish_run, fit, open_run, validate
+from ranp.experiments.studies.measuring import Workload, measure_steps
 from ranp.files import write_json
 from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
@@ -93,19 +93,12 @@ def _report_progress(progress: Progress, name: str, what: str, done: int, total:
 
 def measure(runs: Mapping[str, Run], settings: DemoSettings, progress: Progress) -> dict[str, dict[str, float]]:
     """`step_seconds` and `peak_bytes` of a training step of each network, before they are trained."""
-    what, one = "measure time and memory of a step", runs["pruned"]
+    one = runs["pruned"]
     batch = tuple(default_collate([one.bundle.train[index] for index in range(one.recipe.training.batch)]))
-    models = {name: run.model for name, run in runs.items()}
     loss_fn = objective(one.recipe.training.loss, one.bundle.ignore_index)
-    optimizer = partial(torch.optim.AdamW, lr=1e-3)
-    progress(what, 0, 2)
-    seconds = step_seconds(
-        models, batch, loss_fn, optimizer, repeats=settings.timed_steps, limit_seconds=settings.timing_seconds
-    )
-    progress(what, 1, 2)
-    peaks = peak_step_bytes(models, batch, loss_fn, optimizer)
-    progress(what, 2, 2)
-    return {name: {"step_seconds": seconds[name], "peak_bytes": peaks[name]} for name in runs}
+    models, optimizer = {name: run.model for name, run in runs.items()}, partial(torch.optim.AdamW, lr=1e-3)
+    work = Workload(models, batch, loss_fn, optimizer, one.fabric.device)
+    return measure_steps(work, progress, repeats=settings.timed_steps, limit_seconds=settings.timing_seconds)
 
 
 def train_in_turns(runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:

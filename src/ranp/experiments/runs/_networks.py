@@ -110,12 +110,8 @@ def _prune(
         objective(recipe.training.loss, scored.ignore_index),
         budget=ranp.Budget(macs=1.0) if keep_all or pruning.budget is None else pruning.budget,
         criterion="uniform" if keep_all else pruning.method,
-        importance=pruning.importance,
-        resource_weight=pruning.resource_weight,
         seed=recipe.seed,
-        min_width=pruning.min_width,
-        round_to=pruning.round_to,
-        weights=pruning.weights,
+        **pruning.model_dump(include={"importance", "resource_weight", "min_width", "round_to", "weights"}),
         stop_at_correlation=pruning.stability if pruning.batches == "stable" else None,
         progress=progress,
     )

@@ -8,7 +8,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, blank_figure, style_panel
+from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, name_layers, panels, style_panel
 from ranp.experiments.studies._studies import Study, Variant
 from ranp.experiments.studies._tables import COSTS, finished
 from ranp.experiments.studies.results import Entry, Results
@@ -66,8 +66,7 @@ def _curves(runs: Runs, measured: Mapping[str, Any]) -> dict[str, "Figure"]:
 
 
 def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant, float]) -> "Figure":
-    figure = blank_figure(14, 5)
-    overview, detail = figure.subplots(1, 2)
+    figure, (overview, detail) = panels(14, 5, 1, 2)
     best = 0.0
     for variant, style in _styles(runs).items():
         curves = [{row["step"]: row[metric] for row in entry["curve"]} for entry in runs[variant]]
@@ -115,10 +114,10 @@ def _sweep(runs: Runs) -> dict[str, "Figure"]:
         return {}
     full = next((entries for entries in runs.values() if _method(entries) == "none"), ())
     metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
-    panels: dict[str, Callable[[Entry], float]] = {f"{label} kept": partial(_kept, name) for label, name, *_ in COSTS}
-    panels[metric] = lambda entry: float(entry["result"]["best"][metric])
-    figure = blank_figure(11, 7)
-    for axis, (title, value) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+    shown: dict[str, Callable[[Entry], float]] = {f"{label} kept": partial(_kept, name) for label, name, *_ in COSTS}
+    shown[metric] = lambda entry: float(entry["result"]["best"][metric])
+    figure, axes = panels(11, 7, 2, 2)
+    for axis, (title, value) in zip(axes.flat, shown.items(), strict=True):
         for method, points in pruned.items():
             values = [[value(entry) for entry in points[sparsity]] for sparsity in sorted(points)]
             means = [statistics.mean(each) for each in values]
@@ -144,20 +143,20 @@ def _layers(runs: Runs) -> dict[str, "Figure"]:
     if not pruned:
         return {}
     layers = list(next(iter(pruned.values()))[0]["pruning"]["full_widths"])
-    panels: dict[str, Callable[[str, Entry], float]] = {
+    shown: dict[str, Callable[[str, Entry], float]] = {
         "measured importance, relative to the most important layer": partial(_importance, 0),
         "importance after the reweighting of the method": partial(_importance, -1),
         "neurons kept": lambda layer, e: e["pruning"]["widths"][layer] / e["pruning"]["full_widths"][layer],
     }
-    figure = blank_figure(10, 9)
-    for axis, (title, value) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
+    figure, axes = panels(10, 9, len(shown), 1, sharex=True)
+    for axis, (title, value) in zip(axes, shown.items(), strict=True):
         for variant, style in _styles(pruned).items():
             means = [statistics.mean(value(layer, entry) for entry in pruned[variant]) for layer in layers]
             if not any(map(math.isnan, means)):
                 axis.plot(range(len(layers)), means, marker="o", markersize=4, label=variant.label, **style)
         axis.set_ylim(bottom=0)
         style_panel(axis, title, grid=True)
-    axis.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
+    name_layers(axis, layers)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return {"Importance and neurons kept per layer": figure}
@@ -174,8 +173,7 @@ def _importance(stage: int, layer: str, entry: Entry) -> float:
 
 def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
     """Peak memory against the batch size, with the limit."""
-    figure = blank_figure(8, 4.5)
-    axis = figure.subplots()
+    figure, axis = panels(8, 4.5)
     colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)
     for (label, entry), color in zip(measured["variants"].items(), colors, strict=False):
         peaks = {int(size): peak / 2**20 for size, peak in entry["peaks"].items() if peak is not None}

@@ -88,14 +88,19 @@ def measure_study(request: StudyRequest, results: Results, *, progress: Progress
             write_results(request.out, results)
 
 
-def _steps(work: Workload, progress: Progress) -> dict[str, Any]:
+def measure_steps(work: Workload, progress: Progress, *, repeats: int, limit_seconds: float) -> dict[str, Any]:
+    """`step_seconds` and `peak_bytes` of a training step of each network; see `ranp.costs.measure`."""
     step = (work.models, work.batch_of(work.batch_size), work.loss_fn, work.make_optimizer)
     progress("measure steps", 0, 2)
-    seconds = step_seconds(*step, repeats=REPEATS, limit_seconds=LIMIT_SECONDS)
+    seconds = step_seconds(*step, repeats=repeats, limit_seconds=limit_seconds)
     progress("measure steps", 1, 2)
     peaks = peak_step_bytes(*step)
     progress("measure steps", 2, 2)
-    return {"variants": {name: {"step_seconds": seconds[name], "peak_bytes": peaks[name]} for name in work.models}}
+    return {name: {"step_seconds": seconds[name], "peak_bytes": peaks[name]} for name in work.models}
+
+
+def _steps(work: Workload, progress: Progress) -> dict[str, Any]:
+    return {"variants": measure_steps(work, progress, repeats=REPEATS, limit_seconds=LIMIT_SECONDS)}
 
 
 def _batches(work: Workload, progress: Progress) -> dict[str, Any]:
