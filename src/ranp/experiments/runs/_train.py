@@ -15,7 +15,7 @@ from ranp.experiments.runs._folder import RunFolder, lock_run_dir
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model, pruned_network
 from ranp.experiments.runs.loop import Run, fit
-from ranp.experiments.runs.state import checkpoint_step
+from ranp.optional import optional_import
 from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
 
@@ -59,7 +59,7 @@ def prune_recipe(
     Returns:
         The results, as in `pruning.json`.
     """
-    with _locked(recipe, out, resume=resume, logs=False) as (folder, fabric):
+    with _locked(recipe, out, resume=resume) as (folder, fabric):
         _pruned(folder, recipe, data, fabric, progress)
         return folder.read(folder.pruning)
 
@@ -79,12 +79,12 @@ def open_run(
 
 @contextmanager
 def _locked(
-    recipe: "Recipe", out: Path, *, resume: bool, logs: bool = True, device: torch.device | None = None
+    recipe: "Recipe", out: Path, *, resume: bool, device: torch.device | None = None
 ) -> Iterator[tuple[RunFolder, Any]]:
     """The run's folder, which the first process locks for all, and the run's Fabric."""
     folder = RunFolder(out)
-    first_step, precision = checkpoint_step(folder.last), recipe.training.precision
-    fabric = make_fabric(precision, folder.logs if logs else None, first_step=first_step, device=device)
+    optional_import("tensorboard", "train")  # Now, not when the first event is written.
+    fabric = make_fabric(recipe.training.precision, device)
     fabric.launch()
     recipe_now = recipe.model_dump(mode="json")
     with lock_run_dir(out, recipe_now, resume=resume) if fabric.is_global_zero else nullcontext():
@@ -107,7 +107,7 @@ def finish_run(run: Run) -> dict[str, Any]:
     disk = f"free disk space and resume the run in {folder.path} with --resume"
     with translate_errors("training", memory="", disk=disk):
         if run.fabric.is_global_zero:
-            run.fabric.logger.finalize("success")
+            run.events.close()
             shutil.rmtree(folder.model, ignore_errors=True)
             ranp.save(best_model(folder, run.recipe, run.bundle), load_plan(folder.plan), folder.model)
             folder.write(folder.result, _result(run))

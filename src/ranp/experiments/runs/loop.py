@@ -9,8 +9,9 @@ import io
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,7 +46,7 @@ class Run:
         folder: Its files.
         recipe: What to do.
         bundle: The data set.
-        fabric: Device, precision, processes, loggers.
+        fabric: Device, precision, processes.
         model: Trained in place, on the device.
         pruning: Results of pruning, as in `RunFolder.pruning`.
         scores: What the plan rests on; None if nothing was scored now.
@@ -74,6 +75,19 @@ class Run:
         """Steps of the whole training; None if its length is given in seconds."""
         training = self.recipe.training
         return training.steps if training.epochs is None else training.epochs * self.steps_per_epoch
+
+    @cached_property
+    def events(self) -> Any:
+        """Writer of events for TensorBoard; those of an interrupted run are dropped from the present step on."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder.logs), purge_step=self.state.step)
+
+    def log(self, values: Mapping[str, float | None]) -> None:
+        """Write values of the present step for TensorBoard; only the first process does."""
+        for name, value in values.items() if self.fabric.is_global_zero else ():
+            if value is not None:
+                self.events.add_scalar(name, value, self.state.step)
 
     def completed(self) -> tuple[float, float]:
         """How much of the training is done, and its length, both in steps or both in seconds."""
@@ -179,7 +193,7 @@ def _after_step(run: Run, optimizer: Any, before: float, loss: float, rate: floa
     unit = 1 if run.steps is not None else 1000  # Progress is reported in whole numbers: milliseconds.
     run.progress("training", round(unit * min(done, total)), round(unit * total))
     if step % _LOG_EVERY == 0:
-        run.fabric.log_dict({"loss": loss, "rate": rate}, step)
+        run.log({"loss": loss, "rate": rate})
     row = _validate(run, loss, rate) if _validation_is_due(run, before) else None
     if row is not None or step % training.checkpoint_every == 0:
         if run.fabric.is_global_zero:
@@ -203,11 +217,11 @@ def _validate(run: Run, loss: float, rate: float) -> Row:
     metrics = validate(run.fabric, run.model, run.bundle, batch=batch, workers=workers, progress=run.progress)
     row = {"step": state.step, "seconds": state.seconds, "loss": loss, "rate": rate, **metrics}
     better = state.add_row(row, run.bundle.primary_metric)
+    run.log(metrics)
     if run.fabric.is_global_zero:
         if better:
             write_best(folder.best, run.model, row)
         write_bytes(folder.curve, _csv(state.curve))
-        run.fabric.log_dict({name: value for name, value in metrics.items() if value is not None}, state.step)
     return row
 
 
