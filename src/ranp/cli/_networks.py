@@ -13,12 +13,8 @@ from ranp.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from torch import nn
 
-    from ranp.graph import ChannelGraph
-    from ranp.plan import Plan
     from ranp.profile import Profile
-    from ranp.report import Report
 
 
 def check(
@@ -249,38 +245,28 @@ def apply(
     MODEL is the full network that the plan was made for, or a similar one.
     Its number of input channels and of classes may differ; the weights that are kept are its own.
     """
+    import ranp
     from ranp.cli._parse import parse_inputs, parse_network
     from ranp.explorer import survey, write_survey
     from ranp.files import new_folder
+    from ranp.report import make_report
     from ranp.storage import load_plan, write_artifact
-    from ranp.surgery import apply
 
     inputs = parse_inputs(model, shapes)
     with working(), new_folder(out) as partial:
         chosen = load_plan(plan)
         network = parse_network(model, arguments, seed)
-        small = apply(network, chosen, weights=weights, seed=seed)
-        report, graph = _report_of_applied(network, small, chosen, inputs)
+        small = ranp.apply(network, chosen, weights=weights, seed=seed)
+        begin = time.perf_counter()
+        verification = ranp.verify(network, chosen, inputs)
+        full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
+        seconds = {"apply": time.perf_counter() - begin}
+        report = make_report(full, chosen, verification=verification.status, note=verification.note, seconds=seconds)
+        # First and last layers may differ from those that the plan was made for: widths and costs are counted again.
+        rows = zip(report.layers, pruned.layers, strict=True)
+        layers = tuple(replace(row, kept=layer.width) for row, layer in rows)
+        report = replace(report, layers=layers, before=full.cost(), after=pruned.cost())
         write_artifact(small, chosen, partial)
-        write_survey(partial, survey(graph, chosen, verification=report.verification, warnings=report.warnings))
+        write_survey(partial, survey(full, chosen, verification=report.verification, warnings=report.warnings))
     settings = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
     print_pruning("apply", model, inputs, chosen, report, settings, as_json=as_json)
-
-
-def _report_of_applied(
-    network: "nn.Module", small: "nn.Module", plan: "Plan", inputs: Any
-) -> "tuple[Report, ChannelGraph]":
-    """The report of applying the plan to this network, and the graph of the network.
-
-    The first and last layers may differ from those that the plan was made for, so widths and costs are counted again.
-    """
-    import ranp
-    from ranp.report import make_report
-
-    begin = time.perf_counter()
-    verification = ranp.verify(network, plan, inputs)
-    full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
-    seconds = {"apply": time.perf_counter() - begin}
-    report = make_report(full, plan, verification=verification.status, note=verification.note, seconds=seconds)
-    layers = tuple(replace(row, kept=layer.width) for row, layer in zip(report.layers, pruned.layers, strict=True))
-    return replace(report, layers=layers, before=full.cost(), after=pruned.cost()), full

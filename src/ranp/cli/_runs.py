@@ -1,19 +1,15 @@
 """The commands on recipes and runs: `ranp train`, `evaluate`, `compare`, `report`, `data` and `demo`."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ranp.cli._options import AsJson, Changes, DataFolder, Device, NewFolder, RecipeFile, Seed
 from ranp.cli._output import print_results, working
-
-if TYPE_CHECKING:
-    from ranp.explorer import RunSummary
 
 
 def train(
@@ -82,19 +78,15 @@ def report(
         return
     from ranp.experiments.runs import read_run_summary, runs_table
 
-    runs = _distinct([read_run_summary(path) for path in [*([folder] if is_run else []), *others]])
+    runs = [read_run_summary(path) for path in [*([folder] if is_run else []), *others]]
+    names = [run.name for run in runs]
+    for place, name in enumerate(names):
+        if before := names[:place].count(name):  # Runs that have the same name are numbered.
+            runs[place] = replace(runs[place], name=f"{name} ({before + 1})")
     finished = [{**run.result, "run": run.name} for run in runs if run.result is not None]
     comparison = runs_table(finished) if finished else None
     own, rest = (runs[0], runs[1:]) if is_run else (None, runs)
     print(write_report(folder, out, run=own, runs=rest, comparison=comparison))
-
-
-def _distinct(runs: "Sequence[RunSummary]") -> "list[RunSummary]":
-    """Number runs that have the same name."""
-    names = [run.name for run in runs]
-    counts = [names[: place + 1].count(name) for place, name in enumerate(names)]
-    numbered = zip(runs, counts, strict=True)
-    return [replace(run, name=f"{run.name} ({count})") if count > 1 else run for run, count in numbered]
 
 
 # -- data sets ---------------------------------------------------------------------------------------------------

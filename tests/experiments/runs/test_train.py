@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import asdict
@@ -328,13 +329,14 @@ def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_two_processes_cannot_train_in_one_folder(finished: Finished, data: Path) -> None:
+def test_two_processes_cannot_train_in_one_folder(finished: Finished, data: Path, tmp_path: Path) -> None:
     plain = recipe().model_dump(mode="json")
-    with lock_run_dir(finished[0], plain, resume=True):
+    out = shutil.copytree(finished[0], tmp_path / "out", ignore=shutil.ignore_patterns("result.json"))
+    with lock_run_dir(out, plain, resume=True):
         child = os.fork()
         if not child:
             try:
-                run(recipe(), data, finished[0], resume=True)
+                run(recipe(), data, out, resume=True)
             except ArtifactError as error:
                 os._exit(7 if "another process" in str(error) else 1)
             os._exit(0)

@@ -3,12 +3,13 @@
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, sample_count
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import make_fabric, translate_errors
@@ -16,9 +17,6 @@ from ranp.experiments.runs._networks import best_model
 from ranp.experiments.runs.state import read_best
 from ranp.module_utils import preserve_state
 from ranp.progress import Progress, no_progress
-
-if TYPE_CHECKING:
-    from ranp.experiments.recipes import DataSets
 
 
 def validate(
@@ -46,17 +44,15 @@ def validate(
 
 
 def evaluate_run(
-    out: Path, data: Path, *, data_sets: "DataSets | None" = None, progress: Progress = no_progress
+    out: Path, data: Path, *, data_sets: "recipes.DataSets | None" = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Evaluate the best weights of a run, finished or not; returns the results, as in `evaluation.json`.
 
     Raises:
         RanpError: The folder is not that of a run, it has no weights yet, or data are missing.
     """
-    from ranp.experiments.recipes import read_recipe
-
     folder = RunFolder(out)
-    recipe = read_recipe(folder.read_recipe(), data_sets=data_sets, place=str(folder.record))
+    recipe = recipes.read_recipe(folder.read_recipe(), data_sets=data_sets, place=str(folder.record))
     best = read_best(folder.best)
     training = recipe.training
     with translate_errors("evaluation", memory="lower training.batch", disk="free disk space and evaluate again"):

@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 import ranp
+from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.experiments.runs._folder import RunFolder
@@ -20,16 +21,13 @@ from ranp.progress import Progress
 from ranp.scores import Scores
 from ranp.storage import load_plan, read_weights
 
-if TYPE_CHECKING:
-    from ranp.experiments.recipes import Recipe
 
-
-def full_network(recipe: "Recipe", bundle: DataBundle) -> nn.Module:
+def full_network(recipe: "recipes.Recipe", bundle: DataBundle) -> nn.Module:
     """The full network for a data set, with its initial weights."""
     return recipe.network.build(bundle.in_channels, bundle.classes, seed=recipe.seed)
 
 
-def best_model(folder: RunFolder, recipe: "Recipe", bundle: DataBundle) -> nn.Module:
+def best_model(folder: RunFolder, recipe: "recipes.Recipe", bundle: DataBundle) -> nn.Module:
     """The pruned network with the weights of the best validation, on the CPU."""
     model = ranp.load(folder.plan, full_network(recipe, bundle))
     read_weights(model, folder.best)
@@ -37,7 +35,7 @@ def best_model(folder: RunFolder, recipe: "Recipe", bundle: DataBundle) -> nn.Mo
 
 
 def pruned_network(
-    folder: RunFolder, recipe: "Recipe", data: Path, bundle: DataBundle, *, fabric: Any, progress: Progress
+    folder: RunFolder, recipe: "recipes.Recipe", data: Path, bundle: DataBundle, *, fabric: Any, progress: Progress
 ) -> tuple[nn.Module, dict[str, Any], Scores | None]:
     """The pruned network with its initial weights, on the CPU: read if it exists, else made and written.
 
@@ -88,7 +86,7 @@ def _guarded(graph: ChannelGraph, plan: ranp.Plan, scores: Scores) -> list[str]:
 
 
 def _prune(
-    full: nn.Module, recipe: "Recipe", data: Path, bundle: DataBundle, fabric: Any, progress: Progress
+    full: nn.Module, recipe: "recipes.Recipe", data: Path, bundle: DataBundle, fabric: Any, progress: Progress
 ) -> tuple[nn.Module, ranp.Plan, Scores | None, Callable[[], dict[str, Any]]]:
     """Prune as the recipe says: the pruned network, its plan, the scores, and a function that computes the survey.
 
@@ -123,7 +121,7 @@ def _prune(
     )
 
 
-def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
+def _batches(recipe: "recipes.Recipe", bundle: DataBundle, fabric: Any) -> Any:
     """This process's share of the batches to score with."""
     pruning, batch = recipe.pruning, recipe.pruning.batch or recipe.training.batch
     batches = pruning.batches if isinstance(pruning.batches, int) else -(-sample_count(bundle.train) // batch)
@@ -132,7 +130,7 @@ def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
 
 
 def random_batches(
-    recipe: "Recipe", bundle: DataBundle, fabric: Any, purpose: str, *, batch: int, start: int, stop: int
+    recipe: "recipes.Recipe", bundle: DataBundle, fabric: Any, purpose: str, *, batch: int, start: int, stop: int
 ) -> Any:
     """This process's share of batches of the training samples, the same for one purpose in every run of one seed."""
     seed, rank, world = derive_seed(recipe.seed, purpose), fabric.global_rank, fabric.world_size

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_w
 from torch.optim import Optimizer
 
 from ranp.errors import InputError
+from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, derive_seed, sample_count
 from ranp.experiments.losses import SCHEDULES, Objective, objective
 from ranp.experiments.runs._evaluate import validate
@@ -31,9 +32,6 @@ from ranp.files import write_bytes
 from ranp.module_utils import preserve_rng
 from ranp.progress import Progress
 from ranp.scores import Scores
-
-if TYPE_CHECKING:
-    from ranp.experiments.recipes import Recipe, TrainingFields
 
 _LOG_EVERY = 10
 
@@ -55,7 +53,7 @@ class Run:
     """
 
     folder: RunFolder
-    recipe: "Recipe"
+    recipe: "recipes.Recipe"
     bundle: DataBundle
     fabric: Any
     model: nn.Module
@@ -134,14 +132,14 @@ def fit(run: Run) -> Iterator[Row]:
             yield row
 
 
-def to_channels_last(training: "TrainingFields", model: nn.Module) -> None:
+def to_channels_last(training: "recipes.TrainingFields", model: nn.Module) -> None:
     """Put the weights of convolutions into the memory format of the recipe."""
     if training.channels_last:
         convert_conv2d_weight_memory_format(model, torch.channels_last)
         convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
 
 
-def make_optimizer(training: "TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
+def make_optimizer(training: "recipes.TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer."""
     rate, decay = training.rate, training.weight_decay
     if training.optimizer == "sgd":
