@@ -3,18 +3,13 @@
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ranp.cli import _options as options
-from ranp.cli._output import print_pruning, print_results, stdout, working
+from ranp.cli._output import print_pruning, print_results, working
 from ranp.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ranp.profile import Profile
 
 
 def check(
@@ -40,12 +35,6 @@ def check(
         raise typer.Exit(1)
 
 
-# -- profile -----------------------------------------------------------------------------------------------------
-
-# Label, attribute, unit, digits.
-_COLUMNS = (("parameters", "params", 1, 0), ("MACs (M)", "macs", 1e6, 2), ("MiB", "activation_bytes", 2**20, 3))
-
-
 def profile(
     model: options.Model,
     arguments: options.Arguments = None,
@@ -62,36 +51,9 @@ def profile(
     inputs = parse_inputs(model, shapes)
     with working():
         found = profile(parse_network(model, arguments, seed=0), inputs)
-    console = stdout()
-    wide = console.width >= 110  # Narrower terminals get shorter bars and no column of kinds.
-    table = _profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0)
     note = "MiB: activation memory, which the operators of the forward pass allocate."
     results = {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)}
-    print_results("profile", results, table, note, as_json=as_json)
-
-
-def _profile_table(found: "Profile", *, kinds: bool, bar: int) -> "Table":
-    """A row for every module; bars are relative to the largest module of their column, `bar` characters long."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title="Cost of one forward pass, by module", box=SIMPLE_HEAD, show_footer=True, padding=0)
-    table.add_column("module", footer="total", overflow="fold")
-    if kinds:
-        table.add_column("kind")
-    shares = []
-    for label, name, unit, digits in _COLUMNS:
-        whole = getattr(found.total, name)
-        table.add_column(label, footer=f"{whole / unit:,.{digits}f}", justify="right", no_wrap=True)
-        table.add_column("share", no_wrap=True)
-        shares.append([getattr(module, name) / max(whole, 1) for module in found.modules])
-    for row, module in enumerate(found.modules):
-        cells = [module.name or "(model)", *([module.kind] if kinds else [])]
-        for (_, name, unit, digits), column in zip(_COLUMNS, shares, strict=True):
-            length = round(bar * column[row] / max(*column, 1e-9))
-            cells += [f"{getattr(module, name) / unit:,.{digits}f}", f"{column[row]:4.0%} {'█' * length}".rstrip()]
-        table.add_row(*cells)
-    return table
+    print_results("profile", results, found, note, as_json=as_json)
 
 
 # -- prune -------------------------------------------------------------------------------------------------------
