@@ -137,16 +137,14 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Prune a 3D U-Net before training, and train it and the full network on a real MRI."""
-    from ranp.experiments.demo import DEFAULT, QUICK, quickest_threads, rows, run
+    from ranp.experiments.demo import DEFAULT, QUICK, comparison, quickest_threads, run
     from ranp.files import new_folder
     from ranp.import_by_name import find_device
-    from ranp.tables import Table
 
     names = (f"ranp-demo-{number}".removesuffix("-1") for number in count(1))
     folder = out or next(Path(name) for name in names if not os.path.lexists(name))
     on = find_device(device)
     with working() as progress, new_folder(folder) as partial, quickest_threads():
         results = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, progress=progress)
-    table = Table("A 3D U-Net, full and pruned before training", ("", "full", "pruned", "change"), rows(results))
     note = f"The report, plots, plan and weights are in {folder}/; start with report.md."
-    print_results("demo", {"out": str(folder), **results}, table, note, as_json=as_json)
+    print_results("demo", {"out": str(folder), **results}, comparison(results), note, as_json=as_json)

@@ -174,8 +174,8 @@ def _background_dice(run: Run) -> float | None:
     return _validated(replace(run, bundle=replace(run.bundle, metric=metric)))["dice"]
 
 
-def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """The table of a report: what is compared, full, pruned, and the change."""
+def comparison(report: Mapping[str, Any]) -> Table:
+    """The table of a report."""
     full, pruned = report["full"], report["pruned"]
     found = []
     for label, key, unit, style in (
@@ -193,16 +193,15 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         before, after = full["dice"][key], pruned["dice"][key]
         label = "mean Dice of grey, white and other" if key == "mean" else f"Dice, {key}"
         found.append((label, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"))
-    return found
+    return Table("A 3D U-Net, full and pruned before training", ("", "full", "pruned", "change"), found)
 
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The report as a page: `demo_report.md` with the results filled in."""
-    table = Table("", ("", "full", "pruned", "change"), rows(report)).markdown()
     packages = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     durations = ", ".join(f"{what} after {seconds:.0f} s" for what, seconds in report["elapsed_seconds"].items())
     template = Path(__file__).with_name("demo_report.md").read_text(encoding="utf-8")
-    return template.format(table=table, packages=packages, durations=durations, **report)
+    return template.format(table=comparison(report).markdown(), packages=packages, durations=durations, **report)
 
 
 def write_files(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run], progress: Progress) -> None:

@@ -1,7 +1,6 @@
 """Small pieces of the report: HTML, in which every text is escaped here, and numbers with their units."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 from importlib.resources import files
@@ -21,21 +20,12 @@ def asset(name: str) -> str:
 # -- HTML --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Section:
+def section(id: str, title: str, body: str) -> str:
     """A section of the report: the anchor that links point to, the heading, and HTML."""
-
-    id: str
-    title: str
-    body: str
-
-    def html(self) -> str:
-        """The section as HTML."""
-        heading = f"{self.id}-title"
-        return (
-            f'<section id="{self.id}" aria-labelledby="{heading}">\n'
-            f'<h2 id="{heading}">{escape(self.title)}</h2>\n{self.body}\n</section>'
-        )
+    return (
+        f'<section id="{id}" aria-labelledby="{id}-title">\n'
+        f'<h2 id="{id}-title">{escape(title)}</h2>\n{body}\n</section>'
+    )
 
 
 def table(shown: Table, *, id: str = "") -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from ranp.costs import RESOURCES
 from ranp.errors import ArtifactError
 from ranp.explorer._content import Content, RunSummary, read_content
-from ranp.explorer._html import asset
+from ranp.explorer._html import asset, section
 from ranp.explorer._sections import headline, sections
 from ranp.files import write_bytes
 from ranp.optional import optional_import
@@ -66,8 +66,8 @@ def _render(content: Content) -> str:
         title=escape(content.name),
         headline=headline(content),
         style=asset("style.css"),
-        links="\n".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in shown),
-        sections="\n".join(section.html() for section in shown),
+        links="\n".join(f'<li><a href="#{id}">{escape(title)}</a></li>' for id, title, _ in shown),
+        sections="\n".join(section(*each) for each in shown),
         version=escape(version("ranp")),
         data=script_json({"survey": content.survey, "runs": runs, "resources": labels}),
         # Compressed: the page has two megabytes instead of five.

@@ -31,21 +31,21 @@ def headline(content: Content) -> str:
     return f"{less_macs} and <strong>{memory}</strong> less activation memory than the full network."
 
 
-def sections(content: Content) -> list[html.Section]:
-    """All sections that the content allows, in order."""
+def sections(content: Content) -> list[tuple[str, str, str]]:
+    """All sections that the content allows, in order: anchor, title and HTML."""
     plan, survey = content.plan, content.survey
-    found = [html.Section("summary", "Summary", _summary(content))]
+    found = [("summary", "Summary", _summary(content))]
     if plan is not None and survey is not None:
-        found.append(html.Section("explorer", "Budget explorer", _explorer(plan, survey)))
-        found.append(html.Section("network", "Network", html.asset("network.html")))
-        found.append(html.Section("memory", "Activation memory by operator", html.asset("memory.html")))
-        found.append(html.Section("importance", "Importance by layer", _importance(survey)))
+        found.append(("explorer", "Budget explorer", _explorer(plan, survey)))
+        found.append(("network", "Network", html.asset("network.html")))
+        found.append(("memory", "Activation memory by operator", html.asset("memory.html")))
+        found.append(("importance", "Importance by layer", _importance(survey)))
     elif plan is not None:
-        found.append(html.Section("widths", "Neurons by layer", _widths(plan)))
+        found.append(("widths", "Neurons by layer", _widths(plan)))
     if trained := _training(content):
-        found.append(html.Section("training", "Training", trained))
+        found.append(("training", "Training", trained))
     if survey is not None:
-        found.append(html.Section("notes", "Warnings and unprunable channels", _notes(survey)))
+        found.append(("notes", "Warnings and unprunable channels", _notes(survey)))
     return found
 
 

@@ -103,6 +103,8 @@ def _number(text: str) -> float | None:
 def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
     """Begin a run in a new folder, or resume the run in an existing one, and lock the folder against other processes.
 
+    The system releases the lock when the process ends, however that happens.
+
     Raises:
         ArtifactError: The folder exists and is not to be resumed, is not that of a run, or is locked.
         InputError: The run began with another recipe.
@@ -115,7 +117,16 @@ def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Itera
         with new_folder(out) as partial:
             folder.write(partial / folder.record.name, {"recipe": dict(recipe)})
     check_same_recipe(str(out), folder.read_recipe(), recipe)
-    with _locked(folder):
+    with (out / _LOCK).open("w") as file:
+        try:
+            import fcntl
+
+            # Not `flock`: loader processes would hold that lock, too, and they outlive a run that is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # No such locks on this system.
+        except OSError as error:
+            raise ArtifactError(str(out), "another process is training in this folder") from error
         for path in out.glob(".*"):  # What a killed run had begun to write.
             if path.is_dir():
                 shutil.rmtree(path)
@@ -146,20 +157,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, item in value.items():
         found |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {f"{prefix}{name}": item}
     return found
-
-
-@contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold a lock that the system releases when the process ends, however that happens."""
-    try:
-        import fcntl
-    except ImportError:  # No such locks on this system.
-        yield
-        return
-    with (folder.path / _LOCK).open("w") as file:
-        try:
-            # Not `flock`: loader processes would hold that lock, too, and they outlive a run that is killed.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ArtifactError(str(folder.path), "another process is training in this folder") from error
-        yield

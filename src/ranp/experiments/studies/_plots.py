@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, name_layers, panels, style_panel
 from ranp.experiments.studies._studies import Study, Variant
 from ranp.experiments.studies._tables import COSTS, finished
-from ranp.experiments.studies.results import Entry, Results
+from ranp.experiments.studies.results import Entry, Results, measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
         if kind == "batches" and task in results["batches"]:
             figures |= _batches(results["batches"][task])
         elif kind == "curves" and runs:
-            figures |= _curves(runs, results["measured"].get(task, {"variants": {}})["variants"])
+            figures |= _curves(runs, measured(results, "measured", task))
         elif kind == "sweep" and runs:
             figures |= _sweep(runs)
         elif kind == "layers" and runs:
@@ -53,11 +53,11 @@ def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
     return figures
 
 
-def _curves(runs: Runs, measured: Mapping[str, Any]) -> dict[str, "Figure"]:
+def _curves(runs: Runs, steps: Mapping[str, Any]) -> dict[str, "Figure"]:
     """The primary metric against steps, and against time for the variants whose step time is known."""
     metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
     figures = {f"{metric} against steps": _curve_figure(runs, metric, "training steps", dict.fromkeys(runs, 1.0))}
-    minutes = {v: measured[v.label]["step_seconds"] / 60 for v in runs if v.label in measured}
+    minutes = {v: steps[v.label]["step_seconds"] / 60 for v in runs if v.label in steps}
     if minutes:
         label = "training time (minutes): number of steps times the measured time of a step"
         timed = {variant: runs[variant] for variant in minutes}
@@ -171,16 +171,16 @@ def _importance(stage: int, layer: str, entry: Entry) -> float:
     return float(stages[stage].get(layer, 0.0) / largest) if largest else math.nan
 
 
-def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
+def _batches(found: Mapping[str, Any]) -> dict[str, "Figure"]:
     """Peak memory against the batch size, with the limit."""
     figure, axis = panels(8, 4.5)
     colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)
-    for (label, entry), color in zip(measured["variants"].items(), colors, strict=False):
+    for (label, entry), color in zip(found["variants"].items(), colors, strict=False):
         peaks = {int(size): peak / 2**20 for size, peak in entry["peaks"].items() if peak is not None}
         sizes, text = sorted(peaks), f"{label}: up to {entry['largest']}"
         axis.plot(sizes, [peaks[size] for size in sizes], color=color, marker="o", label=text)
-    axis.axhline(measured["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
+    axis.axhline(found["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
     axis.set(xlabel="batch size", ylabel="peak memory of training (MiB)", xlim=(0, None), ylim=(0, None))
     axis.legend(frameon=False)
-    style_panel(axis, f"Peak memory; horizontal line: the full network at batch size {measured['batch']}")
+    style_panel(axis, f"Peak memory; horizontal line: the full network at batch size {found['batch']}")
     return {"Peak memory against batch size": figure}

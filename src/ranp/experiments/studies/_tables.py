@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ranp.experiments.studies._studies import Study, Variant
-from ranp.experiments.studies.results import Entry, Results
+from ranp.experiments.studies.results import Entry, Results, measured
 from ranp.explorer import NOT_METRICS
 from ranp.tables import Table
 
@@ -74,8 +74,7 @@ def cost_table(study: Study, results: Results, task: str) -> Table:
 def batch_table(study: Study, results: Results, task: str) -> Table:
     """The largest batch of each variant in the same memory."""
     variants = study.variants_of(task)
-    measured = results["batches"].get(task, {"variants": {}})["variants"]
-    entries = [measured.get(variant.label) for variant in variants]
+    entries = [measured(results, "batches", task).get(variant.label) for variant in variants]
 
     def cells(text: Callable[[dict[str, Any]], str]) -> list[str]:
         return [NO_VALUE if entry is None or not entry["largest"] else text(entry) for entry in entries]
@@ -128,8 +127,7 @@ def _cost(entries: Sequence[Entry], resource: str, unit: float) -> str:
 def _measured(results: Results, task: str, variants: Sequence[Variant]) -> list[Column]:
     if task not in results["measured"]:
         return []
-    measured = results["measured"][task]["variants"]
-    entries = [measured.get(variant.label) for variant in variants]
+    entries = [measured(results, "measured", task).get(variant.label) for variant in variants]
 
     def cell(entry: dict[str, float] | None, name: str, unit: float) -> str:
         if entry is None:
