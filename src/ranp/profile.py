@@ -1,7 +1,6 @@
 """What every module of a network costs."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,11 +94,9 @@ def profile(model: nn.Module, example_inputs: Any) -> Profile:
         macs[operator.path] += operator.macs
         activation_bytes[operator.path] += operator.activation_bytes
     modules = dict(model.named_modules())
-
-    def rows() -> Iterator[ModuleCost]:
-        for name in dict.fromkeys((*macs, *activation_bytes, *params)):
-            if params[name] or macs[name] or activation_bytes[name]:
-                kind = type(modules[name]).__name__
-                yield ModuleCost(name, kind, params[name], macs[name], activation_bytes[name])
-
-    return Profile(tuple(rows()), total)
+    rows = tuple(
+        ModuleCost(name, type(modules[name]).__name__, params[name], macs[name], activation_bytes[name])
+        for name in dict.fromkeys((*macs, *activation_bytes, *params))
+        if params[name] or macs[name] or activation_bytes[name]
+    )
+    return Profile(rows, total)

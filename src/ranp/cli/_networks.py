@@ -63,13 +63,7 @@ def prune(
     model: options.Model,
     out: options.NewFolder,
     budget: options.Limits,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Batches to score neurons on: {options.OWN}, which returns an iterable of (inputs, targets); a file "
-            "with both (.npz, .safetensors, .pt); a recipe, with --folder; or noise."
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"Batches to score neurons on: {options.BATCHES}.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder of the data set, if --data is a recipe.")] = None,
     loss: Annotated[
         str | None,
@@ -137,7 +131,7 @@ def prune(
     limits, on = parse_budget(budget), find_device(device)
     needs_batches = CRITERIA[criterion].needs_batches
     if needs_batches and data is None:
-        raise InputError("--data", f"the criterion {criterion} needs batches", expected=sources.KINDS)
+        raise InputError("--data", f"the criterion {criterion} needs batches", expected=options.BATCHES)
     data = data if needs_batches else None
     sources.check_options(data or "", folder, batch)
     inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()

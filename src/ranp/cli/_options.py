@@ -12,6 +12,10 @@ from ranp.errors import nearest
 from ranp.models import BUILT_IN
 
 OWN = "package.module:factory or path/to/file.py:factory"
+BATCHES = (
+    f"{OWN}, which returns an iterable of (inputs, targets); a file with both (.npz, .safetensors, .pt); a recipe, "
+    "with --folder; or noise"
+)
 
 
 # Options of ranp 0.1; they work until ranp 0.3.

@@ -117,7 +117,11 @@ def fit(run: Run) -> Iterator[Row]:
         to_channels_last(training, run.model)
         optimizer: Any = make_optimizer(training, run.model.parameters())
         model, optimizer = run.fabric.setup(run.model, optimizer)
-        run.state = _resumed(run, optimizer)
+        if run.folder.last.exists():
+            run.state = read_checkpoint(run.folder.last, run.model, optimizer)
+            if run.folder.best.exists():
+                # It is written before the checkpoint, so it may be one validation ahead.
+                run.state.best = read_best(run.folder.best)
         run.model.train()
         loss_fn = objective(training.loss, run.bundle.ignore_index)
         with preserve_rng(run.model):
@@ -146,16 +150,6 @@ def make_optimizer(training: "recipes.TrainingFields", parameters: Iterable[nn.P
         return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
     kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
     return kind(parameters, lr=rate, weight_decay=decay)
-
-
-def _resumed(run: Run, optimizer: Any) -> TrainingState:
-    if not run.folder.last.exists():
-        return TrainingState()
-    state = read_checkpoint(run.folder.last, run.model, optimizer)
-    if run.folder.best.exists():
-        # It is written before the checkpoint, so it may be one validation ahead.
-        state.best = read_best(run.folder.best)
-    return state
 
 
 def _step(run: Run, model: nn.Module, optimizer: Any, batches: Iterator[Any], loss_fn: Objective) -> Row | None:

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, name_layers, panels, style_panel
 from ranp.experiments.studies._studies import Study, Variant
 from ranp.experiments.studies._tables import COSTS, finished
 from ranp.experiments.studies.results import Entry, Results, measured
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 Runs = Mapping[Variant, Sequence[Entry]]
 """Results of the finished runs of every variant that has any."""
+
+Figures = dict[str, Any]
+"""Figures of matplotlib by caption."""
 
 DASHES = ("-", "--", ":", "-.")
 # How far below the best mean the detailed view of curves begins.
@@ -37,10 +37,10 @@ def write_plots(study: Study, results: Results, folder: Path) -> dict[str, Path]
     return written
 
 
-def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
+def draw(study: Study, results: Results, task: str) -> Figures:
     """All plots of a task for which there are results, by caption."""
     runs = {variant: found for variant in study.variants_of(task) if (found := finished(results, variant))}
-    figures: dict[str, Figure] = {}
+    figures: Figures = {}
     for kind in study.plots:
         if kind == "batches" and task in results["batches"]:
             figures |= _batches(results["batches"][task])
@@ -53,7 +53,7 @@ def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
     return figures
 
 
-def _curves(runs: Runs, steps: Mapping[str, Any]) -> dict[str, "Figure"]:
+def _curves(runs: Runs, steps: Mapping[str, Any]) -> Figures:
     """The primary metric against steps, and against time for the variants whose step time is known."""
     metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
     figures = {f"{metric} against steps": _curve_figure(runs, metric, "training steps", dict.fromkeys(runs, 1.0))}
@@ -65,7 +65,7 @@ def _curves(runs: Runs, steps: Mapping[str, Any]) -> dict[str, "Figure"]:
     return figures
 
 
-def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant, float]) -> "Figure":
+def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant, float]) -> Any:
     figure, (overview, detail) = panels(14, 5, 1, 2)
     best = 0.0
     for variant, style in _styles(runs).items():
@@ -103,7 +103,7 @@ def _method(entries: Sequence[Entry]) -> str:
     return str(entries[0]["recipe"]["pruning"]["method"])
 
 
-def _sweep(runs: Runs) -> dict[str, "Figure"]:
+def _sweep(runs: Runs) -> Figures:
     """Resources kept and the primary metric against sparsity, one line per method."""
     pruned: dict[str, dict[float, Sequence[Entry]]] = {}
     for entries in runs.values():
@@ -137,7 +137,7 @@ def _kept(resource: str, entry: Entry) -> float:
     return float(entry["pruning"]["cost"][resource] / entry["pruning"]["full_cost"][resource])
 
 
-def _layers(runs: Runs) -> dict[str, "Figure"]:
+def _layers(runs: Runs) -> Figures:
     """Mean importance of each layer, before and after reweighting, and the fraction of its neurons that is kept."""
     pruned = {variant: entries for variant, entries in runs.items() if _method(entries) != "none"}
     if not pruned:
@@ -171,7 +171,7 @@ def _importance(stage: int, layer: str, entry: Entry) -> float:
     return float(stages[stage].get(layer, 0.0) / largest) if largest else math.nan
 
 
-def _batches(found: Mapping[str, Any]) -> dict[str, "Figure"]:
+def _batches(found: Mapping[str, Any]) -> Figures:
     """Peak memory against the batch size, with the limit."""
     figure, axis = panels(8, 4.5)
     colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)

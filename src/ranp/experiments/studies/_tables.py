@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
-from functools import partial
+from operator import itemgetter, methodcaller
 from typing import Any
 
 from ranp.experiments.studies._studies import Study, Variant
@@ -45,15 +45,11 @@ def metric_table(study: Study, results: Results, task: str) -> Table:
     variants = study.variants_of(task)
     entries = [finished(results, variant) for variant in variants]
     columns = [("seeds", _seeds(results, variants))]
-    for name in metric_names(entries):
-        columns.append((name, _column(entries, partial(_best_value, name))))
-    columns.append(("steps to the best", _column(entries, partial(_best_value, "step"), ",.0f")))
+    best = [[entry["result"]["best"] for entry in part] for part in entries]
+    columns += [(name, _column(best, methodcaller("get", name))) for name in metric_names(entries)]
+    columns.append(("steps to the best", _column(best, itemgetter("step"), ",.0f")))
     columns.append(("steps trained", _column(entries, lambda entry: entry["result"]["steps"], ",.0f")))
     return _table("Metrics", task, variants, columns)
-
-
-def _best_value(name: str, entry: Entry) -> Any:
-    return entry["result"]["best"].get(name)
 
 
 def cost_table(study: Study, results: Results, task: str) -> Table:
