@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ranp.cli._options import AsJson, Command, Seed
+from ranp.cli._options import AsJson, Changes, Command, Seed
 from ranp.cli._output import print_results, working
 from ranp.errors import InputError
 from ranp.files import is_rank_zero
@@ -94,10 +94,7 @@ def command_of(study: "Study") -> Callable[..., None]:
             int | None, typer.Option(min=1, help="Number of seeds.", show_default="the study's; 1 with --small")
         ] = None,
         only: Annotated[list[str] | None, typer.Option(help="Run only this variant; can be repeated.")] = None,
-        changes: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change a field of all recipes, such as training.steps=10; can be repeated."),
-        ] = None,
+        changes: Changes = None,
         recipe: Annotated[Path | None, typer.Option("--recipe", help="Use this recipe instead of the study's.")] = None,
         collect: Annotated[
             bool, typer.Option("--collect", help="Run nothing; only show the results of finished runs.")
