@@ -177,9 +177,7 @@ def _importance(survey: Mapping[str, Any]) -> str:
     stages = survey["stages"]
     if not stages:
         return html.paragraph(f"The criterion {survey['plan']['criterion']} does not use importance.")
-    found = {
-        name: [stage["layers"].get(name) for stage in stages] for name in (each["name"] for each in survey["layers"])
-    }
+    found = {name: [stage["layers"].get(name) for stage in stages] for name in survey["plan"]["full_widths"]}
     rows = [[name, *("-" if each is None else f"{each['mean']:.3g}" for each in row)] for name, row in found.items()]
     means = Table("Mean score of the neurons of a layer", ["Layer", *(stage["name"] for stage in stages)], rows)
     return html.figure(
