@@ -24,7 +24,8 @@ MODULES = {
     "ranp.page": "ranp.explorer",
     "ranp.plots": "ranp.experiments.plots",
     "ranp.recipes": "ranp.experiments.recipes",
-    "ranp.reproduce": "ranp.experiments.reproduce",
+    "ranp.reproduce": "ranp.experiments.reproduce.resources ranp.experiments.reproduce.networks "
+    "ranp.experiments.reproduce.counting",
     "ranp.runs": "ranp.experiments.runs",
     "ranp.studies": "ranp.experiments.studies ranp.experiments.studies.running ranp.experiments.studies.results "
     "ranp.experiments.studies.measuring ranp.experiments.studies.page",
@@ -47,8 +48,8 @@ NAMES = {
         **{name: f"ranp.experiments.recipes.{name}Fields" for name in ("Network", "Pruning", "Training")},
     },
     "ranp.reproduce": {
-        "Row": "ranp.experiments.reproduce.ResourceRow",
-        "tables": "ranp.experiments.reproduce.resource_tables",
+        "Row": "ranp.experiments.reproduce.resources.ResourceRow",
+        "tables": "ranp.experiments.reproduce.resources.resource_tables",
     },
     "ranp.studies": {"Setting": "ranp.experiments.studies.RecipeChoice"},
     "ranp.survey": {"timed": "ranp.explorer.with_forward_seconds"},

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from helpers.command_lines import parse
 from ranp import __version__
 from ranp.cli import app
-from ranp.experiments.reproduce import NETWORKS
+from ranp.experiments.reproduce.networks import NETWORKS
 from ranp.experiments.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]

@@ -41,7 +41,7 @@ class Reproduce(TyperGroup):
 
 
 def _complete_published(incomplete: str) -> list[str]:
-    from ranp.experiments.reproduce import NETWORKS
+    from ranp.experiments.reproduce.networks import NETWORKS
 
     return [name for name in NETWORKS if name.startswith(incomplete)]
 
@@ -64,7 +64,8 @@ def resources(
 
     from rich.text import Text
 
-    from ranp.experiments.reproduce import NETWORKS, NOTE, resource_tables, run_resources
+    from ranp.experiments.reproduce.networks import NETWORKS
+    from ranp.experiments.reproduce.resources import NOTE, resource_tables, run_resources
 
     names = [name for option in networks or NETWORKS for name in option.split(",")]
     with working() as progress:

@@ -9,7 +9,7 @@ from ranp.experiments.data._files import OnProblem, Problem
 from ranp.experiments.data.brats18 import BraTS18
 from ranp.experiments.data.decathlon import Decathlon
 from ranp.experiments.data.mni152 import MNI152
-from ranp.experiments.data.sampler import ResumableSampler, SeededDataset, derive_seed, resumable_loader, sample_count
+from ranp.experiments.data.sampler import ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.data.shapenet import ShapeNet
 from ranp.experiments.data.ucf101 import UCF101
 from ranp.import_by_name import find
@@ -57,7 +57,6 @@ __all__ = [
     "OnProblem",
     "Problem",
     "ResumableSampler",
-    "SeededDataset",
     "data_set",
     "derive_seed",
     "resumable_loader",
