@@ -47,6 +47,27 @@ def test_everything_is_there_and_nothing_else(finished: Finished) -> None:
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
+def test_every_step_has_its_events_once_even_in_a_resumed_run(data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(what: str, done: int, total: int) -> None:
+        if (what, done) == ("training", 11):  # After the events of step 10, which the checkpoint of step 8 lacks.
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe(), data, out, progress=stop)
+    run(recipe(), data, out, resume=True)
+    events = EventAccumulator(str(out / "logs"))
+    events.Reload()
+    assert {"loss", "rate", "dice"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [10]
+    assert [event.step for event in events.Scalars("dice")] == [4, 8, 12]
+    assert [event.value for event in events.Scalars("dice")] == pytest.approx(
+        [float(row["dice"]) for row in curve(out)]
+    )
+
+
 def test_figures_are_those_of_the_curve_and_of_the_networks(finished: Finished) -> None:
     out, result = finished
     rows = curve(out)
