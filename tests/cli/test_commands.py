@@ -75,6 +75,17 @@ def test_check(results: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
     assert "Verification: exact." in shown
 
 
+def test_of_several_processes_only_the_first_prints(ranp: Ranp, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = {}
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        done = ranp(*shlex.split(f"check {NETWORK}"))
+        assert done.exit_code == 0
+        printed[rank] = done.stdout
+    assert "Verification: exact." in printed["0"]
+    assert printed["1"] == ""
+
+
 def test_check_without_a_budget_takes_a_quarter_of_the_macs(results: Callable[[str], dict[str, Any]]) -> None:
     assert results(f"check {NETWORK}")["budget"] == {"macs": 0.25}
 
@@ -222,6 +233,6 @@ def test_output_of_user_code_is_not_in_the_results(ranp: Ranp) -> None:
 def test_old_fields_are_printed_next_to_the_new_ones_at_every_level(ranp: Ranp) -> None:
     runs = [GOLDEN / "run", GOLDEN / "run"]
     found = json.loads(ranp("compare", *runs, "--json").stdout)["runs"]
-    results = [{"run": str(path), **RunFolder(path).read_result()} for path in runs]
+    results = [{"run": str(path), **RunFolder(path).read(path / "result.json")} for path in runs]
     assert "primary_metric" in results[0]
     assert found == [{**result, "headline": result["primary_metric"]} for result in results]

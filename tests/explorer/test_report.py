@@ -230,7 +230,7 @@ def test_runs_to_compare_with_can_be_given_by_the_old_name_of_the_option(
     run: Path, tmp_path: Path, pruned: Pruned
 ) -> None:
     full = make_run(tmp_path / "full", pruned)
-    expected = report(run, full, run)
+    expected = report(run, run, full)
     old = CliRunner().invoke(app, ["report", str(run), "--beside", str(run), "--compare", str(full)])
     assert (old.exit_code, old.stderr) == (0, "warning: --beside is deprecated; use --compare\n")
     assert (run / "report.html").read_text() == expected

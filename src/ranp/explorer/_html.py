@@ -1,13 +1,13 @@
 """Small pieces of the report: HTML, in which every text is escaped here, and numbers with their units."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 from importlib.resources import files
 
 from ranp.budget import Budget
 from ranp.costs import RESOURCES, Cost, Resource
+from ranp.tables import Table
 
 TIMES = "\u00d7"
 
@@ -20,35 +20,18 @@ def asset(name: str) -> str:
 # -- HTML --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Section:
+def section(id: str, title: str, body: str) -> str:
     """A section of the report: the anchor that links point to, the heading, and HTML."""
-
-    id: str
-    title: str
-    body: str
-
-    def html(self) -> str:
-        """The section as HTML."""
-        heading = f"{self.id}-title"
-        return (
-            f'<section id="{self.id}" aria-labelledby="{heading}">\n'
-            f'<h2 id="{heading}">{escape(self.title)}</h2>\n{self.body}\n</section>'
-        )
-
-
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, id: str = "") -> str:
-    """A table whose first column names the rows; it scrolls sideways if it is too wide for the page."""
-    cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(text)}</td>" for text in rest)}</tr>\n'
-        for first, *rest in rows
-    )
-    name = f' id="{id}"' if id else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table{name}>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f'<section id="{id}" aria-labelledby="{id}-title">\n'
+        f'<h2 id="{id}-title">{escape(title)}</h2>\n{body}\n</section>'
     )
+
+
+def table(shown: Table, *, id: str = "") -> str:
+    """A table that scrolls sideways if it is too wide for the page."""
+    label = escape(shown.title)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">{shown.html(id)}</div>'
 
 
 def tile(label: str, big: str, small: str, *, bar: float | None = None, attributes: str = "") -> str:
@@ -127,11 +110,6 @@ def times(full: float, kept: float) -> str:
     """How many times smaller."""
     factor = full / kept if kept else float("inf")
     return f"{_fixed(factor, 0 if factor >= 20 else 1)}{TIMES}" if factor < 1e9 else "∞"
-
-
-def metric(value: float | None) -> str:
-    """The value of a metric; a dash where there is none."""
-    return "-" if value is None else f"{value:.3f}"
 
 
 def budget_text(budget: Budget) -> str:

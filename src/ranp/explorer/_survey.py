@@ -75,7 +75,17 @@ def survey(
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "plan": _common_fields(graph, plan),
+        # The fields that the plans of all steps share, for the traced model: the plan may come from another task.
+        "plan": {
+            "format": "ranp-plan",
+            "version": PLAN_VERSION,
+            "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
+            "full_widths": {layer.name: layer.width for layer in graph.layers},
+            "full_cost": graph.cost().known(),
+            "has_cross_channel_norm": graph.has_cross_channel_norm,
+            **{name: getattr(plan, name) for name in _SETTINGS},
+            "versions": dict(plan.versions),
+        },
         "axes": [_linear_form(row) for row in graph.costs.axes],
         "groups": [_group(group, order[group.name]) for group in graph.groups],
         "layers": [_layer(graph, layer) for layer in graph.layers],
@@ -94,20 +104,6 @@ def survey(
         "warnings": list(warnings),
         "unprunable": [asdict(entry) for entry in graph.unprunable],
         "seconds": dict(seconds or {}),
-    }
-
-
-def _common_fields(graph: ChannelGraph, plan: Plan) -> dict[str, Any]:
-    """The fields that the plans of all steps share, for the traced model: the plan may come from another task."""
-    return {
-        "format": "ranp-plan",
-        "version": PLAN_VERSION,
-        "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
-        "full_widths": {layer.name: layer.width for layer in graph.layers},
-        "full_cost": graph.cost().known(),
-        "has_cross_channel_norm": graph.has_cross_channel_norm,
-        **{name: getattr(plan, name) for name in _SETTINGS},
-        "versions": dict(plan.versions),
     }
 
 

@@ -90,7 +90,13 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         with _restored(pl_module):
             self.result = self._prune(trainer, pl_module, network)
         shrink_in_place(network, self.result.model, self.result.plan)
-        _renew_optimizers(trainer, pl_module)
+        # The optimizers, and the wrapper for several processes, have to be those of the present parameters.
+        strategy = trainer.strategy
+        if isinstance(strategy, strategies.DDPStrategy):
+            strategy.model = pl_module
+            strategy.configure_ddp()
+        strategy.setup_optimizers(trainer)
+        strategy.setup_precision_plugin()
         pytorch.utilities.rank_zero_info(str(self.result.report))
 
     def _prune(self, trainer: Any, pl_module: Any, network: nn.Module) -> PruneResult:
@@ -169,13 +175,3 @@ def _restored(pl_module: Any) -> Iterator[None]:
             for module in pl_module.modules():
                 if isinstance(module, Metric):
                     module.reset()
-
-
-def _renew_optimizers(trainer: Any, pl_module: Any) -> None:
-    """Create the optimizers, and the wrapper for several processes, for the present parameters."""
-    strategy = trainer.strategy
-    if isinstance(strategy, strategies.DDPStrategy):
-        strategy.model = pl_module
-        strategy.configure_ddp()
-    strategy.setup_optimizers(trainer)
-    strategy.setup_precision_plugin()

@@ -1,7 +1,7 @@
 """How nnU-Net's trainer prunes: options of `ranp.prune`, and environment variables that change them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ranp.budget import Budget
@@ -33,10 +33,6 @@ class NnUNetPruning:
     resource_weight: float | None = None
     seed: int = 0
     weights: Weights = "keep"
-
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of `ranp.prune`: all settings but the batches."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "batches"}
 
     def changed_by(self, environment: Mapping[str, str]) -> "NnUNetPruning":
         """Settings for a single run, from environment variables: `nnUNet_ranp_macs=0.05`, `nnUNet_ranp_round_to=8`.

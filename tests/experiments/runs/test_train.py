@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from itertools import count
@@ -43,6 +44,27 @@ def test_everything_is_there_and_nothing_else(finished: Finished) -> None:
     assert json.loads((out / "result.json").read_text()) == result
     assert any(path.name.startswith("events.") for path in (out / "logs").iterdir())
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_every_step_has_its_events_once_even_in_a_resumed_run(data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def stop(what: str, done: int, total: int) -> None:
+        if (what, done) == ("training", 11):  # After the events of step 10, which the checkpoint of step 8 lacks.
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(recipe(), data, out, progress=stop)
+    run(recipe(), data, out, resume=True)
+    events = EventAccumulator(str(out / "logs"))
+    events.Reload()
+    assert {"loss", "rate", "dice"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [10]
+    assert [event.step for event in events.Scalars("dice")] == [4, 8, 12]
+    assert [event.value for event in events.Scalars("dice")] == pytest.approx(
+        [float(row["dice"]) for row in curve(out)]
+    )
 
 
 def test_figures_are_those_of_the_curve_and_of_the_networks(finished: Finished) -> None:
@@ -329,13 +351,14 @@ def test_a_folder_of_something_else_is_refused(data: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_two_processes_cannot_train_in_one_folder(finished: Finished, data: Path) -> None:
+def test_two_processes_cannot_train_in_one_folder(finished: Finished, data: Path, tmp_path: Path) -> None:
     plain = recipe().model_dump(mode="json")
-    with lock_run_dir(finished[0], plain, resume=True):
+    out = shutil.copytree(finished[0], tmp_path / "out", ignore=shutil.ignore_patterns("result.json"))
+    with lock_run_dir(out, plain, resume=True):
         child = os.fork()
         if not child:
             try:
-                run(recipe(), data, finished[0], resume=True)
+                run(recipe(), data, out, resume=True)
             except ArtifactError as error:
                 os._exit(7 if "another process" in str(error) else 1)
             os._exit(0)
