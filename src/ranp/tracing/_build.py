@@ -10,7 +10,7 @@ from torch import nn
 
 from ranp.costs import CostTable, OutputBytes, Terms
 from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
-from ranp.tracing._labels import Axis, Labels, support
+from ranp.tracing._labels import Labels, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
 
@@ -59,6 +59,8 @@ class _Builder:
         self.rows: list[Ints] = []
         self.varying: dict[int, list[tuple[int, int]]] = {}  # by the id of labels
         self.shrinks: list[bool] = []  # which rows depend on widths
+        self.sizes: list[int] = []  # of each row, at full width
+        self.divisors: list[int] = []  # of each row, the greatest common one
         self._number_channels()
         self._number(np.append(np.zeros(len(self.widths)), 1).astype(np.int64))  # row 0: the constant 1
 
@@ -104,11 +106,11 @@ class _Builder:
             yield source.labels
         seen: set[bytes] = set()
         macs, activations = self.costs.macs, self.costs.activations
-        for axes in (*(axes for _, axes in macs), *(entry.axes for entry in activations)):
-            for axis in axes:
-                if axis.labels is not None and (key := axis.labels.tobytes()) not in seen:
+        for found in (*(found for _, found in macs), *(entry.labels for entry in activations)):
+            for labels in found:
+                if (key := labels.tobytes()) not in seen:
                     seen.add(key)
-                    yield axis.labels
+                    yield labels.reshape(-1)
 
     # -- cost formulas -------------------------------------------------------------------------------------------
 
@@ -132,43 +134,48 @@ class _Builder:
             self.numbers[key] = len(self.rows)
             self.rows.append(row)
             self.shrinks.append(bool(row[:-1].any()))
+            self.sizes.append(int(row[:-1] @ self.widths + row[-1]))
+            self.divisors.append(int(np.gcd.reduce(row)))
         return self.numbers[key]
 
-    def terms(self, products: Iterable[tuple[int, Sequence[Axis]]]) -> Terms:
-        """Products of axes, with like terms summed; axes of constant size go into the factor."""
+    def terms(self, amounts: Iterable[tuple[int, Sequence[Labels]]]) -> Terms:
+        """Amounts that are proportional to the number of some labels, with like terms summed."""
         collected: dict[tuple[int, ...], int] = defaultdict(int)
-        for given, axes in products:
-            factor, indices = self._term(given, axes)
+        for full, labellings in amounts:
+            factor, indices = self._term(full, labellings)
             collected[indices] += factor
         longest = max((len(key) for key in collected), default=0) or 1
         table = [list(key) + [0] * (longest - len(key)) for key in collected]
         factors = np.array(list(collected.values()), dtype=np.int64)
         return Terms(factors, np.array(table, dtype=np.int64).reshape(-1, longest))
 
-    def _term(self, factor: int, axes: Sequence[Axis]) -> tuple[int, tuple[int, ...]]:
-        """One product: its constant factor, and the axes that may shrink."""
+    def _term(self, full: int, labellings: Sequence[Labels]) -> tuple[int, tuple[int, ...]]:
+        """An amount as a constant factor times the axes that may shrink.
+
+        Axes are divided by their common factors. So the amount is a multiple of them also where a view of a weight has
+        merged two dimensions, and labels them together: each of the two labels occurs once for every other.
+        """
         indices = []
-        for axis in axes:
-            index = None if axis.labels is None else self.axis(axis.labels)
-            if index is None or not self.shrinks[index]:
-                factor *= axis.size
-            else:
-                indices.append(index)
-        return factor, tuple(sorted(indices))
+        for labels in labellings:
+            index = self.axis(labels)
+            if self.shrinks[index]:
+                indices.append(self._number(self.rows[index] // self.divisors[index]))
+                full //= self.sizes[indices[-1]]
+        return full, tuple(sorted(indices))
 
     def formulas(self) -> tuple[Terms, Terms, Terms, tuple[OutputBytes, ...]]:
         """Multiply-adds, parameters and activation bytes, these also operator by operator."""
         by_tensor = defaultdict(list)
         for source in self.tracer.sources:
-            by_tensor[source.tensor].append(Axis(source.labels, source.size))
+            by_tensor[source.tensor].append(source.labels)
         params = [
-            (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
+            (parameter.numel(), by_tensor[name])
             for name, parameter in self.meta_model.tensors.items()
             if isinstance(parameter, nn.Parameter) and self.tracer.names[id(parameter)] == name
         ]
         entries = self.costs.activations
-        terms = [self.terms(given) for given in (self.costs.macs, params, ((e.bytes, e.axes) for e in entries))]
-        outputs = (OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.axes)) for entry in entries)
+        terms = [self.terms(given) for given in (self.costs.macs, params, ((e.bytes, e.labels) for e in entries))]
+        outputs = (OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.labels)) for entry in entries)
         return terms[0], terms[1], terms[2], tuple(outputs)
 
     def attributes(self) -> Iterable[SizeAttribute]:

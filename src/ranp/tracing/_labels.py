@@ -34,14 +34,6 @@ class Source:
         return np.arange(self.first, self.first + self.size)
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A dimension that may shrink: its labels, or only its size where it carries none."""
-
-    labels: Labels | None
-    size: int
-
-
 def support(labels: Labels) -> frozenset[int]:
     """Dimensions along which the labels vary.
 

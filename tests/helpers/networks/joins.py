@@ -181,6 +181,47 @@ def learned_positions() -> nn.Module:
     )
 
 
+@case(image(2, 3, 6, 8), body=4, up=7, down=5)
+def learned_positions_of_tokens() -> nn.Module:
+    # Rows and columns have labels of their own, and then share a dimension.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x) + net.rows + net.columns
+        y = net.down(net.up(y.flatten(2).transpose(1, 2)).relu())
+        return net.head(y.mean(1))
+
+    return Net(
+        run,
+        body=nn.Conv2d(3, 4, 2, stride=2),
+        rows=nn.Parameter(torch.randn(4, 3, 1)),
+        columns=nn.Parameter(torch.randn(4, 1, 4)),
+        up=nn.Linear(4, 7),
+        down=nn.Linear(7, 5),
+        head=nn.Linear(5, 2),
+    )
+
+
+@case(image(2, 3, 5, 4), body=4, hidden=7)
+def learned_positions_before_flattening() -> nn.Module:
+    # Channels, rows and columns share a dimension.
+    return Net(
+        lambda net, x: net.head(net.hidden((net.body(x) + net.positions).flatten(1)).relu()),
+        body=nn.Conv2d(3, 4, 3),
+        positions=nn.Parameter(torch.randn(4, 3, 2)),
+        hidden=nn.Linear(24, 7),
+        head=nn.Linear(7, 2),
+    )
+
+
+@case(image(2, 3), right=5, hidden=6, unprunable={"view": "shares a dimension"})
+def outer_product() -> nn.Module:
+    # Bilinear pooling: every channel of one side with every channel of the other; one of the sides is pruned.
+    def run(net: Any, x: Tensor) -> Tensor:
+        products = net.left(x)[:, :, None] * net.right(x)[:, None]
+        return net.head(net.hidden(products.flatten(1)).relu())
+
+    return Net(run, left=nn.Linear(3, 4), right=nn.Linear(3, 5), hidden=nn.Linear(20, 6), head=nn.Linear(6, 2))
+
+
 @case(lambda: (image(2, 3, 5, 5)(), torch.tensor([1, 4])), body=4)
 def embedding_added_to_features() -> nn.Module:
     def run(net: Any, x: Tensor, kind: Tensor) -> Tensor:

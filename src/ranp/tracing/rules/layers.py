@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from ranp.tracing._capture import Call
-from ranp.tracing._labels import Axis, Labels, along, labels_along
+from ranp.tracing._labels import Labels, along, labels_along
 from ranp.tracing._propagate import LayerCall, Tracer
 
 
@@ -38,10 +38,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     tracer.attribute("in_channels", channels)
     tracer.attribute("out_channels", made)
 
-    positions = source.shape[0] * math.prod((source if transposed else out).shape[2:])
-    factor = positions * math.prod(weight.shape[2:])
-    tracer.seen.macs.append((factor, [Axis(first, weight.shape[0]), Axis(second, weight.shape[1])]))
-    macs = positions * weight.numel()
+    macs = source.shape[0] * math.prod((source if transposed else out).shape[2:]) * weight.numel()
+    tracer.multiply_adds(macs, [first, second])
     _record(tracer, call, weight, bias, made, out_dim=int(transposed), blocks=groups, macs=macs)
 
 
@@ -84,7 +82,8 @@ def multiply(tracer: Tracer, call: Call) -> None:
     out, outer = call.outputs[0], 2 * b.ndim - 3 - inner
     left, right, made = tracer.vector(a, -1), tracer.vector(b, inner), tracer.vector(b, outer)
     rows = [labels for labels in tracer.labels(a) if not along(labels, -1)]
-    _count(tracer, a, rows, Axis(left, a.shape[-1]), Axis(made, b.shape[outer]))
+    macs = a.numel() * b.shape[outer]
+    tracer.multiply_adds(macs, [*rows, left, made])
     weight = next((side for side in (b, a) if tracer.is_weight(side)), None)
     if weight is None:
         for labels in (*tracer.labels(a), *tracer.labels(b)):
@@ -108,7 +107,7 @@ def multiply(tracer: Tracer, call: Call) -> None:
             tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
-        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=a.numel() * b.shape[outer])
+        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=macs)
 
 
 def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
@@ -117,13 +116,6 @@ def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
         return call.arg(2, "bias"), call.args[0], call.args[1], 1
     bias, a, b = call.args[:3] if call.name in ("addmm", "baddbmm") else (None, *call.args[:2])
     return bias, a, b, b.ndim - 2
-
-
-def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: Axis) -> None:
-    """Multiply-adds: rows of the left side, times the contracted dimension, times columns of the right side."""
-    axes = [Axis(labels.reshape(-1), labels.size) for labels in rows]
-    rest = a.numel() // a.shape[-1] // math.prod([axis.size for axis in axes])
-    tracer.seen.macs.append((rest, [inner, *axes, columns]))
 
 
 def _fixed(tracer: Tracer, width: int) -> Labels | None:
