@@ -17,7 +17,6 @@ _CONTAINERS = {OrderedDict, dict, list, set}
 _ATOMS = {bool, int, float, str, type(None)}
 _LEAVES = _ATOMS | {torch.dtype, torch.device, torch.layout, torch.memory_format}
 _COPYING = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
-_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 def all_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -167,27 +166,28 @@ def preserve_rng(model: nn.Module) -> Iterator[None]:
 def preserve_state(model: nn.Module, *, values: bool = True) -> Iterator[None]:
     """Undo all changes to a model on exit, except for values of its parameters.
 
-    This covers assignments to attributes (training modes among them), parameters and buffers of any module, and the
-    values of buffers.
+    This covers assignments to attributes (training modes among them), parameters and buffers of any module, entries of
+    the dicts, lists and sets that it holds (hooks among them), and the values of buffers.
 
     Args:
         model: The model.
         values: Whether buffers have values that need to be restored.
     """
     modules = {id(module): module for module in all_modules(model).values()}.values()
-    saved = [(module, dict(vars(module)), {name: dict(vars(module)[name]) for name in _TABLES}) for module in modules]
+    saved = [(vars(module), dict(vars(module))) for module in modules]
+    containers = [(held, held.copy()) for _, table in saved for held in table.values() if type(held) in _CONTAINERS]
     held = {id(buffer): buffer for module in modules for buffer in module._buffers.values() if buffer is not None}
     buffers = [(buffer, buffer.detach().clone()) for buffer in held.values()] if values else []
     try:
         yield
     finally:
-        for module, attributes, tables in saved:
-            for table, entries in (
-                (vars(module), attributes),
-                *((attributes[name], tables[name]) for name in _TABLES),
-            ):
-                table.clear()
-                table.update(entries)
+        for attributes, entries in saved:
+            attributes.clear()
+            attributes.update(entries)
+        for held, entries in containers:
+            if held or entries:
+                held.clear()
+                (held.extend if isinstance(held, list) else held.update)(entries)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

@@ -202,7 +202,8 @@ def test_the_mode_can_be_set_and_compared_and_modules_copied_within_a_forward() 
     seen: list[tuple[bool, ...]] = []
 
     def run(net: Any, x: Tensor) -> Tensor:
-        ranp.trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), X)  # one trace within another
+        # One trace within another, of a model and an input that are made where this one runs.
+        ranp.trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), torch.zeros(X.shape))
         before = net.conv.training
         net.conv.train(not before)
         inner = copy.deepcopy(net.conv)

@@ -1,7 +1,7 @@
 """Recording what a model does to its tensors: every operator of a forward pass, in eval and in training mode."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from inspect import signature
 from itertools import count, groupby
@@ -187,23 +187,25 @@ def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
     Heads for deep supervision, auxiliary classifiers and the like may run in training mode only. Where training mode
     cannot be run (because layers are dropped at random, for example), eval mode has to suffice.
     """
-    tensors, untraced = [*all_tensors(model).values(), *tensors_in(example_inputs)], ""
-    on_meta, fake = MetaModel.on_meta, MetaModel.with_fake_tensors
-    for make, both in ((on_meta, True), (fake, True), (fake, False)):
-        if make == on_meta and len({tensor.device for tensor in tensors}) > 1:
-            continue  # Only fake tensors show whether that works.
+    devices = {tensor.device for tensor in (*all_tensors(model).values(), *tensors_in(example_inputs))}
+    # Only fake tensors show whether a model on several devices works.
+    kinds = [MetaModel.on_meta, MetaModel.with_fake_tensors][len(devices) > 1 :]
+    in_eval_mode: ModelCapture | None = None
+    for make in kinds:
         try:
             meta_model = make(model, example_inputs)
-            passes = [Capture.record(meta_model, watch_mode=both)]
-            if both and not mode_invariant(meta_model, passes[0].reading_mode):
-                passes.append(Capture.record(meta_model, training=True))
+            found = ModelCapture(meta_model, (Capture.record(meta_model, watch_mode=True),))
+            in_eval_mode = in_eval_mode or found
+            if mode_invariant(meta_model, found.passes[0].reading_mode):
+                return found
+            training = Capture.record(meta_model, training=True)
         except TraceError as error:
-            failure, untraced = error, str(error)
+            failure = error
             continue
-        if len(passes) > 1 and passes[0].equivalent_to(passes[1]):
-            passes.pop()
-        return ModelCapture(meta_model, tuple(passes), "" if both else untraced)
-    raise failure
+        return found if found.passes[0].equivalent_to(training) else replace(found, passes=(*found.passes, training))
+    if in_eval_mode is None:
+        raise failure
+    return replace(in_eval_mode, untraced_training_mode=str(failure))
 
 
 def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> bool:

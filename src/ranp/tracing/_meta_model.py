@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_state
-from ranp.tracing._shapes import run_operator
+from ranp.tracing._shapes import FUSED_ATTENTION, Decomposition, attention, run_operator
 
 # Modules that run the same operators on channels in training and in eval mode.
 MODE_INVARIANT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
@@ -71,7 +71,13 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        return run_operator(func, args, kwargs) if func.namespace == "prim" else self.operate(func, args, kwargs)
+        if func.namespace == "prim":
+            return run_operator(func, args, kwargs)
+        if func in FUSED_ATTENTION:
+            _, *others = run_operator(func, args, kwargs)
+            with self, Decomposition():
+                return attention(func, args, kwargs), *others  # the others are for the backward pass
+        return self.operate(func, args, kwargs)
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; subclasses extend this."""
