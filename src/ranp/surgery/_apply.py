@@ -15,13 +15,6 @@ from ranp.module_utils import all_modules, all_tensors, copy_model
 from ranp.plan import Plan, SizeChange, Slice
 from ranp.surgery._initialize import Weights, initialize
 
-# The only attributes that a plan may set, because plans from other sources cannot be trusted.
-_SIZES = (
-    "in_channels out_channels groups num_features input_size num_channels num_groups in_features out_features "
-    "num_parameters normalized_shape"
-)
-_SETTABLE = frozenset(_SIZES.split())
-
 
 def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
     """Make the smaller model that a plan describes.
@@ -108,20 +101,23 @@ def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...],
 
 
 def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
-    """Set a size of a module; sizes only shrink."""
-    match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
+    """Set a size of a module: a whole number that it holds, by itself or in a list, and that only shrinks.
+
+    Plans from other sources cannot be trusted, so nothing else is set.
+    """
+    match = re.fullmatch(r"(\w+)(?:\[(\d{1,4})\])?", setting.name)
     base, index = (match[1], match[2]) if match else ("", None)
     module = modules.get(setting.module)
-    held = getattr(module, base, None) if base in _SETTABLE else None
-    entries = list(held) if isinstance(held, tuple) else [held]
+    held = vars(module).get(base) if module is not None else None
+    entries = list(held) if isinstance(held, (list, tuple)) else [held]
     place = int(index or 0)
-    fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)
+    fits = isinstance(held, (list, tuple)) == (index is not None) and place < len(entries)
     present = entries[place] if fits else None
-    if module is None or not isinstance(present, Integral) or not 1 <= setting.value <= int(present):
+    if type(present) is bool or not isinstance(present, Integral) or not 1 <= setting.value <= int(present):
         got, expected = (
             f"{setting.name} = {setting.value}",
             "a size of a module of this model, not above the present one",
         )
         raise PlanError(f"apply: {setting.module or 'model'}", got=got, expected=expected)
     entries[place] = setting.value
-    setattr(module, base, tuple(entries) if index is not None else setting.value)
+    setattr(module, base, setting.value if index is None else tuple(entries) if isinstance(held, tuple) else entries)

@@ -342,10 +342,10 @@ def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
 
 
 def _attribute(module: nn.Module, name: str) -> object:
-    """The value of an attribute, or of an entry of a tuple: `normalized_shape[0]`."""
+    """The value of an attribute, or of an entry of a list or tuple: `normalized_shape[0]`."""
     base, _, index = name.partition("[")
-    value = getattr(module, base, None)
-    if index and isinstance(value, tuple):
+    value = vars(module).get(base)
+    if index and isinstance(value, (list, tuple)):
         value = value[int(index.rstrip("]"))]
     return value
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils._pytree import tree_map_only
 
 from ranp.errors import RanpError, TraceError, first_line
 from ranp.module_utils import all_tensors, tensors_in
@@ -65,9 +66,31 @@ class _CallLog(Observer):
         self.calls: list[Call] = []
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        before = args[0].detach() if func in _RESHAPING else None
         out = super().operate(func, args, kwargs)
         self.calls.append(Call(func, args, kwargs, out, self.running[-1] if self.running else self.root))
+        if before is not None:
+            self._keep_shape(args[0], before)
         return out
+
+    def _keep_shape(self, tensor: Tensor, before: Tensor) -> None:
+        """Replace a tensor that was reshaped in place by one of its former shape, as the input of that and earlier."""
+        swap = partial(tree_map_only, Tensor, lambda found: before if found is tensor else found)
+        *earlier, last = self.calls
+        earlier = [
+            replace(call, args=swap(call.args), kwargs=swap(call.kwargs), out=swap(call.out)) for call in earlier
+        ]
+        self.calls = [*earlier, replace(last, args=swap(last.args))]
+
+
+# Operators that change the shape of a tensor in place.
+_RESHAPING = {
+    getattr(packet, name)
+    for packet in (
+        getattr(torch.ops.aten, name) for name in ("squeeze_", "unsqueeze_", "transpose_", "t_", "as_strided_")
+    )
+    for name in packet.overloads()
+}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ranp.graph import Node
 from ranp.tracing._capture import Call, Capture, ModelCapture
 from ranp.tracing._graph_nodes import NodeBuilder
 from ranp.tracing._labels import Labels, Source, along, components, labels_along, pad_rank, support
+from ranp.tracing._made import Made
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,16 @@ class Tracer:
     """The labels of all tensors, and what the operators of captured passes do to them.
 
     The views numbered in `whole_blocks` split channels into blocks of a fixed size rather than into a fixed number of
-    blocks; `filled` holds the ids of new tensors into which channels are written later.
+    blocks; `labelled` holds the ids of tensors that the forward makes and that count channels (see `Made`).
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], whole_blocks: Container[int] = (), filled: Container[int] = ()
+        self,
+        tensors: Mapping[str, Tensor],
+        whole_blocks: Container[int] = (),
+        labelled: frozenset[int] = frozenset(),
     ) -> None:
-        self.whole_blocks, self.filled = whole_blocks, filled
+        self.whole_blocks, self.made = whole_blocks, Made(labelled)
         self.names: dict[int, str] = {}
         for name, tensor in tensors.items():
             self.names.setdefault(id(tensor), name)
@@ -92,8 +96,6 @@ class Tracer:
         self.flows: dict[int, tuple[Labels, ...]] = {}
         self.origins: dict[int, str] = {}
         self.bases: dict[int, int] = {}  # what views are views of, by id
-        self.new: set[int] = set()
-        self.to_fill: set[int] = set()
         self.count = 0
         self.path, self.operator = "", ""
         self.sources: list[Source] = []
@@ -131,6 +133,8 @@ class Tracer:
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
+        if not any(self.flows.get(id(tensor)) for tensor in tensors if not self.is_weight(tensor)):
+            self.made.pass_on(tensors, outputs)
         if outputs and outputs[0].numel():
             rule(self, call)
         allocated = self._note_storage(call)
@@ -202,17 +206,17 @@ class Tracer:
         """Whether a tensor depends on nothing but parameters and buffers."""
         return id(tensor) in self.names or id(tensor) in self.origins
 
-    def make(self, tensor: Tensor) -> None:
-        """Note a new tensor, such as zeros; where channels are written into it later, it has labels from the start."""
-        self.new.add(id(tensor))
-        if id(tensor) in self.filled:
-            wide = [dim for dim, size in enumerate(tensor.shape) if size > 1]
-            self.set(tensor, [labels_along(self.fresh(tensor.shape[dim]), dim, tensor.ndim) for dim in wide])
+    def make(self, tensor: Tensor, dims: Iterable[int]) -> None:
+        """Note a tensor all of whose entries are alike along some dimensions, such as zeros."""
+        wide = [dim for dim in dims if tensor.shape[dim] > 1]
+        self.made.add(tensor, wide)
+        if id(tensor) in self.made.labelled:
+            labels = (labels_along(self.fresh(tensor.shape[dim]), dim, tensor.ndim) for dim in wide)
+            self.set(tensor, [*self.labels(tensor), *labels])
 
     def fill(self, target: Tensor) -> None:
         """Note that channels are written into a tensor, or into a part of one, that carries none."""
-        if self._base(target) in self.new:
-            self.to_fill.add(self._base(target))
+        self.made.need(self._base(target))
 
     def _base(self, tensor: Tensor) -> int:
         return self.bases.get(id(tensor), id(tensor))
@@ -273,14 +277,17 @@ class Tracer:
         component = self.component_of()[labels]
         return all((component == component.take([0], axis=dim)).all() for dim in dims)
 
-    def vector(self, tensor: Tensor, dim: int) -> Labels | None:
+    def vector(self, tensor: Tensor, dim: int, like: Labels | None = None) -> Labels | None:
         """The labels along one dimension as a vector, or None where it carries none.
 
-        Labels that vary along other dimensions too are coupled along those.
+        Labels that vary along other dimensions too are coupled along those. `like` are channels that the dimension
+        counts: where it carries none because the forward makes the tensor, it does so the next time.
         """
         dim %= tensor.ndim
         found = [labels for labels in self.labels(tensor) if along(labels, dim)]
         if not found:
+            if like is not None:
+                self.made.need(id(tensor), like.size)
             return None
         labels = self._most_telling(found)
         return self.couple(labels, [d for d in range(labels.ndim) if d != dim]).reshape(-1)
@@ -292,37 +299,56 @@ class Tracer:
         else:
             self.mark_unprunable(a if b is None else b, "meets a dimension that carries no channels")
 
-    def merge(self, operands: Sequence[Tensor], shapes: Sequence[Sequence[int]], rank: int) -> list[Labels]:
+    def merge(
+        self,
+        operands: Sequence[Tensor],
+        shapes: Sequence[Sequence[int]],
+        rank: int,
+        labels: Sequence[Iterable[Labels]] | None = None,
+    ) -> list[Labels]:
         """Tie the operands of an elementwise operator and return the labels of its result.
 
         An operand that is wider than 1 where another carries channels, and carries none itself, makes them unprunable.
+
+        Args:
+            operands: The operands.
+            shapes: Their shapes, with size 1 along dimensions in which they need not correspond.
+            rank: Number of dimensions of the result.
+            labels: Their labels; by default those of the tensors.
         """
         wide = [frozenset(rank - len(shape) + dim for dim in _wide(shape)) for shape in shapes]
         owned = [
-            [pad_rank(a, rank) for a in self.labels(t) if not (support(pad_rank(a, rank)) - dims)]
-            for t, dims in zip(operands, wide, strict=True)
+            [a for a in (pad_rank(b, rank) for b in given) if support(a) <= dims]
+            for given, dims in zip(labels or map(self.labels, operands), wide, strict=True)
         ]
         result: list[Labels] = []
         for i, mine in enumerate(owned):
             for j, theirs in enumerate(owned):
                 if i != j:
-                    self._confront(mine, theirs, wide[j], tie=i < j)
+                    self._confront(mine, theirs, wide[j], id(operands[j]), tie=i < j)
             result = _keep_finest(result, mine)
         return result
 
-    def _confront(self, mine: list[Labels], theirs: list[Labels], wide: frozenset[int], *, tie: bool) -> None:
-        """Tie labellings that share dimensions, one by one where both tensors were reshaped in the same way."""
+    def _confront(
+        self, mine: list[Labels], theirs: list[Labels], wide: frozenset[int], other: int, *, tie: bool
+    ) -> None:
+        """Tie labellings of one tensor to those of another, of which the id is given.
+
+        Those that share dimensions are tied; one by one where both tensors were reshaped in the same way.
+        """
         supports = [support(b) for b in theirs]
         aligned = len(mine) > 1 and [support(a) for a in mine] == supports
         for k, a in enumerate(mine):
             own = support(a)
             if not own & wide:
                 continue
-            partners = [theirs[k]] if aligned else [b for b, other in zip(theirs, supports, strict=True) if own & other]
+            partners = [theirs[k]] if aligned else [b for b, dims in zip(theirs, supports, strict=True) if own & dims]
             for b in partners if tie else []:
                 self.tie(a, b)
             if not partners:
                 self.mark_unprunable(a, "meets a tensor that is wider than 1 and carries no channels")
+                for dim in own & wide:
+                    self.made.need(other, a.shape[dim])
 
     def multiply_adds(self, macs: int, labels: Iterable[Labels | None]) -> None:
         """Count multiply-adds of the current operator, which are proportional to the number of these channels."""
@@ -375,11 +401,11 @@ def _keep_finest(result: list[Labels], new: list[Labels]) -> list[Labels]:
 
 def propagate(capture: ModelCapture, find_rule: Callable[[Call], Rule], whole_blocks: Collection[int] = ()) -> Tracer:
     """Propagate channel labels through all operators of the captured passes; for `whole_blocks` see `Tracer`."""
-    filled: set[int] = set()
+    labelled: frozenset[int] = frozenset()
     while True:
-        tracer = Tracer(capture.meta_model.tensors, whole_blocks, filled)
+        tracer = Tracer(capture.meta_model.tensors, whole_blocks, labelled)
         for found in capture.passes:
             tracer.follow(found, find_rule)
-        if tracer.to_fill <= filled:
+        if tracer.made.needed <= labelled:
             return tracer
-        filled |= tracer.to_fill
+        labelled |= tracer.made.needed
