@@ -37,19 +37,20 @@ def all_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def all_tensors(model: nn.Module, *, remove_duplicate: bool = False) -> dict[str, Tensor]:
+def all_tensors(model: nn.Module, *, remove_duplicate: bool = False, attributes: bool = False) -> dict[str, Tensor]:
     """All parameters, then all buffers.
 
     Args:
         model: The model.
         remove_duplicate: Return a tensor that has several names once, under the first; otherwise under each of them.
+        attributes: Also return tensors that modules hold as ordinary attributes, which are in no state dict.
     """
     modules, seen = all_modules(model), set[int]()
     found: dict[str, Tensor] = {}
-    for table in ("_parameters", "_buffers"):
+    for table in ("_parameters", "_buffers", *(("",) if attributes else ())):
         for path, module in modules.items():
-            for name, tensor in vars(module)[table].items():
-                if tensor is not None and not (remove_duplicate and id(tensor) in seen):
+            for name, tensor in (vars(module)[table] if table else vars(module)).items():
+                if isinstance(tensor, Tensor) and not (remove_duplicate and id(tensor) in seen):
                     seen.add(id(tensor))
                     found[f"{path}.{name}" if path else name] = tensor
     return found

@@ -84,3 +84,17 @@ def test_passes_do_not_see_each_others_state() -> None:
     graph = ranp.trace(model, image(2, 3, 5, 5)())
     assert graph.untraced_training_mode == ""
     assert [group.width for group in graph.groups] == [6]
+
+
+def test_numbers_in_an_ordinary_attribute_can_be_read() -> None:
+    class Scales(nn.Module):
+        def __init__(self, table: Tensor) -> None:
+            super().__init__()
+            self.table = table
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * float(self.table.flatten()[0])
+
+    for table in (torch.ones(3), torch.ones(3, 2)):
+        graph = ranp.trace(nn.Sequential(nn.Linear(8, 6), Scales(table), nn.Linear(6, 2)), X)
+        assert [group.width for group in graph.groups] == [6]

@@ -1,7 +1,7 @@
 """Applying a plan to a model, and resizing models without values."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import cache
 from numbers import Integral
@@ -34,8 +34,8 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
         PlanError: The plan was made for another model; nothing has been changed.
         TraceError: The model holds something that cannot be copied.
     """
-    tensors = all_tensors(model)
-    _check_fingerprint(plan, tensors)
+    tensors = all_tensors(model, attributes=True)
+    _check_fingerprint(plan, tensors, all_tensors(model).keys())
     cuts: dict[int, list[Slice]] = {}
     for entry in plan.slices:
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
@@ -43,6 +43,7 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     index = cache(lambda keep, device: torch.tensor(keep, device=device))
     small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
     modules = all_modules(small)
+    _cut_attributes(model, small, cuts, index)
     for change in plan.settings:
         _set_size(modules, change)
     if weights != "keep":
@@ -79,8 +80,22 @@ def resized(
             vars(module).update(attributes)
 
 
-def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
-    missing, extra = plan.shapes.keys() - tensors.keys(), tensors.keys() - plan.shapes.keys()
+def _cut_attributes(
+    model: nn.Module,
+    small: nn.Module,
+    cuts: Mapping[int, list[Slice]],
+    index: Callable[[tuple[int, ...], torch.device], Tensor],
+) -> None:
+    """Give the copy of a model the parts that it keeps of tensors that modules hold as ordinary attributes."""
+    for before, after in zip(model.modules(), small.modules(), strict=True):
+        for name, tensor in vars(before).items():
+            if isinstance(tensor, Tensor) and id(tensor) in cuts:
+                vars(after)[name] = _cut(tensor, cuts[id(tensor)], index)
+
+
+def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor], stored: Set[str]) -> None:
+    """Refuse another model than the one the plan was made for; `stored` are the names of parameters and buffers."""
+    missing, extra = plan.shapes.keys() - tensors.keys(), stored - plan.shapes.keys()
     if missing or extra:
         got = f"a model {'without' if missing else 'with'} {min(missing or extra)!r}"
         hint = "build the model as it was built when it was pruned"

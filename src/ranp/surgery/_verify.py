@@ -104,7 +104,7 @@ def _prepare(model: nn.Module, plan: Plan, example_inputs: Any) -> tuple[nn.Modu
 
 def mask(model: nn.Module, plan: Plan) -> None:
     """Set every weight that reads a removed channel to zero there, in place."""
-    tensors = all_tensors(model)
+    tensors = all_tensors(model, attributes=True)
     for entry in plan.slices:
         if entry.reads:
             gone = sorted(set(range(entry.size)) - set(entry.keep))

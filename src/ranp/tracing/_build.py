@@ -10,6 +10,7 @@ from torch import nn
 
 from ranp.costs import CostTable, OutputBytes, Terms
 from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
+from ranp.module_utils import all_tensors
 from ranp.tracing._labels import Labels, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
@@ -306,6 +307,9 @@ class _Builder:
         """All of it."""
         layers = self.layers()
         groups = self.groups(self._group_names(layers))
+        # What a forward remembers may be in ordinary attributes, too: of those, only what is sliced has to be the same.
+        sliced = {member.parameter for group in groups for member in group.members}
+        held = sliced.union(all_tensors(self.meta_model.model))
         macs, params, activations, outputs = self.formulas()
         attributes = tuple(self.attributes())
         return ChannelGraph(
@@ -314,7 +318,7 @@ class _Builder:
             attributes=attributes,
             costs=CostTable(np.stack(self.rows), macs, params, activations, outputs),
             unprunable=self.unprunable(),
-            shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items()},
+            shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items() if name in held},
             nodes=tuple(replace(node, name=layer_name(node.name)) for node in self.costs.nodes),
             has_cross_channel_norm=any((self.numbers_of(labels) >= 0).any() for labels in self.tracer.mixed),
         )

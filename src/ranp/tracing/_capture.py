@@ -210,9 +210,13 @@ def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
     Heads for deep supervision, auxiliary classifiers and the like may run in training mode only. Where training mode
     cannot be run (because layers are dropped at random, for example), eval mode has to suffice.
     """
-    devices = {tensor.device for tensor in (*all_tensors(model).values(), *tensors_in(example_inputs))}
-    # Only fake tensors show whether a model on several devices works.
-    kinds = [MetaModel.on_meta, MetaModel.with_fake_tensors][len(devices) > 1 :]
+    stored = all_tensors(model)
+    devices = {tensor.device for tensor in (*stored.values(), *tensors_in(example_inputs))}
+    kinds = [MetaModel.with_fake_tensors]
+    if len(devices) == 1:  # Only fake tensors show whether a model on several devices works.
+        kinds.insert(0, MetaModel.on_meta)
+        if len(all_tensors(model, attributes=True)) > len(stored):
+            kinds.insert(0, MetaModel.on_meta_with_attributes)
     in_eval_mode: ModelCapture | None = None
     for make in kinds:
         try:

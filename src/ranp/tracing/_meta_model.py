@@ -117,6 +117,17 @@ class MetaModel:
         return cls(model, example_inputs, lambda tensor: tensor.detach().to("meta"), torch.device("meta"))
 
     @classmethod
+    def on_meta_with_attributes(cls, model: nn.Module, example_inputs: Any) -> "MetaModel":
+        """The same, also for tensors in ordinary attributes, unless they have one dimension and may be read."""
+        made = cls.on_meta(model, example_inputs)
+        converted: dict[int, Tensor] = {}
+        for module in made._unique.values():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and value.ndim > 1 and value.is_floating_point():
+                    vars(module)[name] = converted.setdefault(id(value), value.detach().to("meta"))
+        return made
+
+    @classmethod
     def with_fake_tensors(cls, model: nn.Module, example_inputs: Any) -> "MetaModel":
         """Use fake tensors, which report the device of the real ones; about four times slower."""
         mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -124,8 +135,8 @@ class MetaModel:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers of the copy, under each of their names."""
-        return all_tensors(self.model)
+        """All parameters, buffers and other tensors that modules of the copy hold, under each of their names."""
+        return all_tensors(self.model, attributes=True)
 
     def run(
         self,

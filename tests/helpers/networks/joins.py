@@ -1,5 +1,6 @@
 """Sums, products and concatenations of branches."""
 
+import math
 from typing import Any
 
 import torch
@@ -197,6 +198,30 @@ def learned_positions_of_tokens() -> nn.Module:
         up=nn.Linear(4, 7),
         down=nn.Linear(7, 5),
         head=nn.Linear(5, 2),
+    )
+
+
+class Waves(nn.Module):
+    """Adds fixed positions, which it holds in an ordinary attribute."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.waves = torch.linspace(0, 9, math.prod(shape)).reshape(shape).sin()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.waves.to(x)
+
+
+@case(body=4, inner=5)
+def positions_in_an_attribute() -> nn.Module:
+    waves = Waves(1, 4, 5, 5)
+    return Net(
+        lambda net, x: net.head(net.inner(net.again(net.waves(net.body(x)).relu())).relu()),
+        body=nn.Conv2d(3, 4, 3),
+        waves=waves,
+        again=waves,
+        inner=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
     )
 
 
