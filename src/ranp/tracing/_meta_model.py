@@ -194,6 +194,8 @@ class MetaModel:
             vars(module)["_call_impl"] = MethodType(call, module)
             if isinstance(module, nn.TransformerEncoder):
                 module.use_nested_tensor = False  # These would be for the fast path only.
+            if isinstance(module, nn.parallel.DistributedDataParallel):
+                module.broadcast_buffers = False  # Buffers of all layers would be sent as one tensor.
 
     def _watch_mode(self, observer: Observer) -> None:
         """Have reads of `training` noted until `preserve_state` undoes it."""

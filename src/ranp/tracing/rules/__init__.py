@@ -29,9 +29,9 @@ _ATEN: dict[Rule, str] = {
     elementwise.same: (
         "clone contiguous detach alias _to_copy to lift_fresh dropout native_dropout empty_like zeros_like "
         "ones_like full_like rand_like randn_like randint_like new_empty_strided rrelu_with_noise log_sigmoid_forward "
-        "normal_ uniform_ exponential_ geometric_ log_normal_ cauchy_ random_ poisson _standard_gamma "
-        "_conj resolve_conj _neg_view resolve_neg"
+        "poisson _standard_gamma _conj resolve_conj _neg_view resolve_neg"
     ),
+    elementwise.untouched: "normal_ uniform_ exponential_ geometric_ log_normal_ cauchy_ random_",
     elementwise.look_up: "bucketize searchsorted isin",
     elementwise.view_as_real: "view_as_real",
     elementwise.view_as_complex: "view_as_complex",
@@ -88,9 +88,19 @@ _ATEN: dict[Rule, str] = {
     layers.multiply: "mm addmm bmm baddbmm linear",
 }
 
+# Those that exchange values between processes.
+_DISTRIBUTED: dict[Rule, str] = {
+    elementwise.untouched: "c10d::broadcast_ c10d::allreduce_ c10d::allreduce_coalesced_",
+    elementwise.same: (
+        "_c10d_functional::all_reduce _c10d_functional::broadcast _c10d_functional::wait_tensor "
+        "_c10d_functional::all_reduce_ _c10d_functional::broadcast_"
+    ),
+}
+
 # By namespace and name. An in-place variant (`aten::relu_`) has the rule of its operator unless it has one of its own.
 RULES: Mapping[str, Rule] = MappingProxyType(
     {f"aten::{name}": rule for rule, names in _ATEN.items() for name in names.split()}
+    | {name: rule for rule, names in _DISTRIBUTED.items() for name in names.split()}
 )
 
 

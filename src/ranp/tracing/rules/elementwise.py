@@ -39,6 +39,10 @@ def made(tracer: Tracer, call: Call) -> None:
         tracer.make(out, range(out.ndim))
 
 
+def untouched(tracer: Tracer, call: Call) -> None:
+    """Values are overwritten in place, or exchanged between processes: the channels stay what they are."""
+
+
 def drawn(tracer: Tracer, call: Call) -> None:
     """Random numbers of which the parameters are numbers, or tensors."""
     (pointwise if call.tensors else made)(tracer, call)
