@@ -176,7 +176,9 @@ def preserve_state(model: nn.Module, *, values: bool = True) -> Iterator[None]:
     """
     modules = {id(module): module for module in all_modules(model).values()}.values()
     saved = [(vars(module), dict(vars(module))) for module in modules]
-    containers = [(held, held.copy()) for _, table in saved for held in table.values() if type(held) in _CONTAINERS]
+    containers = [held for _, table in saved for held in table.values() if type(held) in _CONTAINERS]
+    filled = [(held, held.copy()) for held in containers if held]  # most are empty
+    empty = [held for held in containers if not held]
     held = {id(buffer): buffer for module in modules for buffer in module._buffers.values() if buffer is not None}
     buffers = [(buffer, buffer.detach().clone()) for buffer in held.values()] if values else []
     try:
@@ -185,10 +187,12 @@ def preserve_state(model: nn.Module, *, values: bool = True) -> Iterator[None]:
         for attributes, entries in saved:
             attributes.clear()
             attributes.update(entries)
-        for held, entries in containers:
-            if held or entries:
+        for held in empty:
+            if held:
                 held.clear()
-                (held.extend if isinstance(held, list) else held.update)(entries)
+        for held, entries in filled:
+            held.clear()
+            (held.extend if isinstance(held, list) else held.update)(entries)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

@@ -11,7 +11,7 @@ from torch import nn
 from ranp.costs import CostTable, OutputBytes, Terms
 from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
 from ranp.module_utils import all_tensors
-from ranp.tracing._labels import Labels, support
+from ranp.tracing._labels import Labels, first_along, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
 
@@ -292,7 +292,7 @@ class _Builder:
     def _varying(self, labels: Labels) -> Iterable[tuple[int, int]]:
         """Dimensions whose size depends on the widths, and the axes that they are."""
         for dim in support(labels):
-            first = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+            first = first_along(labels, dim)
             component = self.component[first]
             # Where a view has merged dimensions, all but one of them keep their size.
             if (component != component[0]).any() and (self.group[component] >= 0).any():

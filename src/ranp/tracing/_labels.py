@@ -59,6 +59,11 @@ def labels_along(vector: Labels, dim: int, rank: int) -> Labels:
     return vector.reshape([-1 if d == dim % rank else 1 for d in range(rank)])
 
 
+def first_along(labels: Labels, dim: int) -> Labels:
+    """The labels along one dimension, at the first index of all others."""
+    return labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+
+
 def along(labels: Labels, dim: int) -> bool:
     """Whether the labels vary along a dimension."""
     return bool(labels.shape[dim] > 1)
