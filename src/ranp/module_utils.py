@@ -47,13 +47,23 @@ def all_tensors(model: nn.Module, *, remove_duplicate: bool = False, attributes:
     """
     modules, seen = all_modules(model), set[int]()
     found: dict[str, Tensor] = {}
-    for table in ("_parameters", "_buffers", *(("",) if attributes else ())):
+    for table in ("_parameters", "_buffers"):
         for path, module in modules.items():
-            for name, tensor in (vars(module)[table] if table else vars(module)).items():
-                if isinstance(tensor, Tensor) and not (remove_duplicate and id(tensor) in seen):
+            for name, tensor in vars(module)[table].items():
+                if tensor is not None and not (remove_duplicate and id(tensor) in seen):
                     seen.add(id(tensor))
                     found[f"{path}.{name}" if path else name] = tensor
+    if attributes:
+        found.update(attribute_tensors(model))
     return found
+
+
+def attribute_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that modules hold as ordinary attributes, under each of their names."""
+    for path, module in all_modules(model).items():
+        for name, value in vars(module).items():
+            if type(value) not in _LEAVES and type(value) not in _CONTAINERS and isinstance(value, Tensor):
+                yield (f"{path}.{name}" if path else name), value
 
 
 def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:

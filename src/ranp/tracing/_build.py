@@ -61,7 +61,7 @@ class _Builder:
         self.varying: dict[int, list[tuple[int, int]]] = {}  # by the id of labels
         self.shrinks: list[bool] = []  # which rows depend on widths
         self.sizes: list[int] = []  # of each row, at full width
-        self.divisors: list[int] = []  # of each row, the greatest common one
+        self.primitives: dict[int, int] = {}  # by row, the row divided by its greatest common factor
         self._number_channels()
         self._number(np.append(np.zeros(len(self.widths)), 1).astype(np.int64))  # row 0: the constant 1
 
@@ -136,7 +136,6 @@ class _Builder:
             self.rows.append(row)
             self.shrinks.append(bool(row[:-1].any()))
             self.sizes.append(int(row[:-1] @ self.widths + row[-1]))
-            self.divisors.append(int(np.gcd.reduce(row)))
         return self.numbers[key]
 
     def terms(self, amounts: Iterable[tuple[int, Sequence[Labels]]]) -> Terms:
@@ -160,9 +159,16 @@ class _Builder:
         for labels in labellings:
             index = self.axis(labels)
             if self.shrinks[index]:
-                indices.append(self._number(self.rows[index] // self.divisors[index]))
+                indices.append(self._primitive(index))
                 full //= self.sizes[indices[-1]]
         return full, tuple(sorted(indices))
+
+    def _primitive(self, index: int) -> int:
+        """Number of an axis divided by its greatest common factor."""
+        if index not in self.primitives:
+            row = self.rows[index]
+            self.primitives[index] = self._number(row // np.gcd.reduce(row))
+        return self.primitives[index]
 
     def formulas(self) -> tuple[Terms, Terms, Terms, tuple[OutputBytes, ...]]:
         """Multiply-adds, parameters and activation bytes, these also operator by operator."""

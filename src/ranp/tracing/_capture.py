@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._pytree import tree_map_only
 
 from ranp.errors import RanpError, TraceError, first_line
-from ranp.module_utils import all_tensors, tensors_in
+from ranp.module_utils import all_tensors, attribute_tensors, tensors_in
 from ranp.tracing._meta_model import Forward, MetaModel, Observer
 
 
@@ -69,18 +69,19 @@ class _CallLog(Observer):
         before = args[0].detach() if func in _RESHAPING else None
         out = super().operate(func, args, kwargs)
         self.calls.append(Call(func, args, kwargs, out, self.running[-1] if self.running else self.root))
-        if before is not None:
+        if before is not None and before.shape != args[0].shape:
             self._keep_shape(args[0], before)
         return out
 
     def _keep_shape(self, tensor: Tensor, before: Tensor) -> None:
         """Replace a tensor that was reshaped in place by one of its former shape, as the input of that and earlier."""
         swap = partial(tree_map_only, Tensor, lambda found: before if found is tensor else found)
-        *earlier, last = self.calls
-        earlier = [
-            replace(call, args=swap(call.args), kwargs=swap(call.kwargs), out=swap(call.out)) for call in earlier
-        ]
-        self.calls = [*earlier, replace(last, args=swap(last.args))]
+        last = self.calls.pop()
+        for number, call in enumerate(self.calls):
+            if any(found is tensor for found in (*call.tensors, *call.outputs)):
+                given = {"args": swap(call.args), "kwargs": swap(call.kwargs), "out": swap(call.out)}
+                self.calls[number] = replace(call, **given)
+        self.calls.append(replace(last, args=swap(last.args)))
 
 
 # Operators that change the shape of a tensor in place.
@@ -210,12 +211,11 @@ def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
     Heads for deep supervision, auxiliary classifiers and the like may run in training mode only. Where training mode
     cannot be run (because layers are dropped at random, for example), eval mode has to suffice.
     """
-    stored = all_tensors(model)
-    devices = {tensor.device for tensor in (*stored.values(), *tensors_in(example_inputs))}
+    devices = {tensor.device for tensor in (*all_tensors(model).values(), *tensors_in(example_inputs))}
     kinds = [MetaModel.with_fake_tensors]
     if len(devices) == 1:  # Only fake tensors show whether a model on several devices works.
         kinds.insert(0, MetaModel.on_meta)
-        if len(all_tensors(model, attributes=True)) > len(stored):
+        if any(True for _ in attribute_tensors(model)):
             kinds.insert(0, MetaModel.on_meta_with_attributes)
     in_eval_mode: ModelCapture | None = None
     for make in kinds:

@@ -27,6 +27,10 @@ class Made:
         self._sizes[key] = {tensor.shape[dim] for dim in dims}
         self._origins[key] = self._origins.get(key, frozenset()) | {key}
 
+    def reaches(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether one of some tensors was made or computed from one that was."""
+        return bool(self._origins) and any(id(tensor) in self._origins for tensor in tensors)
+
     def pass_on(self, sources: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
         """Note that tensors were computed from others."""
         if found := frozenset[int]().union(*(self._origins.get(id(source), ()) for source in sources)):

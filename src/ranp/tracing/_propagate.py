@@ -133,7 +133,7 @@ class Tracer:
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
-        if not any(self.flows.get(id(tensor)) for tensor in tensors if not self.is_weight(tensor)):
+        if self.made.reaches(tensors) and not any(self.flows.get(id(t)) for t in tensors if not self.is_weight(t)):
             self.made.pass_on(tensors, outputs)
         if outputs and outputs[0].numel():
             rule(self, call)
