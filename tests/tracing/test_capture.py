@@ -1,5 +1,6 @@
 """What is recorded of a forward pass, on meta tensors and on fake ones, in eval and in training mode."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,6 +50,27 @@ def test_fused_attention_is_recorded_as_products_and_a_softmax(name: str, heads:
     assert [group.width for group in fake.groups] == [group.width for group in on_meta.groups]
     if name != "causal":  # its mask is made elsewhere
         assert fake.cost().activation_bytes == counted_activation_bytes(on_its_device(model), X)
+
+
+ATEN = torch.ops.aten
+KERNELS: dict[str, Callable[..., Any]] = {
+    "efficient": lambda *qkv: ATEN._scaled_dot_product_efficient_attention(*qkv, None, True)[0],
+    "flash": lambda *qkv: ATEN._scaled_dot_product_flash_attention(*qkv, is_causal=True)[0],
+    "cudnn": lambda *qkv: ATEN._scaled_dot_product_cudnn_attention(*qkv, None, True)[0],
+    "another device's": lambda *qkv: ATEN._scaled_dot_product_fused_attention_overrideable(*qkv, scale=2.0)[0],
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_of_other_devices_are_recorded_alike(name: str) -> None:
+    def run(net: Any, x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(-1, (-1, 4)).transpose(1, 2) for part in net.qkv(x).chunk(3, -1))
+        return net.head(KERNELS[name](q, k, v).transpose(1, 2).flatten(2))
+
+    graph = ranp.trace(Net(run, qkv=nn.Linear(8, 24), head=nn.Linear(8, 2)), X)
+    assert not any("has no rule" in entry.reason for entry in graph.unprunable)
+    # Two heads of four channels: each of five positions with each other, in both products.
+    assert graph.cost().macs == 2 * 5 * (8 * 24 + 8 * 2) + 2 * 2 * (2 * 5 * 5 * 4)
 
 
 def test_training_mode_that_depends_on_the_data_leaves_eval_mode_as_it_was() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ranp.graph import Node
@@ -146,7 +147,7 @@ class Tracer:
         """Note what an operator allocates (neither views nor in-place results) and the bases of views; in bytes."""
         returns, total = call.function._schema.returns, 0
         for index, output in enumerate(call.outputs):
-            if returns[min(index, len(returns) - 1)].alias_info is not None or call.name in _HIDDEN_VIEWS:
+            if returns[min(index, len(returns) - 1)].alias_info is not None or call.function in _HIDDEN_VIEWS:
                 self.bases[id(output)] = self._base(call.tensors[0])
             elif output.numel():
                 size = output.numel() * output.element_size()
@@ -236,6 +237,8 @@ class Tracer:
             if size > 1:
                 labels = self.fresh(size)
                 self.sources.append(Source(self.names[id(tensor)], dim, size, int(labels[0])))
+                if tensor.is_complex():  # Convolutions of these are computed from real ones of their parts and sums.
+                    self.mark_unprunable(labels, "is of a complex weight")
                 found.append(labels_along(labels, dim, tensor.ndim))
         return tuple(found)
 
@@ -386,7 +389,11 @@ class Tracer:
 Rule: TypeAlias = Callable[[Tracer, Call], None]
 
 # Operators whose schema does not say that they return views.
-_HIDDEN_VIEWS = {"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes"}
+_HIDDEN_VIEWS = {
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.unsafe_split.Tensor,
+    torch.ops.aten.unsafe_split_with_sizes.default,
+}
 
 
 def _wide(shape: Sequence[int]) -> frozenset[int]:

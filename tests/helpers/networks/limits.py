@@ -124,3 +124,17 @@ def weight_from_an_operator_without_a_rule() -> nn.Module:
         after=nn.Conv2d(4, 5, 1),
         head=nn.Conv2d(5, 2, 1),
     )
+
+
+@case(after=5, unprunable={"view_as_real": "complex"})
+def complex_weights() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(net.after(net.twisted(net.before(x).to(net.twisted.weight.dtype)).abs().to(x.dtype)).relu())
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 4, 1),
+        twisted=nn.Conv2d(4, 4, 1, bias=False, dtype=torch.complex64),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )

@@ -139,6 +139,30 @@ def mean_and_spread() -> nn.Module:
     )
 
 
+class Separable(nn.Module):
+    """Attention with one channel for its weights (MobileViT v2)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.qkv, self.out = nn.Conv2d(channels, 1 + 2 * width, 1), nn.Conv2d(width, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).split([1, self.width, self.width], dim=1)
+        context = (k * q.softmax(-1)).sum(-1, keepdim=True)
+        return self.out(v.relu() * context)  # type: ignore[no-any-return]
+
+
+@case(body=4, inner__qkv=1, inner__qkv_2=3)
+def one_channel_and_others() -> nn.Module:
+    return Net(
+        lambda net, x: net.head(net.inner(net.body(x).relu()) + net.body(x)),
+        body=nn.Conv2d(3, 4, 1),
+        inner=Separable(4, 3),
+        head=nn.Conv2d(4, 2, 1),
+    )
+
+
 class Noisy(nn.Module):
     """Adds to as many channels as it expects."""
 

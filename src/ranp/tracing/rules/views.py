@@ -92,10 +92,10 @@ def cut(tracer: Tracer, call: Call) -> None:
     source = call.tensors[0]
     dim = int(call.arg(1 if call.name in ("select", "slice", "unbind") else 2, "dim", 0)) % source.ndim
     parts = _bounds(call, source, dim)
-    size = parts[0][1] - parts[0][0]
+    size, widest = parts[0][1] - parts[0][0], max(stop - start for start, stop, _ in parts)
     found = []
     for labels in tracer.labels(source):
-        if along(labels, dim) and (size == 1 or parts[0][2] != 1):
+        if along(labels, dim) and (widest == 1 or parts[0][2] != 1):
             tracer.mark_unprunable(labels, "is taken apart channel by channel")
         elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
             _couple_parts(tracer, labels, dim, size)
