@@ -70,7 +70,11 @@ def refused(folder: Path, kind: type[Exception] = ArtifactError) -> str:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
-    "name", ["plain", "instance_norm_with_statistics", "module_under_two_names", "shared_layer", "transposed"]
+    "name",
+    [
+        *("plain", "instance_norm_with_statistics", "module_under_two_names", "shared_layer", "transposed"),
+        "positions_in_an_attribute",
+    ],
 )
 def test_outputs_come_back_bit_for_bit(name: str, training: bool, tmp_path: Path) -> None:
     _, plan, small = pruned(name)

@@ -17,7 +17,6 @@ _CONTAINERS = {OrderedDict, dict, list, set}
 _ATOMS = {bool, int, float, str, type(None)}
 _LEAVES = _ATOMS | {torch.dtype, torch.device, torch.layout, torch.memory_format}
 _COPYING = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
-_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 def all_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -38,12 +37,13 @@ def all_modules(model: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def all_tensors(model: nn.Module, *, remove_duplicate: bool = False) -> dict[str, Tensor]:
+def all_tensors(model: nn.Module, *, remove_duplicate: bool = False, attributes: bool = False) -> dict[str, Tensor]:
     """All parameters, then all buffers.
 
     Args:
         model: The model.
         remove_duplicate: Return a tensor that has several names once, under the first; otherwise under each of them.
+        attributes: Also return tensors that modules hold as ordinary attributes, which are in no state dict.
     """
     modules, seen = all_modules(model), set[int]()
     found: dict[str, Tensor] = {}
@@ -53,7 +53,17 @@ def all_tensors(model: nn.Module, *, remove_duplicate: bool = False) -> dict[str
                 if tensor is not None and not (remove_duplicate and id(tensor) in seen):
                     seen.add(id(tensor))
                     found[f"{path}.{name}" if path else name] = tensor
+    if attributes:
+        found.update(attribute_tensors(model))
     return found
+
+
+def attribute_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Tensors that modules hold as ordinary attributes, under each of their names."""
+    for path, module in all_modules(model).items():
+        for name, value in vars(module).items():
+            if type(value) not in _LEAVES and type(value) not in _CONTAINERS and isinstance(value, Tensor):
+                yield (f"{path}.{name}" if path else name), value
 
 
 def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -167,27 +177,32 @@ def preserve_rng(model: nn.Module) -> Iterator[None]:
 def preserve_state(model: nn.Module, *, values: bool = True) -> Iterator[None]:
     """Undo all changes to a model on exit, except for values of its parameters.
 
-    This covers assignments to attributes (training modes among them), parameters and buffers of any module, and the
-    values of buffers.
+    This covers assignments to attributes (training modes among them), parameters and buffers of any module, entries of
+    the dicts, lists and sets that it holds (hooks among them), and the values of buffers.
 
     Args:
         model: The model.
         values: Whether buffers have values that need to be restored.
     """
     modules = {id(module): module for module in all_modules(model).values()}.values()
-    saved = [(module, dict(vars(module)), {name: dict(vars(module)[name]) for name in _TABLES}) for module in modules]
+    saved = [(vars(module), dict(vars(module))) for module in modules]
+    containers = [held for _, table in saved for held in table.values() if type(held) in _CONTAINERS]
+    filled = [(held, held.copy()) for held in containers if held]  # most are empty
+    empty = [held for held in containers if not held]
     held = {id(buffer): buffer for module in modules for buffer in module._buffers.values() if buffer is not None}
     buffers = [(buffer, buffer.detach().clone()) for buffer in held.values()] if values else []
     try:
         yield
     finally:
-        for module, attributes, tables in saved:
-            for table, entries in (
-                (vars(module), attributes),
-                *((attributes[name], tables[name]) for name in _TABLES),
-            ):
-                table.clear()
-                table.update(entries)
+        for attributes, entries in saved:
+            attributes.clear()
+            attributes.update(entries)
+        for held in empty:
+            if held:
+                held.clear()
+        for held, entries in filled:
+            held.clear()
+            (held.extend if isinstance(held, list) else held.update)(entries)
         with torch.no_grad():
             for buffer, value in buffers:
                 buffer.copy_(value)

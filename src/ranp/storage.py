@@ -37,7 +37,7 @@ def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
 
 def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
     """Write what `save` writes into an existing folder, such as one that `ranp.files.new_folder` yields."""
-    tensors = all_tensors(model, remove_duplicate=True)
+    tensors = all_tensors(model, attributes=True)
     for entry in plan.slices:
         shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
         if len(shape) <= entry.dim or shape[entry.dim] != len(entry.keep):
@@ -45,7 +45,8 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
             hint = "save the pruned model with the plan it was made by"
             raise PlanError(f"save: {entry.tensor}", got=f"shape {shape}", expected=expected, hint=hint)
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
-    values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    stored = all_tensors(model, remove_duplicate=True)
+    values = {name: tensor.detach().cpu().contiguous() for name, tensor in stored.items()}
     try:
         save_file(values, folder / "weights.safetensors")
     except SafetensorError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -135,10 +136,11 @@ def counted_macs(model: nn.Module, inputs: Any) -> int:
 
 @contextmanager
 def slow_attention() -> Iterator[None]:
-    """Attention as ordinary operators: torch's counter knows nothing of its fused inference path."""
+    """Attention as ordinary operators: torch's counter knows nothing of its fused operators."""
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(True)
 

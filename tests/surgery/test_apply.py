@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import ranp
-from helpers.networks import CASES, image
+from helpers.networks import CASES, Net, image
 from helpers.oracles import assert_masked_is_pruned, in_double, random_plan, randomize
 from ranp.errors import InputError, PlanError, TraceError
 from ranp.models import UNet3D
@@ -156,6 +156,35 @@ def test_a_plan_from_json_does_the_same() -> None:
     small, again = ranp.apply(model, plan), ranp.apply(model, Plan.from_json(plan.to_json()))
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in small.state_dict().items())
     assert_masked_is_pruned(copy.deepcopy(model), again, in_double(CASES["nested_concatenation"].inputs()))
+
+
+def test_tensors_in_ordinary_attributes_are_cut_and_in_no_state_dict() -> None:
+    model, plan = halved("positions_in_an_attribute")
+    small, kept = ranp.apply(model, plan), list(plan.keep["body"])
+    assert torch.equal(small.waves.waves, model.waves.waves[:, kept])
+    assert small.again is small.waves
+    assert model.waves.waves.shape == (1, 4, 5, 5)
+    assert small.state_dict().keys() == model.state_dict().keys()
+    model.waves.waves = torch.zeros(1, 3, 5, 5)
+    with pytest.raises(PlanError, match=r"waves.waves.*expected size 4 along dimension 1"):
+        ranp.apply(model, plan)
+    del model.waves.waves
+    with pytest.raises(PlanError, match=r"a model without 'waves.waves'"):
+        ranp.apply(model, plan)
+
+
+def test_what_a_forward_remembers_in_an_attribute_makes_no_other_model() -> None:
+    def run(net: Any, x: torch.Tensor) -> torch.Tensor:
+        net.seen = net.body(x).relu()
+        return net.head(net.seen)  # type: ignore[no-any-return]
+
+    model = Net(run, body=nn.Conv2d(3, 6, 1), head=nn.Conv2d(6, 2, 1))
+    x = image(2, 3, 5, 5)()
+    fresh = random_plan(ranp.trace(model, x), 0, 0.5)
+    model(x)
+    used = random_plan(ranp.trace(model, x), 0, 0.5)
+    assert used == fresh
+    assert ranp.apply(model, fresh).head.in_channels == len(fresh.keep["body"])
 
 
 def test_sizes_that_a_module_keeps_as_numpy_integers_are_set() -> None:

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 import ranp
 from helpers.networks import Net, image
-from helpers.oracles import random_plan
+from helpers.oracles import counted_activation_bytes, counted_macs, random_plan
 from ranp.errors import InputError, TraceError
 
 X = image(2, 3, 7, 7)()
@@ -79,6 +79,31 @@ def test_a_norm_of_weights_that_read_no_removable_channel_is_exact() -> None:
     small = ranp.apply(model, plan)
     kept = list(plan.keep["first"])
     assert torch.equal(small.first.weight, model.first.weight[kept])
+
+
+class ByColumns(nn.Conv2d):
+    """A convolution as a product of the columns of its input and its flattened weight, limited by a buffer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_buffer("most", torch.rand_like(self.weight))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.flatten(1) * self.most.flatten(1)
+        products = F.linear(F.unfold(x, self.kernel_size).transpose(1, 2), flat, self.bias)  # type: ignore[arg-type]
+        return products.transpose(1, 2).unflatten(2, (x.shape[2] - 2, -1))
+
+
+def test_rows_columns_and_channels_of_a_flattened_weight_are_told_apart() -> None:
+    model = chain(nn.Conv2d(3, 6, 1), ByColumns(6, 5, 3)).eval()
+    graph = ranp.trace(model, X)
+    assert [(group.name, group.width) for group in graph.groups] == [("first", 6), ("second", 5)]
+    assert graph.cost().macs == counted_macs(model, X)
+    plan = random_plan(graph, 0, 0.3)
+    small = ranp.apply(model, plan)
+    assert plan.cost.macs == counted_macs(small, X) < graph.cost().macs
+    assert plan.cost.activation_bytes == counted_activation_bytes(small, X)
+    assert ranp.verify(model, plan, X).status == "exact"
 
 
 def test_weight_norm_of_the_old_kind_is_copied_and_pruned() -> None:

@@ -24,8 +24,8 @@ class Cost:
         macs: Multiply-adds of one forward pass at the traced shape.
         params: Elements of all parameters.
         activation_bytes: Bytes that the operators of one forward pass in eval mode allocate for their outputs; views
-            and in-place operators take none. (An upper bound in one case: a reshape of a permuted tensor copies it only
-            while the permutation moves dimensions wider than 1.)
+            and in-place operators take none. (An upper bound in two cases: a reshape of a permuted tensor copies it
+            only while the permutation moves dimensions wider than 1, and fused attention stores less than its parts.)
         neurons: Output channels of all layers.
         step_seconds: Predicted duration of a training step; None without a `ranp.costs.TimeTable`.
         train_bytes: Predicted peak memory of a training step; None unless its prediction was requested.

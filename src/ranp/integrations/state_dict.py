@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.errors import PlanError
-from ranp.module_utils import copy_model
+from ranp.module_utils import all_tensors, copy_model
 from ranp.plan import Plan, read_plan
 from ranp.surgery import apply
 
@@ -81,6 +81,8 @@ def shrink_in_place(model: M, small: nn.Module, plan: Plan) -> M:
         hint = "call attach_plan(network) while it is full"
         raise PlanError("shrink_in_place", "the network has not been given to attach_plan", hint=hint)
     replaced: dict[int, Any] = {}
+    tensors = all_tensors(small, attributes=True)
+    sliced = {id(tensors[entry.tensor]) for entry in plan.slices}
     for old, new in zip(model.modules(), small.modules(), strict=True):
         for held, given in ((old._parameters, new._parameters), (old._buffers, new._buffers)):
             for name, tensor in given.items():
@@ -92,6 +94,9 @@ def shrink_in_place(model: M, small: nn.Module, plan: Plan) -> M:
                     held[name] = replaced.setdefault(id(tensor), _like(tensor, present))
                 elif not tensor.is_meta:
                     present.data.copy_(tensor)
+        for name, tensor in vars(new).items():
+            if id(tensor) in sliced:
+                vars(old)[name] = tensor
     for change in plan.settings:
         attribute = change.name.partition("[")[0]
         value = getattr(small.get_submodule(change.module), attribute)

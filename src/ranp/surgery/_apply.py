@@ -1,7 +1,7 @@
 """Applying a plan to a model, and resizing models without values."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from functools import cache
 from numbers import Integral
@@ -14,13 +14,6 @@ from ranp.graph import ChannelGraph, Ints
 from ranp.module_utils import all_modules, all_tensors, copy_model
 from ranp.plan import Plan, SizeChange, Slice
 from ranp.surgery._initialize import Weights, initialize
-
-# The only attributes that a plan may set, because plans from other sources cannot be trusted.
-_SIZES = (
-    "in_channels out_channels groups num_features input_size num_channels num_groups in_features out_features "
-    "num_parameters normalized_shape"
-)
-_SETTABLE = frozenset(_SIZES.split())
 
 
 def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
@@ -41,8 +34,8 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
         PlanError: The plan was made for another model; nothing has been changed.
         TraceError: The model holds something that cannot be copied.
     """
-    tensors = all_tensors(model)
-    _check_fingerprint(plan, tensors)
+    tensors = all_tensors(model, attributes=True)
+    _check_fingerprint(plan, tensors, all_tensors(model).keys())
     cuts: dict[int, list[Slice]] = {}
     for entry in plan.slices:
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
@@ -50,6 +43,7 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     index = cache(lambda keep, device: torch.tensor(keep, device=device))
     small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
     modules = all_modules(small)
+    _cut_attributes(model, small, cuts, index)
     for change in plan.settings:
         _set_size(modules, change)
     if weights != "keep":
@@ -86,8 +80,22 @@ def resized(
             vars(module).update(attributes)
 
 
-def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
-    missing, extra = plan.shapes.keys() - tensors.keys(), tensors.keys() - plan.shapes.keys()
+def _cut_attributes(
+    model: nn.Module,
+    small: nn.Module,
+    cuts: Mapping[int, list[Slice]],
+    index: Callable[[tuple[int, ...], torch.device], Tensor],
+) -> None:
+    """Give the copy of a model the parts that it keeps of tensors that modules hold as ordinary attributes."""
+    for before, after in zip(model.modules(), small.modules(), strict=True):
+        for name, tensor in vars(before).items():
+            if isinstance(tensor, Tensor) and id(tensor) in cuts:
+                vars(after)[name] = _cut(tensor, cuts[id(tensor)], index)
+
+
+def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor], stored: Set[str]) -> None:
+    """Refuse another model than the one the plan was made for; `stored` are the names of parameters and buffers."""
+    missing, extra = plan.shapes.keys() - tensors.keys(), stored - plan.shapes.keys()
     if missing or extra:
         got = f"a model {'without' if missing else 'with'} {min(missing or extra)!r}"
         hint = "build the model as it was built when it was pruned"
@@ -108,20 +116,23 @@ def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...],
 
 
 def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
-    """Set a size of a module; sizes only shrink."""
-    match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
+    """Set a size of a module: a whole number that it holds, by itself or in a list, and that only shrinks.
+
+    Plans from other sources cannot be trusted, so nothing else is set.
+    """
+    match = re.fullmatch(r"(\w+)(?:\[(\d{1,4})\])?", setting.name)
     base, index = (match[1], match[2]) if match else ("", None)
     module = modules.get(setting.module)
-    held = getattr(module, base, None) if base in _SETTABLE else None
-    entries = list(held) if isinstance(held, tuple) else [held]
+    held = vars(module).get(base) if module is not None else None
+    entries = list(held) if isinstance(held, (list, tuple)) else [held]
     place = int(index or 0)
-    fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)
+    fits = isinstance(held, (list, tuple)) == (index is not None) and place < len(entries)
     present = entries[place] if fits else None
-    if module is None or not isinstance(present, Integral) or not 1 <= setting.value <= int(present):
+    if type(present) is bool or not isinstance(present, Integral) or not 1 <= setting.value <= int(present):
         got, expected = (
             f"{setting.name} = {setting.value}",
             "a size of a module of this model, not above the present one",
         )
         raise PlanError(f"apply: {setting.module or 'model'}", got=got, expected=expected)
     entries[place] = setting.value
-    setattr(module, base, tuple(entries) if index is not None else setting.value)
+    setattr(module, base, setting.value if index is None else tuple(entries) if isinstance(held, tuple) else entries)

@@ -104,7 +104,7 @@ def _prepare(model: nn.Module, plan: Plan, example_inputs: Any) -> tuple[nn.Modu
 
 def mask(model: nn.Module, plan: Plan) -> None:
     """Set every weight that reads a removed channel to zero there, in place."""
-    tensors = all_tensors(model)
+    tensors = all_tensors(model, attributes=True)
     for entry in plan.slices:
         if entry.reads:
             gone = sorted(set(range(entry.size)) - set(entry.keep))
@@ -184,8 +184,11 @@ class _ConstantRandom(TorchDispatchMode):
     """Replaces random numbers of any shape by the same constant, which both copies of a model then use."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        draws = func.overloadpacket.__name__.startswith(_DRAWS)
+        if draws:
+            torch.manual_seed(0)  # for whole numbers, such as the order of tokens
         out = func(*args, **(kwargs or {}))
-        if func.overloadpacket.__name__.startswith(_DRAWS):
+        if draws:
             for tensor in tensors_in(out):
                 if tensor.is_floating_point():
                     tensor.fill_(0.5)

@@ -10,7 +10,8 @@ from torch import nn
 
 from ranp.costs import CostTable, OutputBytes, Terms
 from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
-from ranp.tracing._labels import Axis, Labels, support
+from ranp.module_utils import all_tensors
+from ranp.tracing._labels import Labels, first_along, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
 
@@ -59,6 +60,8 @@ class _Builder:
         self.rows: list[Ints] = []
         self.varying: dict[int, list[tuple[int, int]]] = {}  # by the id of labels
         self.shrinks: list[bool] = []  # which rows depend on widths
+        self.sizes: list[int] = []  # of each row, at full width
+        self.primitives: dict[int, int] = {}  # by row, the row divided by its greatest common factor
         self._number_channels()
         self._number(np.append(np.zeros(len(self.widths)), 1).astype(np.int64))  # row 0: the constant 1
 
@@ -104,11 +107,11 @@ class _Builder:
             yield source.labels
         seen: set[bytes] = set()
         macs, activations = self.costs.macs, self.costs.activations
-        for axes in (*(axes for _, axes in macs), *(entry.axes for entry in activations)):
-            for axis in axes:
-                if axis.labels is not None and (key := axis.labels.tobytes()) not in seen:
+        for found in (*(found for _, found in macs), *(entry.labels for entry in activations)):
+            for labels in found:
+                if (key := labels.tobytes()) not in seen:
                     seen.add(key)
-                    yield axis.labels
+                    yield labels.reshape(-1)
 
     # -- cost formulas -------------------------------------------------------------------------------------------
 
@@ -132,43 +135,54 @@ class _Builder:
             self.numbers[key] = len(self.rows)
             self.rows.append(row)
             self.shrinks.append(bool(row[:-1].any()))
+            self.sizes.append(int(row[:-1] @ self.widths + row[-1]))
         return self.numbers[key]
 
-    def terms(self, products: Iterable[tuple[int, Sequence[Axis]]]) -> Terms:
-        """Products of axes, with like terms summed; axes of constant size go into the factor."""
+    def terms(self, amounts: Iterable[tuple[int, Sequence[Labels]]]) -> Terms:
+        """Amounts that are proportional to the number of some labels, with like terms summed."""
         collected: dict[tuple[int, ...], int] = defaultdict(int)
-        for given, axes in products:
-            factor, indices = self._term(given, axes)
+        for full, labellings in amounts:
+            factor, indices = self._term(full, labellings)
             collected[indices] += factor
         longest = max((len(key) for key in collected), default=0) or 1
         table = [list(key) + [0] * (longest - len(key)) for key in collected]
         factors = np.array(list(collected.values()), dtype=np.int64)
         return Terms(factors, np.array(table, dtype=np.int64).reshape(-1, longest))
 
-    def _term(self, factor: int, axes: Sequence[Axis]) -> tuple[int, tuple[int, ...]]:
-        """One product: its constant factor, and the axes that may shrink."""
+    def _term(self, full: int, labellings: Sequence[Labels]) -> tuple[int, tuple[int, ...]]:
+        """An amount as a constant factor times the axes that may shrink.
+
+        Axes are divided by their common factors. So the amount is a multiple of them also where a view of a weight has
+        merged two dimensions, and labels them together: each of the two labels occurs once for every other.
+        """
         indices = []
-        for axis in axes:
-            index = None if axis.labels is None else self.axis(axis.labels)
-            if index is None or not self.shrinks[index]:
-                factor *= axis.size
-            else:
-                indices.append(index)
-        return factor, tuple(sorted(indices))
+        for labels in labellings:
+            index = self.axis(labels)
+            if self.shrinks[index]:
+                indices.append(self._primitive(index))
+                full //= self.sizes[indices[-1]]
+        return full, tuple(sorted(indices))
+
+    def _primitive(self, index: int) -> int:
+        """Number of an axis divided by its greatest common factor."""
+        if index not in self.primitives:
+            row = self.rows[index]
+            self.primitives[index] = self._number(row // np.gcd.reduce(row))
+        return self.primitives[index]
 
     def formulas(self) -> tuple[Terms, Terms, Terms, tuple[OutputBytes, ...]]:
         """Multiply-adds, parameters and activation bytes, these also operator by operator."""
         by_tensor = defaultdict(list)
         for source in self.tracer.sources:
-            by_tensor[source.tensor].append(Axis(source.labels, source.size))
+            by_tensor[source.tensor].append(source.labels)
         params = [
-            (1, by_tensor[name]) if name in by_tensor else (parameter.numel(), [])
+            (parameter.numel(), by_tensor[name])
             for name, parameter in self.meta_model.tensors.items()
             if isinstance(parameter, nn.Parameter) and self.tracer.names[id(parameter)] == name
         ]
         entries = self.costs.activations
-        terms = [self.terms(given) for given in (self.costs.macs, params, ((e.bytes, e.axes) for e in entries))]
-        outputs = (OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.axes)) for entry in entries)
+        terms = [self.terms(given) for given in (self.costs.macs, params, ((e.bytes, e.labels) for e in entries))]
+        outputs = (OutputBytes(entry.path, entry.operator, *self._term(entry.bytes, entry.labels)) for entry in entries)
         return terms[0], terms[1], terms[2], tuple(outputs)
 
     def attributes(self) -> Iterable[SizeAttribute]:
@@ -284,7 +298,7 @@ class _Builder:
     def _varying(self, labels: Labels) -> Iterable[tuple[int, int]]:
         """Dimensions whose size depends on the widths, and the axes that they are."""
         for dim in support(labels):
-            first = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+            first = first_along(labels, dim)
             component = self.component[first]
             # Where a view has merged dimensions, all but one of them keep their size.
             if (component != component[0]).any() and (self.group[component] >= 0).any():
@@ -299,6 +313,9 @@ class _Builder:
         """All of it."""
         layers = self.layers()
         groups = self.groups(self._group_names(layers))
+        # What a forward remembers may be in ordinary attributes, too: of those, only what is sliced has to be the same.
+        sliced = {member.parameter for group in groups for member in group.members}
+        held = sliced.union(all_tensors(self.meta_model.model))
         macs, params, activations, outputs = self.formulas()
         attributes = tuple(self.attributes())
         return ChannelGraph(
@@ -307,7 +324,7 @@ class _Builder:
             attributes=attributes,
             costs=CostTable(np.stack(self.rows), macs, params, activations, outputs),
             unprunable=self.unprunable(),
-            shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items()},
+            shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items() if name in held},
             nodes=tuple(replace(node, name=layer_name(node.name)) for node in self.costs.nodes),
             has_cross_channel_norm=any((self.numbers_of(labels) >= 0).any() for labels in self.tracer.mixed),
         )
@@ -335,10 +352,10 @@ def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
 
 
 def _attribute(module: nn.Module, name: str) -> object:
-    """The value of an attribute, or of an entry of a tuple: `normalized_shape[0]`."""
+    """The value of an attribute, or of an entry of a list or tuple: `normalized_shape[0]`."""
     base, _, index = name.partition("[")
-    value = getattr(module, base, None)
-    if index and isinstance(value, tuple):
+    value = vars(module).get(base)
+    if index and isinstance(value, (list, tuple)):
         value = value[int(index.rstrip("]"))]
     return value
 

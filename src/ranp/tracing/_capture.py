@@ -1,7 +1,7 @@
 """Recording what a model does to its tensors: every operator of a forward pass, in eval and in training mode."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from inspect import signature
 from itertools import count, groupby
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils._pytree import tree_map_only
 
 from ranp.errors import RanpError, TraceError, first_line
-from ranp.module_utils import all_tensors, tensors_in
+from ranp.module_utils import all_tensors, attribute_tensors, tensors_in
 from ranp.tracing._meta_model import Forward, MetaModel, Observer
 
 
@@ -65,9 +66,32 @@ class _CallLog(Observer):
         self.calls: list[Call] = []
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
+        before = args[0].detach() if func in _RESHAPING else None
         out = super().operate(func, args, kwargs)
         self.calls.append(Call(func, args, kwargs, out, self.running[-1] if self.running else self.root))
+        if before is not None and before.shape != args[0].shape:
+            self._keep_shape(args[0], before)
         return out
+
+    def _keep_shape(self, tensor: Tensor, before: Tensor) -> None:
+        """Replace a tensor that was reshaped in place by one of its former shape, as the input of that and earlier."""
+        swap = partial(tree_map_only, Tensor, lambda found: before if found is tensor else found)
+        last = self.calls.pop()
+        for number, call in enumerate(self.calls):
+            if any(found is tensor for found in (*call.tensors, *call.outputs)):
+                given = {"args": swap(call.args), "kwargs": swap(call.kwargs), "out": swap(call.out)}
+                self.calls[number] = replace(call, **given)
+        self.calls.append(replace(last, args=swap(last.args)))
+
+
+# Operators that change the shape of a tensor in place.
+_RESHAPING = {
+    getattr(packet, name)
+    for packet in (
+        getattr(torch.ops.aten, name) for name in ("squeeze_", "unsqueeze_", "transpose_", "t_", "as_strided_")
+    )
+    for name in packet.overloads()
+}
 
 
 @dataclass(frozen=True)
@@ -187,23 +211,28 @@ def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
     Heads for deep supervision, auxiliary classifiers and the like may run in training mode only. Where training mode
     cannot be run (because layers are dropped at random, for example), eval mode has to suffice.
     """
-    tensors, untraced = [*all_tensors(model).values(), *tensors_in(example_inputs)], ""
-    on_meta, fake = MetaModel.on_meta, MetaModel.with_fake_tensors
-    for make, both in ((on_meta, True), (fake, True), (fake, False)):
-        if make == on_meta and len({tensor.device for tensor in tensors}) > 1:
-            continue  # Only fake tensors show whether that works.
+    devices = {tensor.device for tensor in (*all_tensors(model).values(), *tensors_in(example_inputs))}
+    kinds = [MetaModel.with_fake_tensors]
+    if len(devices) == 1:  # Only fake tensors show whether a model on several devices works.
+        kinds.insert(0, MetaModel.on_meta)
+        if any(True for _ in attribute_tensors(model)):
+            kinds.insert(0, MetaModel.on_meta_with_attributes)
+    in_eval_mode: ModelCapture | None = None
+    for make in kinds:
         try:
             meta_model = make(model, example_inputs)
-            passes = [Capture.record(meta_model, watch_mode=both)]
-            if both and not mode_invariant(meta_model, passes[0].reading_mode):
-                passes.append(Capture.record(meta_model, training=True))
+            found = ModelCapture(meta_model, (Capture.record(meta_model, watch_mode=True),))
+            in_eval_mode = in_eval_mode or found
+            if mode_invariant(meta_model, found.passes[0].reading_mode):
+                return found
+            training = Capture.record(meta_model, training=True)
         except TraceError as error:
-            failure, untraced = error, str(error)
+            failure = error
             continue
-        if len(passes) > 1 and passes[0].equivalent_to(passes[1]):
-            passes.pop()
-        return ModelCapture(meta_model, tuple(passes), "" if both else untraced)
-    raise failure
+        return found if found.passes[0].equivalent_to(training) else replace(found, passes=(*found.passes, training))
+    if in_eval_mode is None:
+        raise failure
+    return replace(in_eval_mode, untraced_training_mode=str(failure))
 
 
 def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> bool:

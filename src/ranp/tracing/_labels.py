@@ -34,14 +34,6 @@ class Source:
         return np.arange(self.first, self.first + self.size)
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A dimension that may shrink: its labels, or only its size where it carries none."""
-
-    labels: Labels | None
-    size: int
-
-
 def support(labels: Labels) -> frozenset[int]:
     """Dimensions along which the labels vary.
 
@@ -65,6 +57,11 @@ def labels_along(vector: Labels, dim: int, rank: int) -> Labels:
         (1, 3, 1, 1)
     """
     return vector.reshape([-1 if d == dim % rank else 1 for d in range(rank)])
+
+
+def first_along(labels: Labels, dim: int) -> Labels:
+    """The labels along one dimension, at the first index of all others."""
+    return labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
 
 
 def along(labels: Labels, dim: int) -> bool:

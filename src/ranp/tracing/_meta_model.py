@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_state
-from ranp.tracing._shapes import run_operator
+from ranp.tracing._shapes import FUSED_ATTENTION, Decomposition, attention, run_operator
 
 # Modules that run the same operators on channels in training and in eval mode.
 MODE_INVARIANT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
@@ -71,7 +71,13 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        return run_operator(func, args, kwargs) if func.namespace == "prim" else self.operate(func, args, kwargs)
+        if func.namespace == "prim":
+            return run_operator(func, args, kwargs)
+        if func in FUSED_ATTENTION:
+            _, *others = run_operator(func, args, kwargs)
+            with self, Decomposition():
+                return attention(func, args, kwargs), *others  # the others are for the backward pass
+        return self.operate(func, args, kwargs)
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; subclasses extend this."""
@@ -111,6 +117,17 @@ class MetaModel:
         return cls(model, example_inputs, lambda tensor: tensor.detach().to("meta"), torch.device("meta"))
 
     @classmethod
+    def on_meta_with_attributes(cls, model: nn.Module, example_inputs: Any) -> "MetaModel":
+        """The same, also for tensors in ordinary attributes, unless they have one dimension and may be read."""
+        made = cls.on_meta(model, example_inputs)
+        converted: dict[int, Tensor] = {}
+        for module in made._unique.values():
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor) and value.ndim > 1 and value.is_floating_point():
+                    vars(module)[name] = converted.setdefault(id(value), value.detach().to("meta"))
+        return made
+
+    @classmethod
     def with_fake_tensors(cls, model: nn.Module, example_inputs: Any) -> "MetaModel":
         """Use fake tensors, which report the device of the real ones; about four times slower."""
         mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -118,8 +135,8 @@ class MetaModel:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers of the copy, under each of their names."""
-        return all_tensors(self.model)
+        """All parameters, buffers and other tensors that modules of the copy hold, under each of their names."""
+        return all_tensors(self.model, attributes=True)
 
     def run(
         self,
@@ -177,6 +194,8 @@ class MetaModel:
             vars(module)["_call_impl"] = MethodType(call, module)
             if isinstance(module, nn.TransformerEncoder):
                 module.use_nested_tensor = False  # These would be for the fast path only.
+            if isinstance(module, nn.parallel.DistributedDataParallel):
+                module.broadcast_buffers = False  # Buffers of all layers would be sent as one tensor.
 
     def _watch_mode(self, observer: Observer) -> None:
         """Have reads of `training` noted until `preserve_state` undoes it."""

@@ -4,7 +4,6 @@ The tracer knows no operator; the rules in `rules/` do. Nothing is computed and 
 large volume takes no more memory than tracing a small one.
 """
 
-import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
@@ -12,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ranp.graph import Node
 from ranp.tracing._capture import Call, Capture, ModelCapture
 from ranp.tracing._graph_nodes import NodeBuilder
-from ranp.tracing._labels import Axis, Labels, Source, along, components, labels_along, pad_rank, support
+from ranp.tracing._labels import Labels, Source, along, components, labels_along, pad_rank, support
+from ranp.tracing._made import Made
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Note:
 
 @dataclass(frozen=True)
 class Allocated:
-    """The memory that an operator allocated for one of its outputs: bytes times the sizes of some axes."""
+    """The memory that an operator allocated for one of its outputs, which is proportional to the number of labels."""
 
     path: str
     operator: str
     bytes: int
-    axes: list[Axis]
+    labels: Sequence[Labels]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Pass:
     """What was found about one forward pass."""
 
     layers: list[LayerCall] = field(default_factory=list)
-    macs: list[tuple[int, list[Axis]]] = field(default_factory=list)  # each a factor times the sizes of some axes
+    macs: list[tuple[int, list[Labels]]] = field(default_factory=list)  # each is proportional to the number of labels
     activations: list[Allocated] = field(default_factory=list)
     operators: list[OperatorCall] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)  # how results of layers reach other layers
@@ -79,13 +80,16 @@ class Tracer:
     """The labels of all tensors, and what the operators of captured passes do to them.
 
     The views numbered in `whole_blocks` split channels into blocks of a fixed size rather than into a fixed number of
-    blocks; `filled` holds the ids of new tensors into which channels are written later.
+    blocks; `labelled` holds the ids of tensors that the forward makes and that count channels (see `Made`).
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], whole_blocks: Container[int] = (), filled: Container[int] = ()
+        self,
+        tensors: Mapping[str, Tensor],
+        whole_blocks: Container[int] = (),
+        labelled: frozenset[int] = frozenset(),
     ) -> None:
-        self.whole_blocks, self.filled = whole_blocks, filled
+        self.whole_blocks, self.made = whole_blocks, Made(labelled)
         self.names: dict[int, str] = {}
         for name, tensor in tensors.items():
             self.names.setdefault(id(tensor), name)
@@ -93,8 +97,6 @@ class Tracer:
         self.flows: dict[int, tuple[Labels, ...]] = {}
         self.origins: dict[int, str] = {}
         self.bases: dict[int, int] = {}  # what views are views of, by id
-        self.new: set[int] = set()
-        self.to_fill: set[int] = set()
         self.count = 0
         self.path, self.operator = "", ""
         self.sources: list[Source] = []
@@ -132,33 +134,26 @@ class Tracer:
         if tensors and all(self.is_weight(tensor) for tensor in tensors):
             largest = max(tensors, key=Tensor.numel)
             self.origins.update((id(output), self.origin(largest)) for output in outputs)
+        if self.made.reaches(tensors) and not any(self.flows.get(id(t)) for t in tensors if not self.is_weight(t)):
+            self.made.pass_on(tensors, outputs)
         if outputs and outputs[0].numel():
             rule(self, call)
         allocated = self._note_storage(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
-        macs = sum(factor * math.prod(axis.size for axis in axes) for factor, axes in self.seen.macs[before:])
+        macs = sum(found for found, _ in self.seen.macs[before:])
         self.seen.operators.append(OperatorCall(call.path, call.name, shapes, macs, allocated))
 
     def _note_storage(self, call: Call) -> int:
         """Note what an operator allocates (neither views nor in-place results) and the bases of views; in bytes."""
         returns, total = call.function._schema.returns, 0
         for index, output in enumerate(call.outputs):
-            if returns[min(index, len(returns) - 1)].alias_info is not None or call.name in _HIDDEN_VIEWS:
+            if returns[min(index, len(returns) - 1)].alias_info is not None or call.function in _HIDDEN_VIEWS:
                 self.bases[id(output)] = self._base(call.tensors[0])
             elif output.numel():
-                size = output.element_size()
-                self.seen.activations.append(Allocated(call.path, call.name, size, self._axes(output)))
-                total += size * output.numel()
+                size = output.numel() * output.element_size()
+                self.seen.activations.append(Allocated(call.path, call.name, size, self.labels(output)))
+                total += size
         return total
-
-    def _axes(self, tensor: Tensor) -> list[Axis]:
-        """The tensor's size as a product of axes, one for each labelling and one for all dimensions without labels."""
-        axes, seen = [], set[int]()
-        for labels in self.labels(tensor):
-            axes.append(Axis(labels.reshape(-1), labels.size))
-            seen |= support(labels)
-        rest = math.prod(size for dim, size in enumerate(tensor.shape) if dim not in seen)
-        return [Axis(None, rest), *axes]
 
     # -- labels --------------------------------------------------------------------------------------------------
 
@@ -169,24 +164,60 @@ class Tracer:
         return self.flows[id(tensor)]
 
     def set(self, tensor: Tensor, labels: Sequence[Labels]) -> None:
-        """Give a tensor its labellings; those that vary along no dimension say nothing and are left out."""
-        self.flows[id(tensor)] = tuple(array for array in labels if array.size > 1)
+        """Give a tensor its labellings; those that vary along no dimension say nothing and are left out.
+
+        A view that merges dimensions may bring several together along one. Of a weight they are all kept, since such a
+        view is usually undone; of an activation only one is, so that its size is the product of its labellings' sizes.
+        """
+        kept: list[Labels] = []
+        for new in labels:
+            for index, known in enumerate(kept) if not self.is_weight(tensor) else ():
+                if support(known) & support(new):
+                    kept[index], new = self._only_one(known, new)
+            kept.append(new)
+        self.flows[id(tensor)] = tuple(array for array in kept if array.size > 1)
+
+    def _only_one(self, a: Labels, b: Labels) -> tuple[Labels, Labels]:
+        """Two labellings that vary along a common dimension, of which one is left out."""
+        left, right = (self.component_of()[labels] for labels in np.broadcast_arrays(a, b))
+        finer = a if support(b) <= support(a) else b
+        kept = finer if np.array_equal(left, right) else self._most_telling([a, b])
+        return (a, b[:0]) if kept is a else (a[:0], b)
+
+    def _most_telling(self, found: Sequence[Labels]) -> Labels:
+        """Of labellings that share dimensions one that may be pruned, if any; the others are marked as unprunable."""
+        if len(found) == 1:
+            return found[0]
+        prunable = [labels for labels in found if not self.fixed(labels)]
+        chosen = max(prunable or found, key=lambda labels: len(np.unique(labels)))
+        for labels in prunable:
+            if labels is not chosen:
+                self.mark_unprunable(labels, "shares a dimension with other channels")
+        return chosen
+
+    def fixed(self, labels: Labels) -> bool:
+        """Whether all of these channels are known to be unprunable."""
+        component = self.component_of()
+        unprunable = np.zeros(self.count, dtype=bool)
+        for found, _ in self.unprunable:
+            unprunable[component[found]] = True
+        return bool(unprunable[component[labels]].all())
 
     def is_weight(self, tensor: Tensor) -> bool:
         """Whether a tensor depends on nothing but parameters and buffers."""
         return id(tensor) in self.names or id(tensor) in self.origins
 
-    def make(self, tensor: Tensor) -> None:
-        """Note a new tensor, such as zeros; where channels are written into it later, it has labels from the start."""
-        self.new.add(id(tensor))
-        if id(tensor) in self.filled:
-            wide = [dim for dim, size in enumerate(tensor.shape) if size > 1]
-            self.set(tensor, [labels_along(self.fresh(tensor.shape[dim]), dim, tensor.ndim) for dim in wide])
+    def make(self, tensor: Tensor, dims: Iterable[int]) -> None:
+        """Note a tensor all of whose entries are alike along some dimensions, such as zeros."""
+        wide = [dim for dim in dims if tensor.shape[dim] > 1]
+        self.made.add(tensor, wide)
+        if id(tensor) in self.made.labelled:
+            labels = (labels_along(self.fresh(tensor.shape[dim]), dim, tensor.ndim) for dim in wide)
+            self.set(tensor, [*self.labels(tensor), *labels])
 
     def fill(self, target: Tensor) -> None:
         """Note that channels are written into a tensor, or into a part of one, that carries none."""
-        if self._base(target) in self.new:
-            self.to_fill.add(self._base(target))
+        self.made.need(self._base(target))
 
     def _base(self, tensor: Tensor) -> int:
         return self.bases.get(id(tensor), id(tensor))
@@ -206,6 +237,8 @@ class Tracer:
             if size > 1:
                 labels = self.fresh(size)
                 self.sources.append(Source(self.names[id(tensor)], dim, size, int(labels[0])))
+                if tensor.is_complex():  # Convolutions of these are computed from real ones of their parts and sums.
+                    self.mark_unprunable(labels, "is of a complex weight")
                 found.append(labels_along(labels, dim, tensor.ndim))
         return tuple(found)
 
@@ -247,17 +280,20 @@ class Tracer:
         component = self.component_of()[labels]
         return all((component == component.take([0], axis=dim)).all() for dim in dims)
 
-    def vector(self, tensor: Tensor, dim: int) -> Labels | None:
+    def vector(self, tensor: Tensor, dim: int, like: Labels | None = None) -> Labels | None:
         """The labels along one dimension as a vector, or None where it carries none.
 
-        Labels that vary along other dimensions too are coupled along those.
+        Labels that vary along other dimensions too are coupled along those. `like` are channels that the dimension
+        counts: where it carries none because the forward makes the tensor, it does so the next time.
         """
         dim %= tensor.ndim
         found = [labels for labels in self.labels(tensor) if along(labels, dim)]
-        vectors = [self.couple(labels, [d for d in range(labels.ndim) if d != dim]).reshape(-1) for labels in found]
-        for other in vectors[1:]:
-            self.tie(vectors[0], other)
-        return vectors[0] if vectors else None
+        if not found:
+            if like is not None:
+                self.made.need(id(tensor), like.size)
+            return None
+        labels = self._most_telling(found)
+        return self.couple(labels, [d for d in range(labels.ndim) if d != dim]).reshape(-1)
 
     def meet(self, a: Labels | None, b: Labels | None) -> None:
         """Tie two vectors of labels; where only one side carries channels, they are unprunable."""
@@ -266,33 +302,60 @@ class Tracer:
         else:
             self.mark_unprunable(a if b is None else b, "meets a dimension that carries no channels")
 
-    def merge(self, operands: Sequence[Tensor], shapes: Sequence[Sequence[int]], rank: int) -> list[Labels]:
+    def merge(
+        self,
+        operands: Sequence[Tensor],
+        shapes: Sequence[Sequence[int]],
+        rank: int,
+        labels: Sequence[Iterable[Labels]] | None = None,
+    ) -> list[Labels]:
         """Tie the operands of an elementwise operator and return the labels of its result.
 
         An operand that is wider than 1 where another carries channels, and carries none itself, makes them unprunable.
+
+        Args:
+            operands: The operands.
+            shapes: Their shapes, with size 1 along dimensions in which they need not correspond.
+            rank: Number of dimensions of the result.
+            labels: Their labels; by default those of the tensors.
         """
-        padded = [(1,) * (rank - len(shape)) + tuple(shape) for shape in shapes]
+        wide = [frozenset(rank - len(shape) + dim for dim in _wide(shape)) for shape in shapes]
         owned = [
-            [pad_rank(a, rank) for a in self.labels(t) if not (support(pad_rank(a, rank)) - _wide(shape))]
-            for t, shape in zip(operands, padded, strict=True)
+            [a for a in (pad_rank(b, rank) for b in given) if support(a) <= dims]
+            for given, dims in zip(labels or map(self.labels, operands), wide, strict=True)
         ]
         result: list[Labels] = []
         for i, mine in enumerate(owned):
-            for a in mine:
-                for j, theirs in enumerate(owned):
-                    if i != j:
-                        self._confront(a, theirs, padded[j], tie=i < j)
-                result = _keep_finest(result, a)
+            for j, theirs in enumerate(owned):
+                if i != j:
+                    self._confront(mine, theirs, wide[j], id(operands[j]), tie=i < j)
+            result = _keep_finest(result, mine)
         return result
 
-    def _confront(self, a: Labels, others: list[Labels], shape: Sequence[int], *, tie: bool) -> None:
-        if not support(a) & _wide(shape):
-            return
-        partners = [b for b in others if support(a) & support(b)]
-        for b in partners if tie else []:
-            self.tie(a, b)
-        if not partners:
-            self.mark_unprunable(a, "meets a tensor that is wider than 1 and carries no channels")
+    def _confront(
+        self, mine: list[Labels], theirs: list[Labels], wide: frozenset[int], other: int, *, tie: bool
+    ) -> None:
+        """Tie labellings of one tensor to those of another, of which the id is given.
+
+        Those that share dimensions are tied; one by one where both tensors were reshaped in the same way.
+        """
+        supports = [support(b) for b in theirs]
+        aligned = len(mine) > 1 and [support(a) for a in mine] == supports
+        for k, a in enumerate(mine):
+            own = support(a)
+            if not own & wide:
+                continue
+            partners = [theirs[k]] if aligned else [b for b, dims in zip(theirs, supports, strict=True) if own & dims]
+            for b in partners if tie else []:
+                self.tie(a, b)
+            if not partners:
+                self.mark_unprunable(a, "meets a tensor that is wider than 1 and carries no channels")
+                for dim in own & wide:
+                    self.made.need(other, a.shape[dim])
+
+    def multiply_adds(self, macs: int, labels: Iterable[Labels | None]) -> None:
+        """Count multiply-adds of the current operator, which are proportional to the number of these channels."""
+        self.seen.macs.append((macs, [found for found in labels if found is not None]))
 
     def split(self, labels: Labels) -> int:
         """Number a view that splits channels, so that `whole_blocks` can refer to it."""
@@ -326,29 +389,30 @@ class Tracer:
 Rule: TypeAlias = Callable[[Tracer, Call], None]
 
 # Operators whose schema does not say that they return views.
-_HIDDEN_VIEWS = {"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes"}
+_HIDDEN_VIEWS = {
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.unsafe_split.Tensor,
+    torch.ops.aten.unsafe_split_with_sizes.default,
+}
 
 
 def _wide(shape: Sequence[int]) -> frozenset[int]:
     return frozenset(dim for dim, size in enumerate(shape) if size > 1)
 
 
-def _keep_finest(result: list[Labels], labels: Labels) -> list[Labels]:
-    """Add a labelling; of two that share dimensions the one over more dimensions stays."""
-    for index, known in enumerate(result):
-        if support(known) & support(labels):
-            finest = labels if support(known) < support(labels) else known
-            return [*result[:index], finest, *result[index + 1 :]]
-    return [*result, labels]
+def _keep_finest(result: list[Labels], new: list[Labels]) -> list[Labels]:
+    """Add the labellings of another operand; of two that are tied, the one over more dimensions stays."""
+    new = [labels for labels in new if not any(support(labels) <= support(known) for known in result)]
+    return [*(known for known in result if not any(support(known) < support(labels) for labels in new)), *new]
 
 
 def propagate(capture: ModelCapture, find_rule: Callable[[Call], Rule], whole_blocks: Collection[int] = ()) -> Tracer:
     """Propagate channel labels through all operators of the captured passes; for `whole_blocks` see `Tracer`."""
-    filled: set[int] = set()
+    labelled: frozenset[int] = frozenset()
     while True:
-        tracer = Tracer(capture.meta_model.tensors, whole_blocks, filled)
+        tracer = Tracer(capture.meta_model.tensors, whole_blocks, labelled)
         for found in capture.passes:
             tracer.follow(found, find_rule)
-        if tracer.to_fill <= filled:
+        if tracer.made.needed <= labelled:
             return tracer
-        filled |= tracer.to_fill
+        labelled |= tracer.made.needed

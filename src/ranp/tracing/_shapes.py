@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ranp.module_utils import tensors_in
 
@@ -217,6 +218,39 @@ def _shortcut(func: Any) -> Callable[..., Any] | None:
     if name.endswith("_") and (name[:-1] in _ACTIVATIONS.split() or torch.Tag.pointwise in func.tags):
         return _written
     return _SHORTCUTS.get(func)
+
+
+_FUSED = "efficient_attention flash_attention flash_attention_for_cpu cudnn_attention fused_attention_overrideable"
+FUSED_ATTENTION = {
+    getattr(_ATEN, f"_scaled_dot_product_{name}").default
+    for name in _FUSED.split()
+    if hasattr(_ATEN, f"_scaled_dot_product_{name}")
+}
+
+
+def attention(func: Any, args: Any, kwargs: Any) -> Tensor:
+    """The result of a fused operator by matrix products and a softmax, which torch also uses on meta tensors."""
+    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+    query, key, value = (given[name] for name in ("query", "key", "value"))
+    out: Tensor = _ATEN._scaled_dot_product_attention_math.default(
+        *(query, key, value, given.get("attn_mask", given.get("attn_bias"))),
+        dropout_p=given.get("dropout_p", 0.0),
+        is_causal=given.get("is_causal", False),
+        scale=given.get("scale"),
+        enable_gqa=query.shape[-3] != key.shape[-3],
+    )[0]
+    return out
+
+
+class Decomposition(TorchDispatchMode):
+    """Decomposes composite operators, which torch does only above the level at which a mode runs operators."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, out = kwargs or {}, NotImplemented
+        if func.namespace != "prim":
+            with self:
+                out = func.decompose(*args, **kwargs)
+        return func(*args, **kwargs) if out is NotImplemented else out
 
 
 _DEPENDS_ON_DATA = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}

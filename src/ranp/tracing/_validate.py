@@ -15,29 +15,34 @@ import torch
 from torch import Tensor
 
 from ranp.errors import first_line
-from ranp.graph import ChannelGraph, Ints
+from ranp.graph import ChannelGraph, Ints, SizeAttribute
 from ranp.module_utils import tensors_in
 from ranp.surgery import resized
 from ranp.tracing._build import Build, Prediction, build
 from ranp.tracing._capture import Call, ModelCapture
 from ranp.tracing._meta_model import MetaModel, Observer
 from ranp.tracing._propagate import Note, Rule, propagate
+from ranp.tracing._stored_sizes import Seen, as_attributes, note_sizes, stored_sizes
 
 
 def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> ChannelGraph:
     """Propagate labels through captured passes, and return a graph that is right at all widths that were tried."""
     whole_blocks: set[int] = set()
+    sizes: dict[tuple[str, str], Seen] = {}
     while True:
         tracer = propagate(capture, find_rule, whole_blocks)
+        note_sizes(tracer, sizes)
         built = build(capture.meta_model, tracer)
-        blocking = _all_blocking_groups(Trial(capture.meta_model, built))
+        blocking, found = _all_blocking_groups(Trial(capture.meta_model, built))
+        sizes |= found
         # A view that cannot split channels into a fixed number of blocks may split them into blocks of a fixed size.
         doubtful = blocking.keys() | set(np.flatnonzero(built.graph.widths == 1).tolist())
         turned = {index for index, groups in enumerate(built.splits) if groups & doubtful} - whole_blocks
         if turned:
             whole_blocks |= turned
             continue
-        if blocking:
+        note_sizes(tracer, found)
+        if blocking or found:
             reasons = _weights(built.graph, blocking)
             for layer in tracer.passes[0].layers:
                 if layer.weight in reasons and layer.out is not None:
@@ -46,16 +51,21 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
         return replace(built.graph, untraced_training_mode=capture.untraced_training_mode)
 
 
-def _all_blocking_groups(trial: "Trial") -> dict[int, Note]:
-    """All groups whose widths the forward relies on, each with what fails otherwise."""
+def _all_blocking_groups(trial: "Trial") -> tuple[dict[int, Note], dict[tuple[str, str], Seen]]:
+    """All groups whose widths the forward relies on, each with what fails otherwise; and stored numbers of channels."""
     found: dict[int, Note] = {}
+    sizes: dict[tuple[str, str], Seen] = {}
     groups = frozenset(range(len(trial.built.graph.groups)))
     while groups and (violations := trial.violations(groups)):
+        if more := stored_sizes(trial, trial.meta_model.modules, groups, violations):
+            sizes |= more
+            trial = trial.with_attributes(as_attributes(more))
+            continue
         # Where the outputs of an operator should depend on one group alone, that group has to keep its width.
         alone = {min(held): entry.note for entry in violations if len(held := entry.groups & groups) == 1}
         found |= alone or blocking_groups(groups, violations, trial.violations, trial.latest)
         groups = groups.difference(found)
-    return found
+    return found, sizes
 
 
 def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Note]:
@@ -87,6 +97,15 @@ class Trial:
         self.meta_model, self.built = meta_model, built
         self.violations = cache(self._violations)
         self._groups_of_axes = [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in built.graph.costs.axes]
+
+    def attempt(self, groups: frozenset[int]) -> Sequence[Violation]:
+        """The same as `violations`."""
+        return self.violations(groups)
+
+    def with_attributes(self, attributes: Sequence[SizeAttribute]) -> "Trial":
+        """Trials in which further attributes of modules are resized."""
+        graph = replace(self.built.graph, attributes=(*self.built.graph.attributes, *attributes))
+        return Trial(self.meta_model, replace(self.built, graph=graph))
 
     def _violations(self, groups: frozenset[int]) -> tuple[Violation, ...]:
         """Run the model with these groups resized, and compare all shapes with the predictions.

@@ -3,7 +3,7 @@
 Widths differ wherever they may, so that a group cannot be mistaken for another, and spatial sizes are odd.
 """
 
-from helpers.networks import chains, convolutions, joins, limits, positions, sharing, views, writes
+from helpers.networks import chains, convolutions, joins, limits, positions, sharing, stored_sizes, views, writes
 from helpers.networks._case import CASES, Case, Net, image
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "limits",
     "positions",
     "sharing",
+    "stored_sizes",
     "views",
     "writes",
 ]

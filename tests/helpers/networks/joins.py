@@ -1,5 +1,6 @@
 """Sums, products and concatenations of branches."""
 
+import math
 from typing import Any
 
 import torch
@@ -62,7 +63,7 @@ def residual_with_padded_shortcut() -> nn.Module:
     )
 
 
-@case(inner=5, unprunable={"add": "wider than 1"})
+@case(inner=5, unprunable={"repeat": "returns"})
 def residual_on_repeated_input() -> nn.Module:
     # V-Net adds its single-channel input, repeated, to its first convolution.
     def run(net: Any, x: Tensor) -> Tensor:
@@ -179,6 +180,71 @@ def learned_positions() -> nn.Module:
         inner=nn.Conv2d(4, 5, 1),
         head=nn.Conv2d(5, 2, 1),
     )
+
+
+@case(image(2, 3, 6, 8), body=4, up=7, down=5)
+def learned_positions_of_tokens() -> nn.Module:
+    # Rows and columns have labels of their own, and then share a dimension.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x) + net.rows + net.columns
+        y = net.down(net.up(y.flatten(2).transpose(1, 2)).relu())
+        return net.head(y.mean(1))
+
+    return Net(
+        run,
+        body=nn.Conv2d(3, 4, 2, stride=2),
+        rows=nn.Parameter(torch.randn(4, 3, 1)),
+        columns=nn.Parameter(torch.randn(4, 1, 4)),
+        up=nn.Linear(4, 7),
+        down=nn.Linear(7, 5),
+        head=nn.Linear(5, 2),
+    )
+
+
+class Waves(nn.Module):
+    """Adds fixed positions, which it holds in an ordinary attribute."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.waves = torch.linspace(0, 9, math.prod(shape)).reshape(shape).sin()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.waves.to(x)
+
+
+@case(body=4, inner=5)
+def positions_in_an_attribute() -> nn.Module:
+    waves = Waves(1, 4, 5, 5)
+    return Net(
+        lambda net, x: net.head(net.inner(net.again(net.waves(net.body(x)).relu())).relu()),
+        body=nn.Conv2d(3, 4, 3),
+        waves=waves,
+        again=waves,
+        inner=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(image(2, 3, 5, 4), body=4, hidden=7)
+def learned_positions_before_flattening() -> nn.Module:
+    # Channels, rows and columns share a dimension.
+    return Net(
+        lambda net, x: net.head(net.hidden((net.body(x) + net.positions).flatten(1)).relu()),
+        body=nn.Conv2d(3, 4, 3),
+        positions=nn.Parameter(torch.randn(4, 3, 2)),
+        hidden=nn.Linear(24, 7),
+        head=nn.Linear(7, 2),
+    )
+
+
+@case(image(2, 3), right=5, hidden=6, unprunable={"view": "shares a dimension"})
+def outer_product() -> nn.Module:
+    # Bilinear pooling: every channel of one side with every channel of the other; one of the sides is pruned.
+    def run(net: Any, x: Tensor) -> Tensor:
+        products = net.left(x)[:, :, None] * net.right(x)[:, None]
+        return net.head(net.hidden(products.flatten(1)).relu())
+
+    return Net(run, left=nn.Linear(3, 4), right=nn.Linear(3, 5), hidden=nn.Linear(20, 6), head=nn.Linear(6, 2))
 
 
 @case(lambda: (image(2, 3, 5, 5)(), torch.tensor([1, 4])), body=4)

@@ -10,10 +10,10 @@ from torch.nn.utils import parametrizations
 from helpers.networks._case import SQUARE, Net, case, image
 
 
-@case(after=5, unprunable={"logcumsumexp": "has no rule"})
+@case(after=5, unprunable={"linalg_matrix_exp": "has no rule"})
 def operator_without_a_rule() -> nn.Module:
     def run(net: Any, x: Tensor) -> Tensor:
-        return net.head(net.after(net.before(x).logcumsumexp(1)).relu())
+        return net.head(net.after(torch.linalg.matrix_exp(net.before(x))).relu())
 
     return Net(run, before=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
 
@@ -71,22 +71,6 @@ def attention() -> nn.Module:
     return Net(run, qkv=nn.Conv2d(3, 12, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
 
 
-@case(after=5, unprunable={"convolution": ""})
-def fixed_blur_of_unlabelled_kernel() -> nn.Module:
-    def run(net: Any, x: Tensor) -> Tensor:
-        y = net.before(x)
-        y = F.conv2d(y, net.kernel.expand(y.shape[1], 1, 3, 3), groups=y.shape[1])
-        return net.head(net.after(y).relu())
-
-    return Net(
-        run,
-        before=nn.Conv2d(3, 4, 1),
-        kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
-        after=nn.Conv2d(4, 5, 1),
-        head=nn.Conv2d(5, 2, 1),
-    )
-
-
 @case(image(2, 5, 8), up=12, unprunable={"select": "channel by channel", "forward": "embedding dimension"})
 def multihead_attention() -> nn.Module:
     # The heads and the width that runs past them stay; the two layers between are pruned.
@@ -135,8 +119,22 @@ def spectral_norm() -> nn.Module:
 @case(after=5, unprunable={"convolution": "an operator without a rule computed"})
 def weight_from_an_operator_without_a_rule() -> nn.Module:
     return Net(
-        lambda net, x: net.head(net.after(F.conv2d(x, net.kernel.logcumsumexp(0)).relu()).relu()),
+        lambda net, x: net.head(net.after(F.conv2d(x, torch.linalg.matrix_exp(net.kernel)).relu()).relu()),
         kernel=nn.Parameter(torch.randn(4, 3, 1, 1)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(after=5, unprunable={"view_as_real": "complex"})
+def complex_weights() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(net.after(net.twisted(net.before(x).to(net.twisted.weight.dtype)).abs().to(x.dtype)).relu())
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 4, 1),
+        twisted=nn.Conv2d(4, 4, 1, bias=False, dtype=torch.complex64),
         after=nn.Conv2d(4, 5, 1),
         head=nn.Conv2d(5, 2, 1),
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers.networks._case import Net, case, image
@@ -79,12 +80,64 @@ def zeros_of_a_number() -> nn.Module:
     return Net(run, body=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
 
 
-@case(after=5, unprunable={"index_put_": "has no rule"})
+@case(after=5, unprunable={"index_put_": "by number"})
 def written_by_a_table() -> nn.Module:
     def run(net: Any, x: Tensor) -> Tensor:
         y = net.body(x).relu()
         out = torch.zeros_like(y)
         out[:, [2, 0, 1, 3]] = y
         return net.head(net.after(out).relu())
+
+    return Net(run, body=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(before=4, after=5)
+def fixed_blur() -> nn.Module:
+    # The same kernel for every channel, however many there are.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        y = F.conv2d(y, net.kernel.expand(y.shape[1], 1, 3, 3), groups=y.shape[1])
+        return net.head(net.after(y).relu())
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 4, 1),
+        kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(before=4, after=5)
+def fixed_blur_of_a_batch_of_channels() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.before(x)
+        y = F.conv2d(y.flatten(0, 1)[:, None], net.kernel, padding=1).unflatten(0, y.shape[:2])[:, :, 0]
+        return net.head(net.after(y).relu())
+
+    return Net(
+        run,
+        before=nn.Conv2d(3, 4, 1),
+        kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
+        after=nn.Conv2d(4, 5, 1),
+        head=nn.Conv2d(5, 2, 1),
+    )
+
+
+@case(body=4, after=5)
+def noise_of_the_shape_of_features() -> nn.Module:
+    # Half of the noise is a mask for whole channels; all of it is zero, so that other noise makes no difference.
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x)
+        y = y * (torch.rand(*y.shape[:2], 1, 1) <= 1) + 0 * torch.randn(y.shape).to(y.dtype)
+        return net.head(net.after(y + y.new_zeros(y.shape[1:])).relu())
+
+    return Net(run, body=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
+
+
+@case(after=5, unprunable={"rand": "returns"})
+def noise_of_a_number_of_channels() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Tensor:
+        return net.head(net.after(net.body(x) + 0 * torch.rand(4, 1, 1).to(x.dtype)).relu())
 
     return Net(run, body=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))

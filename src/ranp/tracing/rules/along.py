@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from ranp.tracing._capture import Call
 from ranp.tracing._labels import Labels, support
@@ -44,6 +44,14 @@ def pool(tracer: Tracer, call: Call) -> None:
             tracer.set(out, kept)
 
 
+def fractional_pool(tracer: Tracer, call: Call) -> None:
+    """Pooling over random regions, which are drawn for every channel."""
+    source, samples = call.args[0], call.args[3]
+    pool(tracer, call)
+    channels = tracer.vector(source, source.ndim - len(_spatial(call, source)) - 1)
+    tracer.meet(channels, tracer.vector(samples, 1, channels))
+
+
 def unpool(tracer: Tracer, call: Call) -> None:
     """Maxima put back to where they were: values and places are of the same channels."""
     source, places = call.tensors[:2]
@@ -71,7 +79,11 @@ def reduce(tracer: Tracer, call: Call) -> None:
     Channels that are coupled anyway (the branches of a split attention, say) can be reduced over.
     """
     source, dims = call.tensors[0], _dims(call)
-    if tracer.is_weight(source):
+    if isinstance(call.forward.module, nn.RMSNorm):
+        for dim in dims:
+            name = f"normalized_shape[{dim - source.ndim + len(dims)}]"
+            tracer.attribute(name, tracer.vector(source, dim))
+    if tracer.is_weight(source) or isinstance(call.forward.module, nn.RMSNorm):
         kept = mix_along(tracer, tracer.labels(source), dims)
     else:
         kept = mark_along(tracer, tracer.labels(source), dims, "reduces over channels")
@@ -97,16 +109,20 @@ def arrange(tracer: Tracer, call: Call) -> None:
         tracer.set(out, kept)
 
 
-def pick(tracer: Tracer, call: Call) -> None:
-    """Entries at given places along one dimension; along channels the places are numbers, so those are unprunable."""
+def triangle(tracer: Tracer, call: Call) -> None:
+    """Zeros on one side of a diagonal of the last two dimensions."""
     source, out = call.tensors[0], call.outputs[0]
-    if call.name == "index_select":
-        dims = {call.args[1] % source.ndim}
-    else:
-        dims = {dim for dim, places in enumerate(call.args[1]) if places is not None}
-    if len(dims) > 1 or out.ndim != source.ndim:
-        dims = set(range(source.ndim))
-    tracer.set(out, mark_along(tracer, tracer.labels(source), dims, "is picked from by number"))
+    kept = mark_along(tracer, tracer.labels(source), {source.ndim - 2, source.ndim - 1}, POSITIONS)
+    if out is not source:
+        tracer.set(out, kept)
+
+
+def diagonal(tracer: Tracer, call: Call) -> None:
+    """A diagonal of two dimensions, which becomes a new last one."""
+    source = call.tensors[0]
+    dims = call.arg(2, "dim1", 0) % source.ndim, call.arg(3, "dim2", 1) % source.ndim
+    kept = mark_along(tracer, tracer.labels(source), set(dims), POSITIONS)
+    tracer.set(call.outputs[0], [labels.squeeze(dims)[..., np.newaxis] for labels in kept])
 
 
 def windows(tracer: Tracer, call: Call) -> None:

@@ -1,8 +1,12 @@
 """Rules for elementwise operators, for new tensors, and for operators that keep the shape of their input."""
 
+import numpy as np
+from torch import Tensor
+
 from ranp.tracing._capture import Call
 from ranp.tracing._labels import labels_along
 from ranp.tracing._propagate import Tracer
+from ranp.tracing.rules.along import mark_along
 
 
 def unknown(tracer: Tracer, call: Call) -> None:
@@ -29,10 +33,19 @@ def prelu(tracer: Tracer, call: Call) -> None:
     tracer.attribute("num_parameters", tracer.vector(call.tensors[1], 1))
 
 
-def unrelated(tracer: Tracer, call: Call) -> None:
-    """New tensors that share no more than a device with an argument: they carry no channels, until some are written."""
+def made(tracer: Tracer, call: Call) -> None:
+    """New tensors all of whose entries are alike: they carry no channels until some are written or meet them."""
     for out in call.outputs:
-        tracer.make(out)
+        tracer.make(out, range(out.ndim))
+
+
+def untouched(tracer: Tracer, call: Call) -> None:
+    """Values are overwritten in place, or exchanged between processes: the channels stay what they are."""
+
+
+def drawn(tracer: Tracer, call: Call) -> None:
+    """Random numbers of which the parameters are numbers, or tensors."""
+    (pointwise if call.tensors else made)(tracer, call)
 
 
 def same(tracer: Tracer, call: Call) -> None:
@@ -41,6 +54,27 @@ def same(tracer: Tracer, call: Call) -> None:
     for out in call.outputs:
         if out.shape == source.shape and out is not source:
             tracer.set(out, tracer.labels(source))
+
+
+def look_up(tracer: Tracer, call: Call) -> None:
+    """Every element of one tensor is compared with all of another, which therefore has to stay as it is."""
+    source, table = reversed(call.args[:2]) if call.name == "searchsorted" else call.args[:2]
+    for labels in tracer.labels(table) if isinstance(table, Tensor) else ():
+        tracer.mark_unprunable(labels, "is a table that elements are looked up in")
+    if isinstance(source, Tensor):
+        tracer.set(call.outputs[0], tracer.labels(source))
+
+
+def view_as_real(tracer: Tracer, call: Call) -> None:
+    """Real and imaginary parts along a new last dimension."""
+    tracer.set(call.outputs[0], [labels[..., np.newaxis] for labels in tracer.labels(call.args[0])])
+
+
+def view_as_complex(tracer: Tracer, call: Call) -> None:
+    """The two entries of the last dimension as real and imaginary part."""
+    source = call.args[0]
+    kept = mark_along(tracer, tracer.labels(source), {source.ndim - 1}, "becomes a real or imaginary part")
+    tracer.set(call.outputs[0], [labels.squeeze(-1) for labels in kept])
 
 
 def embedding(tracer: Tracer, call: Call) -> None:

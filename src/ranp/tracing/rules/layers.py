@@ -6,8 +6,10 @@ import numpy as np
 from torch import Tensor
 
 from ranp.tracing._capture import Call
-from ranp.tracing._labels import Axis, Labels, along, labels_along
+from ranp.tracing._labels import Labels, along, labels_along
 from ranp.tracing._propagate import LayerCall, Tracer
+from ranp.tracing.rules.along import POSITIONS, mark_along
+from ranp.tracing.rules.elementwise import unknown
 
 
 def convolution(tracer: Tracer, call: Call) -> None:
@@ -18,11 +20,12 @@ def convolution(tracer: Tracer, call: Call) -> None:
     """
     source, weight, bias, *_, transposed, _, groups = call.args[:9]
     out = call.outputs[0]
-    for labels in tracer.labels(source):
-        if not along(labels, 1):
-            tracer.mark_unprunable(labels, "is a dimension that a convolution mixes")
+    rows = [labels for labels in tracer.labels(source) if not along(labels, 1)]
+    batch = mark_along(tracer, rows, set(range(2, source.ndim)), POSITIONS)
     channels = tracer.vector(source, 1)
-    first, second = tracer.vector(weight, 0), tracer.vector(weight, 1)
+    read = channels if groups == 1 else None
+    first = tracer.vector(weight, 0, channels if transposed or groups > 1 else None)
+    second = tracer.vector(weight, 1, None if transposed else read)
     if groups == 1:
         reading, made = (first, second) if transposed else (second, first)
         tracer.meet(channels, reading)
@@ -33,15 +36,12 @@ def convolution(tracer: Tracer, call: Call) -> None:
         made = _fixed(tracer, out.shape[1])
     if bias is not None and made is not None:
         tracer.meet(made, tracer.vector(bias, 0))
-    if made is not None:
-        tracer.set(out, [labels_along(made, 1, out.ndim)])
+    tracer.set(out, batch if made is None else [*batch, labels_along(made, 1, out.ndim)])
     tracer.attribute("in_channels", channels)
     tracer.attribute("out_channels", made)
 
-    positions = source.shape[0] * math.prod((source if transposed else out).shape[2:])
-    factor = positions * math.prod(weight.shape[2:])
-    tracer.seen.macs.append((factor, [Axis(first, weight.shape[0]), Axis(second, weight.shape[1])]))
-    macs = positions * weight.numel()
+    macs = source.shape[0] * math.prod((source if transposed else out).shape[2:]) * weight.numel()
+    tracer.multiply_adds(macs, [*batch, first, second])
     _record(tracer, call, weight, bias, made, out_dim=int(transposed), blocks=groups, macs=macs)
 
 
@@ -84,7 +84,8 @@ def multiply(tracer: Tracer, call: Call) -> None:
     out, outer = call.outputs[0], 2 * b.ndim - 3 - inner
     left, right, made = tracer.vector(a, -1), tracer.vector(b, inner), tracer.vector(b, outer)
     rows = [labels for labels in tracer.labels(a) if not along(labels, -1)]
-    _count(tracer, a, rows, Axis(left, a.shape[-1]), Axis(made, b.shape[outer]))
+    macs = a.numel() * b.shape[outer]
+    tracer.multiply_adds(macs, [*rows, left, made])
     weight = next((side for side in (b, a) if tracer.is_weight(side)), None)
     if weight is None:
         for labels in (*tracer.labels(a), *tracer.labels(b)):
@@ -108,7 +109,31 @@ def multiply(tracer: Tracer, call: Call) -> None:
             tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
-        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=a.numel() * b.shape[outer])
+        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=macs)
+
+
+def bilinear(tracer: Tracer, call: Call) -> None:
+    """A bilinear layer: an output for every matrix of its weight, which is multiplied with two inputs from both sides.
+
+    All operands get the dimensions (batch, output, first input, second input). Torch counts no multiply-adds for it.
+    """
+    left, weight, right = call.args[:3]
+    if call.args[3:7] != ([1, 3], [0], [1, 2], [2, 3]) or not tracer.is_weight(weight):
+        unknown(tracer, call)
+        return
+    made, *inputs = (tracer.vector(weight, dim) for dim in range(3))
+    for read, source, name in zip(inputs, (left, right), ("in1_features", "in2_features"), strict=True):
+        channels = tracer.vector(source, 1)
+        tracer.meet(channels, read)
+        _read(tracer, read)
+        tracer.attribute(name, channels)
+    out = call.outputs[0]
+    rows = [[labels for labels in tracer.labels(source) if not along(labels, 1)] for source in (left, right)]
+    batch = tracer.merge([left, right], [[len(out), 1]] * 2, 2, rows)
+    made = _fixed(tracer, out.shape[1]) if made is None else made
+    tracer.set(out, batch if made is None else [*batch, labels_along(made, 1, 2)])
+    tracer.attribute("out_features", made)
+    _record(tracer, call, weight, None, made, out_dim=0, blocks=1, macs=0)
 
 
 def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
@@ -117,13 +142,6 @@ def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
         return call.arg(2, "bias"), call.args[0], call.args[1], 1
     bias, a, b = call.args[:3] if call.name in ("addmm", "baddbmm") else (None, *call.args[:2])
     return bias, a, b, b.ndim - 2
-
-
-def _count(tracer: Tracer, a: Tensor, rows: list[Labels], inner: Axis, columns: Axis) -> None:
-    """Multiply-adds: rows of the left side, times the contracted dimension, times columns of the right side."""
-    axes = [Axis(labels.reshape(-1), labels.size) for labels in rows]
-    rest = a.numel() // a.shape[-1] // math.prod([axis.size for axis in axes])
-    tracer.seen.macs.append((rest, [inner, *axes, columns]))
 
 
 def _fixed(tracer: Tracer, width: int) -> Labels | None:

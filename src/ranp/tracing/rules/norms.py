@@ -1,7 +1,7 @@
 """Rules for norms: scale, shift and statistics follow the channels, or mix them."""
 
 from ranp.tracing._capture import Call
-from ranp.tracing._labels import along
+from ranp.tracing._labels import along, support
 from ranp.tracing._propagate import Tracer
 from ranp.tracing.rules.along import mix_along
 
@@ -63,6 +63,8 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
                 tracer.mixed.append(labels.reshape(-1))
                 tracer.attribute(f"normalized_shape[{dim - source.ndim + len(shape)}]", tracer.vector(source, dim))
     tracer.set(call.outputs[0], merged)
+    for statistic in call.outputs[1:]:
+        tracer.set(statistic, [labels for labels in merged if max(support(labels)) < source.ndim - len(shape)])
 
 
 def weight_norm(tracer: Tracer, call: Call) -> None:

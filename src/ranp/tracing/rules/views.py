@@ -55,15 +55,21 @@ def permute(tracer: Tracer, call: Call) -> None:
     if call.name == "permute":
         order = [dim % source.ndim for dim in call.args[1]]
     elif source.ndim > 1:
-        a, b = call.args[1:3] if call.name == "transpose" else (0, 1)
+        a, b = call.args[1:3] if call.name.startswith("transpose") else (0, 1)
         order[a], order[b] = order[b], order[a]
     tracer.set(out, [labels.transpose(order) for labels in tracer.labels(source)])
 
 
 def expand(tracer: Tracer, call: Call) -> None:
-    """Broadcasting: dimensions that grow carry no channels."""
-    out = call.outputs[0]
-    tracer.set(out, [pad_rank(labels, out.ndim) for labels in tracer.labels(call.tensors[0])])
+    """Broadcasting: along dimensions that grow all entries are alike."""
+    source, out = call.tensors[0], call.outputs[0]
+    tracer.set(out, [pad_rank(labels, out.ndim) for labels in tracer.labels(source)])
+    _make_repeated(tracer, source, out)
+
+
+def _make_repeated(tracer: Tracer, source: Tensor, out: Tensor) -> None:
+    before = (1,) * (out.ndim - source.ndim) + tuple(source.shape)
+    tracer.make(out, [dim for dim, size in enumerate(before) if size == 1 < out.shape[dim]])
 
 
 def repeat(tracer: Tracer, call: Call) -> None:
@@ -74,6 +80,7 @@ def repeat(tracer: Tracer, call: Call) -> None:
         labels = pad_rank(found, out.ndim)
         moved.append(np.tile(labels, [n if along(labels, dim) else 1 for dim, n in enumerate(repeats)]))
     tracer.set(out, moved)
+    _make_repeated(tracer, source, out)
 
 
 def cut(tracer: Tracer, call: Call) -> None:
@@ -85,10 +92,10 @@ def cut(tracer: Tracer, call: Call) -> None:
     source = call.tensors[0]
     dim = int(call.arg(1 if call.name in ("select", "slice", "unbind") else 2, "dim", 0)) % source.ndim
     parts = _bounds(call, source, dim)
-    size = parts[0][1] - parts[0][0]
+    size, widest = parts[0][1] - parts[0][0], max(stop - start for start, stop, _ in parts)
     found = []
     for labels in tracer.labels(source):
-        if along(labels, dim) and (size == 1 or parts[0][2] != 1):
+        if along(labels, dim) and (widest == 1 or parts[0][2] != 1):
             tracer.mark_unprunable(labels, "is taken apart channel by channel")
         elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
             _couple_parts(tracer, labels, dim, size)
