@@ -9,8 +9,9 @@ import numpy as np
 from torch import nn
 
 from ranp.costs import CostTable, OutputBytes, Terms
-from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
+from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, Rescale, SizeAttribute, Unprunable
 from ranp.module_utils import all_tensors
+from ranp.tracing._adjustments import Step
 from ranp.tracing._labels import Labels, first_along, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
@@ -23,10 +24,29 @@ class Prediction:
     path: str
     operator: str
     shapes: list[list[tuple[int, int]]]
+    numbers: list[float]
+    # The axis that the numbers follow, its full size, and the power of its ratio that they change by.
+    factor: tuple[int, int, float] | None = None
+
+    def numbers_at(self, sizes: Sequence[int]) -> list[float]:
+        """The numbers, given the size of every axis."""
+        if self.factor is None:
+            return self.numbers
+        axis, full, exponent = self.factor
+        return [number * (sizes[axis] / full) ** exponent for number in self.numbers]
 
     def at(self, sizes: Sequence[int]) -> list[tuple[int, ...]]:
         """The shapes, given the size of every axis."""
         return [tuple(factor * sizes[axis] for factor, axis in shape) for shape in self.shapes]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A view that splits channels: the operator, the groups concerned, and the dimensions into which it splits them."""
+
+    step: Step
+    groups: frozenset[int]
+    dims: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,7 @@ class Build:
 
     graph: ChannelGraph
     predictions: tuple[tuple[Prediction, ...], ...]  # for each pass, one per operator
-    splits: tuple[frozenset[int], ...]  # for each view that splits channels into blocks, the groups that it splits
+    splits: tuple[Split, ...]
 
 
 def build(meta_model: MetaModel, tracer: Tracer, *, predict: bool = True) -> Build:
@@ -187,6 +207,13 @@ class _Builder:
             if self.shrinks[index] and held == labels.size:
                 yield SizeAttribute(path, name, index)
 
+    def rescales(self) -> Iterable[Rescale]:
+        """Weights whose scale changes with the widths."""
+        for entry in self.tracer.rescalings:
+            index = self.axis(entry.labels)
+            if self.shrinks[index]:
+                yield Rescale(entry.parameter, entry.dim, entry.positions, index, entry.exponent)
+
     # -- groups and layers ---------------------------------------------------------------------------------------
 
     def groups(self, names: Sequence[str]) -> tuple[Group, ...]:
@@ -273,11 +300,22 @@ class _Builder:
         """For each pass the shapes of every operator's outputs, as functions of the widths."""
         return tuple(
             tuple(
-                Prediction(entry.path, entry.name, [self._shape(*output) for output in entry.outputs])
-                for entry in found.operators
+                Prediction(
+                    entry.path,
+                    entry.name,
+                    [self._shape(*output) for output in entry.outputs],
+                    entry.numbers,
+                    self._factor((run, number)),
+                )
+                for number, entry in enumerate(found.operators)
             )
-            for found in self.tracer.passes
+            for run, found in enumerate(self.tracer.passes)
         )
+
+    def _factor(self, step: Step) -> tuple[int, int, float] | None:
+        factor = self.tracer.adjustments.factors.get(step)
+        labels = self.tracer.along(factor.size) if factor else None
+        return None if factor is None or labels is None else (self.axis(labels), len(labels), factor.exponent)
 
     def _shape(self, shape: Sequence[int], labellings: Sequence[Labels]) -> list[tuple[int, int]]:
         sizes = [(size, 0) for size in shape]
@@ -298,10 +336,12 @@ class _Builder:
             if (component != component[0]).any() and (self.group[component] >= 0).any():
                 yield dim, self.axis(first)
 
-    def splits(self) -> tuple[frozenset[int], ...]:
-        """For each view that splits channels, their groups."""
-        found = [self.group[self.component[labels]] for labels in self.tracer.splits]
-        return tuple(frozenset(group[group >= 0].tolist()) for group in found)
+    def splits(self) -> tuple[Split, ...]:
+        """All views that split channels."""
+        return tuple(
+            Split(step, frozenset(np.unique(self.group[self.component[labels]]).tolist()) - {-1}, dims)
+            for step, labels, dims in self.tracer.splits
+        )
 
     def graph(self) -> ChannelGraph:
         """All of it."""
@@ -311,7 +351,7 @@ class _Builder:
         sliced = {member.parameter for group in groups for member in group.members}
         held = sliced.union(all_tensors(self.meta_model.model))
         macs, params, activations, outputs = self.formulas()
-        attributes = tuple(self.attributes())
+        attributes, rescales = tuple(self.attributes()), tuple(self.rescales())
         return ChannelGraph(
             groups=groups,
             layers=layers,
@@ -320,6 +360,7 @@ class _Builder:
             unprunable=self.unprunable(),
             shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items() if name in held},
             nodes=tuple(replace(node, name=layer_name(node.name)) for node in self.costs.nodes),
+            rescales=rescales,
             has_cross_channel_norm=any((self.numbers_of(labels) >= 0).any() for labels in self.tracer.mixed),
         )
 

@@ -44,6 +44,8 @@ class Violation(Protocol):
     def note(self) -> Note: ...
     @property
     def ends(self) -> bool: ...
+    @property
+    def change(self) -> float: ...
 
 
 class Trial(Protocol):
@@ -122,7 +124,7 @@ class _Search:
         return not any(
             other.position == violation.position
             or (other.ends and other.position < violation.position)
-            or (other.note.path == violation.note.path and other.position not in known)
+            or (other.note.path == violation.note.path and other.position not in known and not other.change)
             for other in later
         )
 
