@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,21 +41,12 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Split:
-    """A view that splits channels: the operator, the groups concerned, and the dimensions into which it splits them."""
-
-    step: Step
-    groups: frozenset[int]
-    dims: Sequence[int]
-
-
-@dataclass(frozen=True)
 class Build:
     """A graph and what is needed to try it out at other widths."""
 
     graph: ChannelGraph
     predictions: tuple[tuple[Prediction, ...], ...]  # for each pass, one per operator
-    splits: tuple[Split, ...]
+    splits: Mapping[Step, tuple[Sequence[int], bool]]  # see `_Builder.splits`
 
 
 def build(meta_model: MetaModel, tracer: Tracer, *, predict: bool = True) -> Build:
@@ -109,8 +100,11 @@ class _Builder:
         self.offsets = np.concatenate([[0], np.cumsum(self.widths)])
 
     def _components(self, found: Iterable[Labels | None]) -> Labels:
-        arrays = [labels.reshape(-1) for labels in found if labels is not None]
-        return np.unique(self.component[np.concatenate(arrays)]) if arrays else np.zeros(0, dtype=np.int64)
+        met = np.zeros(len(self.component), dtype=bool)
+        for labels in found:
+            if labels is not None:
+                met[self.component[labels]] = True
+        return np.flatnonzero(met)
 
     def _signatures(self, roots: Labels) -> Labels:
         """A number for each component that says how often it occurs in each parameter dimension and each axis."""
@@ -336,12 +330,13 @@ class _Builder:
             if (component != component[0]).any() and (self.group[component] >= 0).any():
                 yield dim, self.axis(first)
 
-    def splits(self) -> tuple[Split, ...]:
-        """All views that split channels."""
-        return tuple(
-            Split(step, frozenset(np.unique(self.group[self.component[labels]]).tolist()) - {-1}, dims)
+    def splits(self) -> dict[Step, tuple[Sequence[int], bool]]:
+        """Views that split channels: the dimensions, and whether these are all coupled then."""
+        alone = np.append(self.widths == 1, False)  # the last for group -1: unprunable channels
+        return {
+            step: (dims, bool(alone[self.group[self.component[labels]]].any()))
             for step, labels, dims in self.tracer.splits
-        )
+        }
 
     def graph(self) -> ChannelGraph:
         """All of it."""

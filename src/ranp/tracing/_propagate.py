@@ -358,7 +358,9 @@ class Tracer:
         for i, mine in enumerate(owned):
             for j, theirs in enumerate(owned):
                 if i != j:
-                    self._confront(mine, theirs, wide[j], id(operands[j]), tie=i < j)
+                    alone = self._confront(mine, theirs, wide[j], id(operands[j]), tie=i < j)
+                    # Labels of what is unprunable have no more to say.
+                    mine = [a for a in mine if not any(a is b for b in alone)]
             result = _keep_finest(result, mine)
         return result
 
@@ -371,11 +373,12 @@ class Tracer:
 
     def _confront(
         self, mine: list[Labels], theirs: list[Labels], wide: frozenset[int], other: int, *, tie: bool
-    ) -> None:
-        """Tie labellings of one tensor to those of another, of which the id is given.
+    ) -> list[Labels]:
+        """Tie labellings of one tensor to those of another, of which the id is given; returns those without a partner.
 
         Those that share dimensions are tied; one by one where both tensors were reshaped in the same way.
         """
+        alone = []
         supports = [support(b) for b in theirs]
         aligned = len(mine) > 1 and [support(a) for a in mine] == supports
         for k, a in enumerate(mine):
@@ -386,9 +389,11 @@ class Tracer:
             for b in partners if tie else []:
                 self.tie(a, b)
             if not partners:
+                alone.append(a)
                 self.mark_unprunable(a, "meets a tensor that is wider than 1 and carries no channels")
                 for dim in own & wide:
                     self.made.need(other, a.shape[dim])
+        return alone
 
     def multiply_adds(self, macs: int, labels: Iterable[Labels | None]) -> None:
         """Count multiply-adds of the current operator, which are proportional to the number of these channels."""

@@ -71,7 +71,7 @@ class Requests:
         """Adjust labels to a view that asks for another shape; False where nothing is left to try."""
         sizes = [Size(step, 0, dim) for dim in range(len(asked))]
         full = [trial.full(size) for size in sizes]
-        dims = next((split.dims for split in trial.built.splits if split.step == step), ())
+        dims, _ = trial.built.splits.get(step, ((), False))
         free = [dim for dim in dims if asked[dim] not in (full[dim], trial.size(sizes[dim]))]
         if len(free) == 1 and self.adjustments.turn(step, dims, free[0]):
             return True

@@ -46,8 +46,7 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
         blocking, found = _all_blocking_groups(trial)
         sizes |= found
         # A view that splits channels so that all of them are coupled may split them in another way.
-        doubtful = set(np.flatnonzero(built.graph.widths == 1).tolist())
-        doubted = {split.step: split.dims for split in built.splits if split.groups & doubtful}
+        doubted = {step: dims for step, (dims, alone) in built.splits.items() if alone}
         if any([requests.adjustments.turn(step, dims) for step, dims in doubted.items()]):
             continue
         note_sizes(tracer, found)
@@ -115,6 +114,9 @@ class Violation:
     change: float = 0.0  # of a number among the arguments, as a factor; 0 if none has changed
 
 
+_GOLDEN = (5**0.5 - 1) / 2
+
+
 class Trial:
     """Runs of a model at other widths."""
 
@@ -131,13 +133,20 @@ class Trial:
     def with_attributes(self, attributes: Sequence[SizeAttribute]) -> "Trial":
         """Trials in which further attributes of modules are resized."""
         graph = replace(self.built.graph, attributes=(*self.built.graph.attributes, *attributes))
-        return Trial(self.meta_model, replace(self.built, graph=graph), self.turn)
+        trial = Trial(self.meta_model, replace(self.built, graph=graph), self.turn)
+        trial.reshapes = self.reshapes
+        return trial
 
     def widths(self, groups: Collection[int]) -> Ints:
-        """A quarter, half or three quarters of the width of some groups, in turn, and the full width of the others."""
-        widths = np.array([group.width for group in self.built.graph.groups], dtype=np.int64)
+        """Other widths for some groups, and the full width of the others.
+
+        Fractions are far apart for groups that follow each other, so that a size that a forward computes from one width
+        is rarely that of another.
+        """
+        widths = self.built.graph.widths.copy()
         for index in groups:
-            widths[index] = max(1, min(widths[index] - 1, -(-widths[index] * ((index + self.turn) % 3 + 1) // 4)))
+            fraction = (index * _GOLDEN + self.turn / 3) % 1
+            widths[index] = max(1, min(widths[index] - 1, 2 + int(fraction * (widths[index] - 2))))
         return widths
 
     def _violations(self, groups: frozenset[int]) -> tuple[Violation, ...]:
