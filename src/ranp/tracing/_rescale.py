@@ -30,6 +30,7 @@ _ALL = {"add", "sub", "cat", "stack"}
 # A parameter, one of its dimensions, and places along it.
 Entries: TypeAlias = tuple[str, int, Ints]
 Mask: TypeAlias = npt.NDArray[np.bool_]
+_NONE: Labels = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,14 @@ class Producers:
                     self.readers[parameter].append((call, tensor))
 
     def of(self, number: int) -> tuple[Entries, ...]:
-        """Parameters that the first argument of an operator is proportional to and nothing else depends on, if any."""
-        for found in self._walks(self.calls[number].tensors[0]):
+        """Parameters that the first argument of a product is proportional to and nothing else depends on, if any."""
+        call = self.calls[number]
+        if call.name not in ("mul", "div") or not self._sources(call, self.find_rule(call)):
+            return ()
+        if self.tracer.base_name(source := call.tensors[0]):
+            whole = (self._entry(call, source, dim) for dim in range(source.ndim))
+            return next(((entry,) for entry in whole if entry), ())
+        for found in self._walks(source):
             walk = found + _Walk(calls=frozenset([number]))
             if all(self._is_private(tensor, walk) for tensor in walk.tensors):
                 entries = [self._entries(leaf, mask) for leaf, mask in walk.leaves.items()]
@@ -109,8 +116,7 @@ class Producers:
                     yield walk
 
     def _leaf(self, leaf: _Leaf) -> Iterator[_Walk]:
-        made = self._made(leaf)
-        if made is not None:
+        if len(made := self._made(leaf)):
             yield _Walk(leaves={leaf: np.ones(len(made), dtype=bool)})
 
     def _added(self, number: int, tensor: Tensor) -> Iterator[_Walk]:
@@ -129,6 +135,8 @@ class Producers:
         rounds = call.arg(2, "rounding_mode") if call.name == "div" else None
         if not call.outputs[0].is_floating_point() or rounds:
             return []
+        if call.name in ("add", "sub") and len(call.tensors) < 2:
+            return []  # A number is added.
         if rule in _MOVES or call.name in _FIRST:
             return [call.tensors[:1]]
         if call.name in _ALL:
@@ -137,12 +145,12 @@ class Producers:
             return [[tensor] for tensor in call.tensors]
         return []
 
-    def _made(self, leaf: _Leaf) -> Labels | None:
-        """Labels of the channels that a layer or norm makes, or that a bias is added to."""
+    def _made(self, leaf: _Leaf) -> Labels:
+        """Labels of the channels that a layer or norm makes, or that a bias is added to; empty if there are none."""
         call = self.calls[leaf.call]
         out = call.outputs[0]
         dim = 1 if self.find_rule(call) in (layers.convolution, norms.batch_norm) else out.ndim - 1
-        return next((first_along(labels, dim) for labels in self.tracer.labels(out) if along(labels, dim)), None)
+        return next((first_along(found, dim) for found in self.tracer.labels(out) if along(found, dim)), _NONE)
 
     def _cut(self, call: Call, out: Tensor, walk: _Walk) -> Mapping[_Leaf, Mask]:
         """What a cut leaves of channels; nothing where its result does not say."""
@@ -183,12 +191,15 @@ class Producers:
         found = [self._entry(call, tensor, dim, mask) for tensor, dim in parameters]
         return [entry for entry in found if entry] if all(found) else []
 
-    def _entry(self, call: Call, tensor: Tensor, dim: int, mask: Mask) -> Entries | None:
-        labels = next((first_along(found, dim) for found in self.tracer.labels(tensor) if along(found, dim)), None)
-        source = self.tracer.source(labels)
-        if labels is None or source is None or self.tracer.base_name(tensor) != source.tensor:
+    def _entry(self, call: Call, tensor: Tensor, dim: int, mask: Mask | None = None) -> Entries | None:
+        """Places along a dimension of a parameter; None where something else depends on them."""
+        labels = next((first_along(found, dim) for found in self.tracer.labels(tensor) if along(found, dim)), _NONE)
+        source = self.tracer.source(labels) if len(labels) else None
+        if source is None or self.tracer.base_name(tensor) != source.tensor:
             return None
-        used = labels[mask]
+        if mask is not None and len(mask) != len(labels):
+            return None
+        used = labels if mask is None else labels[mask]
         for other, held in self.readers[source.tensor]:
             if other is not call and any(np.isin(used, found).any() for found in self.tracer.labels(held)):
                 return None
@@ -196,14 +207,15 @@ class Producers:
 
 
 def _parameters(call: Call, rule: Rule) -> list[tuple[Tensor, int]]:
-    """Tensors of a layer or norm that its result is proportional to, and their dimension of channels."""
+    """Tensors of a layer or norm that its result is proportional to, and their dimension of channels; none if unclear."""
     if rule is layers.multiply:
         bias, _, weight, inner = layers.operands(call)
         found = [(weight, 2 * weight.ndim - 3 - inner), (bias, -1)]
     elif rule is layers.convolution:
         found = [(call.args[1], int(call.args[6])), (call.args[2], 0)]
     else:
-        found = [(tensor, -1) for tensor in call.tensors[1:3]]
+        scale, shift = call.args[1:3] if rule is norms.batch_norm else (call.args[2], call.arg(3, "bias"))
+        found = [(scale, 0), (shift if isinstance(shift, Tensor) else None, 0)] if scale is not None else []
     return [(tensor, dim % tensor.ndim) for tensor, dim in found if tensor is not None]
 
 
