@@ -413,11 +413,10 @@ class Tracer:
         return self.passes[-1]
 
     def attribute(self, name: str, labels: Labels | None, weight: Tensor | None = None) -> None:
-        """Note that a number stored by the current module, and by the one that holds a weight, counts these channels."""
+        """Note that a number stored by the current module, or by the one that holds a weight, counts these channels."""
         held = self.base_name(weight) if weight is not None else None
-        paths = {self.path, held.rpartition(".")[0]} if held else {self.path}
         if labels is not None:
-            self.attributes.update(((path, name), labels.reshape(-1)) for path in paths)
+            self.attributes[held.rpartition(".")[0] if held else self.path, name] = labels.reshape(-1)
 
     def adjust(self) -> None:
         """Tie sizes that the forward takes to be equal."""

@@ -38,8 +38,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     if bias is not None and made is not None:
         tracer.meet(made, tracer.vector(bias, 0))
     tracer.set(out, batch if made is None else [*batch, labels_along(made, 1, out.ndim)])
-    tracer.attribute("in_channels", channels, weight)
-    tracer.attribute("out_channels", made, weight)
+    tracer.attribute("in_channels", channels)
+    tracer.attribute("out_channels", made)
 
     macs = source.shape[0] * math.prod((source if transposed else out).shape[2:]) * weight.numel()
     tracer.multiply_adds(macs, [*batch, first, second])
@@ -105,8 +105,10 @@ def multiply(tracer: Tracer, call: Call) -> None:
     columns = [] if made is None else [labels_along(made, -1, out.ndim)]
     tracer.set(out, [*rows, *columns])
     if weight is b:
-        tracer.attribute("in_features", left, b)
-        tracer.attribute("out_features", made, b)
+        # The module that runs it, or else the one that holds the weight, as an attention holds that of its output.
+        holder = None if hasattr(call.forward.module, "in_features") else b
+        tracer.attribute("in_features", left, holder)
+        tracer.attribute("out_features", made, holder)
         if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
             tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
@@ -177,5 +179,8 @@ def _record(
         return
     out = call.outputs[0]
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]
+    source = tracer.source(made)
+    if source is not None and source.tensor == held and source.size > width:
+        made, width = source.labels, source.size  # A part of a weight was used, as for the keys of an attention.
     name = tracer.names.get(id(bias)) if bias is not None else None
     tracer.seen.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))
