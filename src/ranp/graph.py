@@ -104,6 +104,25 @@ class SizeAttribute:
     axis: int
 
 
+@dataclass(frozen=True, eq=False)
+class Rescale:
+    """A part of a parameter to rescale, because the forward multiplies what it produces by a number that depends on a width.
+
+    Attributes:
+        parameter: Its name.
+        dim: The dimension.
+        positions: Indices along `dim`, of shape (indices,).
+        axis: Row of `CostTable.axes` on whose size the number depends.
+        exponent: The part is multiplied by (size / full size) ** exponent.
+    """
+
+    parameter: str
+    dim: int
+    positions: Ints
+    axis: int
+    exponent: float
+
+
 @dataclass(frozen=True)
 class Unprunable:
     """Channels that cannot be pruned, and why.
@@ -154,6 +173,7 @@ class ChannelGraph:
         nodes: How results of layers reach other layers; a layer that runs several times has a node for each.
         has_cross_channel_norm: Whether an operator (such as a layer norm) mixes removable channels, so that removing
             one changes the values of others.
+        rescales: Parts of parameters to rescale.
         untraced_training_mode: Why training mode could not be traced; empty if it could. Otherwise, what runs only in
             training mode was not seen, and may not fit the pruned model.
     """
@@ -167,6 +187,7 @@ class ChannelGraph:
     nodes: tuple[Node, ...] = field(repr=False)
     has_cross_channel_norm: bool
     untraced_training_mode: str = ""
+    rescales: tuple[Rescale, ...] = ()
     frozen = RenamedAttribute("unprunable")
     mixes = RenamedAttribute("has_cross_channel_norm")
     missed = RenamedAttribute("untraced_training_mode")

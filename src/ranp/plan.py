@@ -17,10 +17,10 @@ from ranp.costs import Cost
 from ranp.deprecation import RenamedAttribute, renamed_names
 from ranp.errors import PlanError
 from ranp.files import read_json
-from ranp.graph import ChannelGraph
+from ranp.graph import ChannelGraph, Ints
 from ranp.tables import cost_table, html_text, width_table
 
-FORMAT, FORMAT_VERSION = "ranp-plan", 2
+FORMAT, FORMAT_VERSION = "ranp-plan", 3
 # More indices than any network has channels: a plan from an unknown source must not exhaust memory.
 _MOST_INDICES = 1 << 22
 _RUN = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
@@ -55,6 +55,26 @@ class SizeChange:
 
 
 @dataclass(frozen=True)
+class Rescaling:
+    """What to multiply a part of a parameter by.
+
+    It makes up for a number in the forward that depends on how many channels there are, such as the square root of the
+    head size that attention divides by.
+
+    Attributes:
+        tensor: Name of the parameter in the model.
+        dim: A dimension of it.
+        at: Indices along it in the full model, ascending.
+        factor: What the entries there are multiplied by.
+    """
+
+    tensor: str
+    dim: int
+    at: tuple[int, ...]
+    factor: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """Which channels are kept, what that costs, and how it was decided.
 
@@ -62,6 +82,7 @@ class Plan:
         keep: For each group the kept channels.
         slices: The same, for each parameter and buffer: all that surgery needs.
         settings: Sizes that modules hold besides their parameters.
+        rescale: Parts of parameters to multiply by a factor; where weights are initialized anew, they are not.
         shapes: The model's fingerprint: names and shapes of all its parameters and buffers.
         widths: Kept neurons, by layer.
         full_widths: Neurons of the full model, by layer.
@@ -83,6 +104,7 @@ class Plan:
     keep: Mapping[str, tuple[int, ...]] = field(repr=False)
     slices: tuple[Slice, ...] = field(repr=False)
     settings: tuple[SizeChange, ...] = field(repr=False)
+    rescale: tuple[Rescaling, ...] = field(repr=False)
     shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
     widths: Mapping[str, int]
     full_widths: Mapping[str, int] = field(repr=False)
@@ -107,6 +129,7 @@ class Plan:
         data["keep"] = {name: pack(kept) for name, kept in self.keep.items()}
         data["slices"] = [{**entry, "keep": pack(entry["keep"])} for entry in data["slices"]]
         data |= {"cost": self.cost.known(), "full_cost": self.full_cost.known()}
+        data["rescale"] = [{**entry, "at": pack(entry["at"])} for entry in data["rescale"]]
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
     def _repr_html_(self) -> str:
@@ -137,6 +160,7 @@ def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **h
         keep={name: tuple(int(index) for index in kept) for name, kept in keep.items()},
         slices=_slices(graph, keep),
         settings=tuple(SizeChange(a.module, a.name, int(sizes[a.axis])) for a in graph.attributes),
+        rescale=_rescalings(graph, sizes),
         shapes=graph.shapes,
         widths={layer.name: int(kept_channels[layer.channels].sum()) for layer in graph.layers},
         full_widths={layer.name: layer.width for layer in graph.layers},
@@ -144,6 +168,16 @@ def make_plan(graph: ChannelGraph, keep: Mapping[str, np.ndarray[Any, Any]], **h
         full_cost=graph.cost(),
         has_cross_channel_norm=graph.has_cross_channel_norm,
         **how,
+    )
+
+
+def _rescalings(graph: ChannelGraph, sizes: Ints) -> tuple[Rescaling, ...]:
+    full = graph.costs.axes_at(graph.widths)
+    found = [(entry, (sizes[entry.axis] / full[entry.axis]) ** entry.exponent) for entry in graph.rescales]
+    return tuple(
+        Rescaling(entry.parameter, entry.dim, tuple(entry.positions.tolist()), float(factor))
+        for entry, factor in found
+        if factor != 1
     )
 
 
@@ -187,7 +221,7 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
 
 def read_plan(source: Path | str | bytes, *, place: str = "") -> Plan:
     """Read a plan from a file, text or bytes, which a `PlanError` calls `place`; see `ranp.files.read_json`."""
-    upgrades = {1: _from_version_1}
+    upgrades = {1: _from_version_1, 2: _from_version_2}
     data = read_json(source, format=FORMAT, version=FORMAT_VERSION, upgrades=upgrades, error=PlanError, place=place)
     try:
         return _plan_of(data)
@@ -218,16 +252,28 @@ def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
     return {renamed.get(name, name): value for name, value in data.items()}
 
 
+def _from_version_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 added parts of parameters to rescale."""
+    return {**data, "rescale": []}
+
+
 def _unpack_indices(data: dict[str, Any]) -> None:
     """Replace packed indices by tuples, once it is known that they fit in memory."""
     keep, slices = _typed(dict, data.get("keep"), "keep"), _typed(list, data.get("slices"), "slices")
-    packed = [*keep.values(), *(_typed(dict, entry, "slices").get("keep") for entry in slices)]
+    rescale = _typed(list, data.get("rescale"), "rescale")
+    packed = [
+        *keep.values(),
+        *(_typed(dict, entry, "slices").get("keep") for entry in slices),
+        *(_typed(dict, entry, "rescale").get("at") for entry in rescale),
+    ]
     runs = (run for text in packed for run in _RUN.findall(_typed(str, text, "keep")))
     if sum(max(int(last or first) - int(first) + 1, 0) for first, last in runs) > _MOST_INDICES:
         raise ValueError(f"it keeps more than {_MOST_INDICES} indices")
     data["keep"] = {name: unpack(text, _MOST_INDICES) for name, text in keep.items()}
     for entry in slices:
         entry["keep"] = unpack(entry["keep"], _typed(int, entry.get("size"), "size"))
+    for entry in rescale:
+        entry["at"] = unpack(entry["at"], _MOST_INDICES)
 
 
 _hints = cache(get_type_hints)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,20 +35,20 @@ class NeuronImportance(TorchFunctionMode):
     value is taken. The gates are on the inputs of all layers that read the channel, hence after its norm and
     activation; the gradients of one channel's gates add up. No layer needs a weight gradient.
 
-    Layers that produce a channel together share its importance equally. Neurons that are always kept (the model's
-    outputs) have their gates on the outputs of their layer.
+    Layers that produce a channel together share its importance equally. Neurons that no layer reads (the model's outputs,
+    queries and keys of attention) have their gates on the outputs of their layer.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
         super().__init__()
         parameters = dict(model.named_parameters(remove_duplicate=False))
         reading = {m.parameter for group in graph.groups for m in group.members if m.reads}
-        fixed = {layer.weight: layer for layer in graph.layers if (layer.channels < 0).any()}
+        unread = {layer.weight: layer for layer in graph.layers if _unread(graph, layer).any()}
         self.graph = graph
         self.trained: set[str] = set()
         self.totals: dict[str, Tensor] = {}
         self._reading = {id(parameters[name]): name for name in reading}
-        self._fixed = {id(parameters[name]): layer for name, layer in fixed.items()}
+        self._unread = {id(parameters[name]): layer for name, layer in unread.items()}
         self._gates: dict[str, Tensor] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -60,7 +61,7 @@ class NeuronImportance(TorchFunctionMode):
             source = args.pop(0) if args else kwargs.pop("input")
             args.insert(0, _Gate.apply(source, self._gate(name, source, dim), dim))
         out = func(*args, **kwargs)
-        if layer := self._fixed.get(id(weight)):
+        if layer := self._unread.get(id(weight)):
             # A real product, not a view: the model may go on to change its layer's output in place.
             shape = [-1 if d == dim % out.ndim else 1 for d in range(out.ndim)]
             out = out * self._gate(_output_of(layer), out, dim).reshape(shape)
@@ -131,10 +132,16 @@ def _by_channel(graph: ChannelGraph, signed: Mapping[str, Floats]) -> Floats:
 
 
 def _by_layer(graph: ChannelGraph, layer: Layer, channels: Floats, signed: Mapping[str, Floats]) -> Floats:
-    fixed = layer.channels < 0
+    unread = _unread(graph, layer)
     found = np.zeros(layer.width)
-    inside = layer.channels[~fixed]
-    found[~fixed] = channels[inside] / graph.neurons[inside]
-    if fixed.any() and _output_of(layer) in signed:
-        found[fixed] = np.abs(signed[_output_of(layer)])[fixed]
+    inside = layer.channels[~unread]
+    found[~unread] = channels[inside] / graph.neurons[inside]
+    if unread.any() and _output_of(layer) in signed:
+        found[unread] = np.abs(signed[_output_of(layer)])[unread]
     return found
+
+
+def _unread(graph: ChannelGraph, layer: Layer) -> npt.NDArray[np.bool_]:
+    """Which neurons of a layer have channels that no weight reads, or are always kept."""
+    read = np.array([any(member.reads for member in group.members) for group in graph.groups] + [False])
+    return ~read[np.append(graph.group_of, -1)[layer.channels]]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ranp.errors import PlanError
 from ranp.graph import ChannelGraph, Ints
 from ranp.module_utils import all_modules, all_tensors, copy_model
-from ranp.plan import Plan, SizeChange, Slice
+from ranp.plan import Plan, Rescaling, SizeChange, Slice
 from ranp.surgery._initialize import Weights, initialize
 
 
@@ -39,13 +39,18 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     cuts: dict[int, list[Slice]] = {}
     for entry in plan.slices:
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
+    factors: dict[int, list[Rescaling]] = {}
+    for change in plan.rescale if weights == "keep" else ():
+        factors.setdefault(id(tensors[change.tensor]), []).append(change)
     # A norm's tensors and the layers around it keep the same channels.
     index = cache(lambda keep, device: torch.tensor(keep, device=device))
-    small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
+    small = copy_model(
+        model, lambda tensor: _cut(_rescaled(tensor, factors.get(id(tensor), [])), cuts.get(id(tensor), []), index)
+    )
     modules = all_modules(small)
     _cut_attributes(model, small, cuts, index)
-    for change in plan.settings:
-        _set_size(modules, change)
+    for setting in plan.settings:
+        _set_size(modules, setting)
     if weights != "keep":
         initialize(small, weights, seed)
     return small
@@ -100,12 +105,24 @@ def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor], stored: Set[st
         got = f"a model {'without' if missing else 'with'} {min(missing or extra)!r}"
         hint = "build the model as it was built when it was pruned"
         raise PlanError("apply", got=got, expected="the model the plan was made for", hint=hint)
+    for change in plan.rescale:
+        shape = tuple(tensors[change.tensor].shape) if change.tensor in tensors else ()
+        if not 0 <= change.dim < len(shape) or max(change.at, default=0) >= shape[change.dim]:
+            got, expected = f"shape {shape}", f"more than {max(change.at)} entries along dimension {change.dim}"
+            raise PlanError(f"apply: {change.tensor}", got=got, expected=expected)
     for entry in plan.slices:
         shape = tuple(tensors[entry.tensor].shape) if entry.tensor in tensors else ()
         if not 0 <= entry.dim < len(shape) or shape[entry.dim] != entry.size:
             expected = f"size {entry.size} along dimension {entry.dim}"
             hint = "the plan was made for another model; only input channels and classes may differ"
             raise PlanError(f"apply: {entry.tensor}", got=f"shape {shape}", expected=expected, hint=hint)
+
+
+def _rescaled(tensor: Tensor, entries: list[Rescaling]) -> Tensor:
+    for entry in entries:
+        at = torch.tensor(entry.at, device=tensor.device)
+        tensor = tensor.detach().index_copy(entry.dim, at, tensor.detach().index_select(entry.dim, at) * entry.factor)
+    return tensor
 
 
 def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...], torch.device], Tensor]) -> Tensor:

@@ -2,15 +2,16 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
 from ranp.costs import CostTable, OutputBytes, Terms
-from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
+from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, Rescale, SizeAttribute, Unprunable
 from ranp.module_utils import all_tensors
+from ranp.tracing._adjustments import Step
 from ranp.tracing._labels import Labels, first_along, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
@@ -23,6 +24,16 @@ class Prediction:
     path: str
     operator: str
     shapes: list[list[tuple[int, int]]]
+    numbers: list[float]
+    # The axis that the numbers follow, its full size, and the power of its ratio that they change by.
+    factor: tuple[int, int, float] | None = None
+
+    def numbers_at(self, sizes: Sequence[int]) -> list[float]:
+        """The numbers, given the size of every axis."""
+        if self.factor is None:
+            return self.numbers
+        axis, full, exponent = self.factor
+        return [number * (sizes[axis] / full) ** exponent for number in self.numbers]
 
     def at(self, sizes: Sequence[int]) -> list[tuple[int, ...]]:
         """The shapes, given the size of every axis."""
@@ -35,7 +46,7 @@ class Build:
 
     graph: ChannelGraph
     predictions: tuple[tuple[Prediction, ...], ...]  # for each pass, one per operator
-    splits: tuple[frozenset[int], ...]  # for each view that splits channels into blocks, the groups that it splits
+    splits: Mapping[Step, tuple[Sequence[int], bool]]  # see `_Builder.splits`
 
 
 def build(meta_model: MetaModel, tracer: Tracer, *, predict: bool = True) -> Build:
@@ -89,8 +100,11 @@ class _Builder:
         self.offsets = np.concatenate([[0], np.cumsum(self.widths)])
 
     def _components(self, found: Iterable[Labels | None]) -> Labels:
-        arrays = [labels.reshape(-1) for labels in found if labels is not None]
-        return np.unique(self.component[np.concatenate(arrays)]) if arrays else np.zeros(0, dtype=np.int64)
+        met = np.zeros(len(self.component), dtype=bool)
+        for labels in found:
+            if labels is not None:
+                met[self.component[labels]] = True
+        return np.flatnonzero(met)
 
     def _signatures(self, roots: Labels) -> Labels:
         """A number for each component that says how often it occurs in each parameter dimension and each axis."""
@@ -193,6 +207,13 @@ class _Builder:
             if self.shrinks[index] and held == labels.size:
                 yield SizeAttribute(path, name, index)
 
+    def rescales(self) -> Iterable[Rescale]:
+        """Weights whose scale changes with the widths."""
+        for entry in self.tracer.rescalings:
+            index = self.axis(entry.labels)
+            if self.shrinks[index]:
+                yield Rescale(entry.parameter, entry.dim, entry.positions, index, entry.exponent)
+
     # -- groups and layers ---------------------------------------------------------------------------------------
 
     def groups(self, names: Sequence[str]) -> tuple[Group, ...]:
@@ -279,11 +300,22 @@ class _Builder:
         """For each pass the shapes of every operator's outputs, as functions of the widths."""
         return tuple(
             tuple(
-                Prediction(entry.path, entry.name, [self._shape(*output) for output in entry.outputs])
-                for entry in found.operators
+                Prediction(
+                    entry.path,
+                    entry.name,
+                    [self._shape(*output) for output in entry.outputs],
+                    entry.numbers,
+                    self._factor((run, number)),
+                )
+                for number, entry in enumerate(found.operators)
             )
-            for found in self.tracer.passes
+            for run, found in enumerate(self.tracer.passes)
         )
+
+    def _factor(self, step: Step) -> tuple[int, int, float] | None:
+        factor = self.tracer.adjustments.factors.get(step)
+        labels = self.tracer.along(factor.size) if factor else None
+        return None if factor is None or labels is None else (self.axis(labels), len(labels), factor.exponent)
 
     def _shape(self, shape: Sequence[int], labellings: Sequence[Labels]) -> list[tuple[int, int]]:
         sizes = [(size, 0) for size in shape]
@@ -304,10 +336,13 @@ class _Builder:
             if (component != component[0]).any() and (self.group[component] >= 0).any():
                 yield dim, self.axis(first)
 
-    def splits(self) -> tuple[frozenset[int], ...]:
-        """For each view that splits channels, their groups."""
-        found = [self.group[self.component[labels]] for labels in self.tracer.splits]
-        return tuple(frozenset(group[group >= 0].tolist()) for group in found)
+    def splits(self) -> dict[Step, tuple[Sequence[int], bool]]:
+        """Views that split channels: the dimensions, and whether these are all coupled then."""
+        alone = np.append(self.widths == 1, False)  # the last for group -1: unprunable channels
+        return {
+            step: (dims, bool(alone[self.group[self.component[labels]]].any()))
+            for step, labels, dims in self.tracer.splits
+        }
 
     def graph(self) -> ChannelGraph:
         """All of it."""
@@ -317,7 +352,7 @@ class _Builder:
         sliced = {member.parameter for group in groups for member in group.members}
         held = sliced.union(all_tensors(self.meta_model.model))
         macs, params, activations, outputs = self.formulas()
-        attributes = tuple(self.attributes())
+        attributes, rescales = tuple(self.attributes()), tuple(self.rescales())
         return ChannelGraph(
             groups=groups,
             layers=layers,
@@ -326,6 +361,7 @@ class _Builder:
             unprunable=self.unprunable(),
             shapes={name: tuple(tensor.shape) for name, tensor in self.meta_model.tensors.items() if name in held},
             nodes=tuple(replace(node, name=layer_name(node.name)) for node in self.costs.nodes),
+            rescales=rescales,
             has_cross_channel_norm=any((self.numbers_of(labels) >= 0).any() for labels in self.tracer.mixed),
         )
 

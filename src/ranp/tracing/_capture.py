@@ -17,6 +17,16 @@ from ranp.module_utils import all_tensors, attribute_tensors, tensors_in
 from ranp.tracing._meta_model import Forward, MetaModel, Observer
 
 
+# Operators that are not elementwise and take whole numbers as values.
+_FILLS = {"full", "full_like", "fill", "scalar_tensor"}
+
+
+def numbers_in(func: Any, args: Any, kwargs: Mapping[str, Any]) -> list[float]:
+    """Numbers among the arguments of an operator that are values, not sizes or dimensions."""
+    kinds = (int, float) if torch.Tag.pointwise in func.tags or func.overloadpacket.__name__ in _FILLS else (float,)
+    return [value for value in (*args, *kwargs.values()) if type(value) in kinds]
+
+
 @dataclass(frozen=True)
 class Call:
     """One operator as it ran: its arguments, what it returned, and the innermost forward in which it ran."""
@@ -41,6 +51,11 @@ class Call:
     def qualified_name(self) -> str:
         """The operator's name with its namespace, such as `aten::sort`."""
         return f"{self.function.namespace}::{self.name}"
+
+    @property
+    def numbers(self) -> list[float]:
+        """Numbers among its arguments that are values."""
+        return numbers_in(self.function, self.args, self.kwargs)
 
     @cached_property
     def tensors(self) -> list[Tensor]:

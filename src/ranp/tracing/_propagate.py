@@ -6,7 +6,7 @@ large volume takes no more memory than tracing a small one.
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ranp.graph import Node
+from ranp.graph import Ints, Node
+from ranp.tracing._adjustments import Adjustments, Size, Step
 from ranp.tracing._capture import Call, Capture, ModelCapture
 from ranp.tracing._graph_nodes import NodeBuilder
-from ranp.tracing._labels import Labels, Source, along, components, labels_along, pad_rank, support
+from ranp.tracing._labels import Labels, Source, along, components, first_along, labels_along, pad_rank, support
 from ranp.tracing._made import Made
 
 
@@ -63,6 +64,26 @@ class OperatorCall:
     outputs: list[tuple[tuple[int, ...], tuple[Labels, ...]]]
     macs: int
     activation_bytes: int
+    numbers: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaling:
+    """Places along a dimension of a parameter to multiply by (size / full size) ** exponent, the number of some labels."""
+
+    parameter: str
+    dim: int
+    positions: Ints
+    labels: Labels
+    exponent: float
+
+    def matches(self, other: "Rescaling") -> bool:
+        """Whether another one does the same."""
+        mine, theirs = (
+            (entry.parameter, entry.dim, entry.positions.tobytes(), entry.labels[0], entry.exponent)
+            for entry in (self, other)
+        )
+        return mine == theirs
 
 
 @dataclass(frozen=True)
@@ -79,17 +100,16 @@ class Pass:
 class Tracer:
     """The labels of all tensors, and what the operators of captured passes do to them.
 
-    The views numbered in `whole_blocks` split channels into blocks of a fixed size rather than into a fixed number of
-    blocks; `labelled` holds the ids of tensors that the forward makes and that count channels (see `Made`).
+    `adjustments` holds what trials have told; `labelled` the ids of tensors that the forward makes and that count channels (see `Made`).
     """
 
     def __init__(
         self,
         tensors: Mapping[str, Tensor],
-        whole_blocks: Container[int] = (),
+        adjustments: Adjustments | None = None,
         labelled: frozenset[int] = frozenset(),
     ) -> None:
-        self.whole_blocks, self.made = whole_blocks, Made(labelled)
+        self.adjustments, self.made = adjustments or Adjustments(), Made(labelled)
         self.names: dict[int, str] = {}
         for name, tensor in tensors.items():
             self.names.setdefault(id(tensor), name)
@@ -105,8 +125,9 @@ class Tracer:
         self.unprunable: list[tuple[Labels, Note]] = []
         self.reads: list[Labels] = []
         self.mixed: list[Labels] = []
-        self.splits: list[Labels] = []
+        self.splits: list[tuple[Step, Labels, Sequence[int]]] = []
         self.attributes: dict[tuple[str, str], Labels] = {}
+        self.rescalings: list[Rescaling] = []
         self.output_labels: list[Labels] = []
         self.passes: list[Pass] = []
 
@@ -141,7 +162,7 @@ class Tracer:
         allocated = self._note_storage(call)
         shapes = [(tuple(output.shape), self.labels(output)) for output in outputs]
         macs = sum(found for found, _ in self.seen.macs[before:])
-        self.seen.operators.append(OperatorCall(call.path, call.name, shapes, macs, allocated))
+        self.seen.operators.append(OperatorCall(call.path, call.name, shapes, macs, allocated, call.numbers))
 
     def _note_storage(self, call: Call) -> int:
         """Note what an operator allocates (neither views nor in-place results) and the bases of views; in bytes."""
@@ -222,6 +243,10 @@ class Tracer:
     def _base(self, tensor: Tensor) -> int:
         return self.bases.get(id(tensor), id(tensor))
 
+    def base_name(self, tensor: Tensor) -> str | None:
+        """Name of the parameter or buffer that a tensor is, or is a view of."""
+        return self.names.get(self._base(tensor))
+
     def origin(self, weight: Tensor) -> str:
         """Name of the largest parameter or buffer that a weight was computed from."""
         return self.names.get(id(weight)) or self.origins[id(weight)]
@@ -280,6 +305,13 @@ class Tracer:
         component = self.component_of()[labels]
         return all((component == component.take([0], axis=dim)).all() for dim in dims)
 
+    def distinct(self, labels: Labels, dims: Iterable[int]) -> Labels:
+        """The same labels without those of some dimensions along which all are coupled; some dimension stays."""
+        for dim in sorted(dims):
+            if len(support(labels)) > 1 and along(labels, dim) and self.coupled(labels, [dim]):
+                labels = labels.take([0], axis=dim)
+        return labels
+
     def vector(self, tensor: Tensor, dim: int, like: Labels | None = None) -> Labels | None:
         """The labels along one dimension as a vector, or None where it carries none.
 
@@ -324,21 +356,32 @@ class Tracer:
             [a for a in (pad_rank(b, rank) for b in given) if support(a) <= dims]
             for given, dims in zip(labels or map(self.labels, operands), wide, strict=True)
         ]
+        owned = [[self._as_fine_as(a, owned) for a in mine] for mine in owned]
         result: list[Labels] = []
         for i, mine in enumerate(owned):
             for j, theirs in enumerate(owned):
                 if i != j:
-                    self._confront(mine, theirs, wide[j], id(operands[j]), tie=i < j)
+                    alone = self._confront(mine, theirs, wide[j], id(operands[j]), tie=i < j)
+                    # Labels of what is unprunable have no more to say.
+                    mine = [a for a in mine if not any(a is b for b in alone)]
             result = _keep_finest(result, mine)
         return result
 
+    def _as_fine_as(self, a: Labels, owned: Sequence[Sequence[Labels]]) -> Labels:
+        """Labels that vary along several dimensions; only along the uncoupled ones unless all operands' labels do."""
+        held = support(a)
+        if len(held) == 1 or all(any(support(b) == held for b in theirs) for theirs in owned):
+            return a
+        return self.distinct(a, held)
+
     def _confront(
         self, mine: list[Labels], theirs: list[Labels], wide: frozenset[int], other: int, *, tie: bool
-    ) -> None:
-        """Tie labellings of one tensor to those of another, of which the id is given.
+    ) -> list[Labels]:
+        """Tie labellings of one tensor to those of another, of which the id is given; returns those without a partner.
 
         Those that share dimensions are tied; one by one where both tensors were reshaped in the same way.
         """
+        alone = []
         supports = [support(b) for b in theirs]
         aligned = len(mine) > 1 and [support(a) for a in mine] == supports
         for k, a in enumerate(mine):
@@ -349,18 +392,21 @@ class Tracer:
             for b in partners if tie else []:
                 self.tie(a, b)
             if not partners:
+                alone.append(a)
                 self.mark_unprunable(a, "meets a tensor that is wider than 1 and carries no channels")
                 for dim in own & wide:
                     self.made.need(other, a.shape[dim])
+        return alone
 
     def multiply_adds(self, macs: int, labels: Iterable[Labels | None]) -> None:
         """Count multiply-adds of the current operator, which are proportional to the number of these channels."""
         self.seen.macs.append((macs, [found for found in labels if found is not None]))
 
-    def split(self, labels: Labels) -> int:
-        """Number a view that splits channels, so that `whole_blocks` can refer to it."""
-        self.splits.append(labels.reshape(-1))
-        return len(self.splits) - 1
+    def split(self, labels: Labels, dims: Sequence[int]) -> int:
+        """The dimension that shrinks where the current view splits channels, out of `dims`, the likeliest first."""
+        step = len(self.passes) - 1, len(self.seen.operators)
+        self.splits.append((step, labels.reshape(-1), dims))
+        return self.adjustments.chosen.get(step, dims[0])
 
     # -- findings ------------------------------------------------------------------------------------------------
 
@@ -369,10 +415,26 @@ class Tracer:
         """What has been found about the current pass so far."""
         return self.passes[-1]
 
-    def attribute(self, name: str, labels: Labels | None) -> None:
-        """Note that a number stored by the current module counts these channels."""
+    def attribute(self, name: str, labels: Labels | None, weight: Tensor | None = None) -> None:
+        """Note that a number stored by the current module, or by the one that holds a weight, counts these channels."""
+        held = self.base_name(weight) if weight is not None else None
         if labels is not None:
-            self.attributes[self.path, name] = labels.reshape(-1)
+            self.attributes[held.rpartition(".")[0] if held else self.path, name] = labels.reshape(-1)
+
+    def adjust(self) -> None:
+        """Tie sizes that the forward takes to be equal."""
+        for size, other in self.adjustments.equal.items():
+            labels, others = self.along(size), self.along(other)
+            if labels is not None and others is not None:
+                # Of a multiple, each of the equal parts has the same channels.
+                narrow, wide = sorted((labels, others), key=len)
+                self.tie(wide.reshape(-1, len(narrow)), narrow.reshape(1, -1))
+
+    def along(self, size: Size) -> Labels | None:
+        """Labels along one dimension of an operator's output, or None where it carries none."""
+        run, number = size.step
+        _, found = self.passes[run].operators[number].outputs[size.output]
+        return next((first_along(labels, size.dim) for labels in found if along(labels, size.dim)), None)
 
     def component_of(self) -> Labels:
         """For each label the smallest label that it is coupled with."""
@@ -406,13 +468,16 @@ def _keep_finest(result: list[Labels], new: list[Labels]) -> list[Labels]:
     return [*(known for known in result if not any(support(known) < support(labels) for labels in new)), *new]
 
 
-def propagate(capture: ModelCapture, find_rule: Callable[[Call], Rule], whole_blocks: Collection[int] = ()) -> Tracer:
-    """Propagate channel labels through all operators of the captured passes; for `whole_blocks` see `Tracer`."""
+def propagate(
+    capture: ModelCapture, find_rule: Callable[[Call], Rule], adjustments: Adjustments | None = None
+) -> Tracer:
+    """Propagate channel labels through all operators of the captured passes."""
     labelled: frozenset[int] = frozenset()
     while True:
-        tracer = Tracer(capture.meta_model.tensors, whole_blocks, labelled)
+        tracer = Tracer(capture.meta_model.tensors, adjustments, labelled)
         for found in capture.passes:
             tracer.follow(found, find_rule)
         if tracer.made.needed <= labelled:
+            tracer.adjustments.stale = False
             return tracer
         labelled |= tracer.made.needed

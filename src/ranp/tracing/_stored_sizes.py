@@ -47,6 +47,8 @@ class Violation(Protocol):
     def note(self) -> Note: ...
     @property
     def ends(self) -> bool: ...
+    @property
+    def change(self) -> float: ...
 
 
 class Trial(Protocol):
@@ -139,7 +141,7 @@ class _Search:
         return not any(
             other.position == violation.position
             or (other.ends and other.position < violation.position)
-            or (other.note.path == violation.note.path and other.position not in self.known)
+            or (other.note.path == violation.note.path and other.position not in self.known and not other.change)
             for other in later
         )
 

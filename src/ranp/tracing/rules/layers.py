@@ -3,12 +3,13 @@
 import math
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from ranp.tracing._capture import Call
 from ranp.tracing._labels import Labels, along, labels_along
 from ranp.tracing._propagate import LayerCall, Tracer
 from ranp.tracing.rules.along import POSITIONS, mark_along
+from ranp.tracing.rules.attention import contract, multihead
 from ranp.tracing.rules.elementwise import unknown
 
 
@@ -80,17 +81,16 @@ def _grouped(
 
 def multiply(tracer: Tracer, call: Call) -> None:
     """Matrix products: the contracted dimension of both sides is tied, the outer dimensions label the result."""
-    bias, a, b, inner = _operands(call)
+    bias, a, b, inner = operands(call)
     out, outer = call.outputs[0], 2 * b.ndim - 3 - inner
+    weight = next((side for side in (b, a) if tracer.is_weight(side)), None)
+    if weight is None:
+        contract(tracer, a, b, out, inner=inner, bias=bias)
+        return
     left, right, made = tracer.vector(a, -1), tracer.vector(b, inner), tracer.vector(b, outer)
     rows = [labels for labels in tracer.labels(a) if not along(labels, -1)]
     macs = a.numel() * b.shape[outer]
     tracer.multiply_adds(macs, [*rows, left, made])
-    weight = next((side for side in (b, a) if tracer.is_weight(side)), None)
-    if weight is None:
-        for labels in (*tracer.labels(a), *tracer.labels(b)):
-            tracer.mark_unprunable(labels, "is multiplied with other activations (attention)")
-        return
     tracer.meet(left, right)
     _read(tracer, right if weight is b else left)
     for labels in tracer.labels(b):
@@ -98,13 +98,17 @@ def multiply(tracer: Tracer, call: Call) -> None:
             tracer.mark_unprunable(labels, "is a batch of matrices")
     if made is None and weight is b:
         made = _fixed(tracer, b.shape[outer])
+    if isinstance(module := call.forward.module, nn.MultiheadAttention):
+        multihead(tracer, module, b, made)
     if bias is not None and bias.numel() > 1:
         tracer.meet(made, tracer.vector(bias, -1))
     columns = [] if made is None else [labels_along(made, -1, out.ndim)]
     tracer.set(out, [*rows, *columns])
     if weight is b:
-        tracer.attribute("in_features", left)
-        tracer.attribute("out_features", made)
+        # The module that runs it, or else the one that holds the weight, as an attention holds that of its output.
+        holder = None if hasattr(call.forward.module, "in_features") else b
+        tracer.attribute("in_features", left, holder)
+        tracer.attribute("out_features", made, holder)
         if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
             tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
@@ -136,8 +140,8 @@ def bilinear(tracer: Tracer, call: Call) -> None:
     _record(tracer, call, weight, None, made, out_dim=0, blocks=1, macs=0)
 
 
-def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
-    """Bias, left side, right side, and the right side's contracted dimension."""
+def operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
+    """Of a matrix product: bias, left side, right side, and the right side's contracted dimension."""
     if call.name == "linear":
         return call.arg(2, "bias"), call.args[0], call.args[1], 1
     bias, a, b = call.args[:3] if call.name in ("addmm", "baddbmm") else (None, *call.args[:2])
@@ -175,5 +179,8 @@ def _record(
         return
     out = call.outputs[0]
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]
+    source = tracer.source(made)
+    if source is not None and source.tensor == held and source.size > width:
+        made, width = source.labels, source.size  # A part of a weight was used, as for the keys of an attention.
     name = tracer.names.get(id(bias)) if bias is not None else None
     tracer.seen.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))

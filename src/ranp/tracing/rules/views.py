@@ -21,30 +21,44 @@ def reshape(tracer: Tracer, call: Call) -> None:
     old, new = tuple(source.shape), tuple(out.shape)
     moved = []
     for found in tracer.labels(source):
-        dims = oversized(found, old, new)
-        labels = tracer.couple(found, dims)
-        if dims and labels.size == 1:
+        labels = tracer.distinct(found, _merged_with_others(found, old, new))
+        dims = oversized(labels, old, new)
+        if dims and tracer.couple(labels, dims).size == 1:
             tracer.mark_unprunable(found, "is reshaped into a dimension that mixes channels with positions")
+        labels = tracer.couple(labels, dims)
         moved.append(_couple_split(tracer, reshape_labels(labels, old, new), old, new))
     tracer.set(out, moved)
+
+
+def _merged_with_others(labels: Labels, old: Shape, new: Shape) -> list[int]:
+    """Dimensions that carry channels and merge with dimensions that do not, such as heads with samples."""
+    dims = []
+    for held, _ in blocks(old, new):
+        inside = [dim for dim in range(held.start, held.stop) if old[dim] > 1]
+        wide = [dim for dim in inside if along(labels, dim)]
+        dims += wide if len(wide) < len(inside) else []
+    return dims
 
 
 def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Labels:
     """Couple channels whose dimension a view splits, since the view has to work with fewer of them.
 
-    Either the number of blocks is fixed (a channel shuffle), so that all blocks keep the same positions, or the size of
-    a block is (a pixel shuffle), so that whole blocks are removed. The shapes do not tell which; two dimensions are
-    treated as the former, more as the latter, and `Tracer.whole_blocks` overrides the former. Positions within a
-    block carry no channels from here on, because they may be pooled later.
+    The size of one of its dimensions follows the channels: of the last one where the number of blocks is fixed (a
+    channel shuffle, the heads of an attention), of the first one where that of a block is (a pixel shuffle). Channels at
+    the same place along it are coupled. The shapes do not tell which it is: at first it is the last one, unless there are
+    more than two and the first is the largest.
+
+    Dimensions after it carry no channels from here on, because they may be pooled later.
     """
     for _, wanted in blocks(old, new):
         dims = [dim for dim in range(wanted.start, wanted.stop) if along(labels, dim)]
         if len(dims) < 2:
             continue
-        if tracer.split(labels) in tracer.whole_blocks or len(dims) > 2:
-            labels = tracer.couple(labels, dims[1:])
-        else:
-            tracer.couple(labels, dims[:1])
+        wide = len(dims) > 2 and new[dims[0]] > max(new[dim] for dim in dims[1:])
+        chosen = tracer.split(labels, dims if wide else dims[::-1])
+        for dim in dims:
+            coupled = tracer.couple(labels, [dim]) if dim != chosen else labels
+            labels = coupled if dim > chosen else labels
     return labels
 
 
@@ -95,7 +109,7 @@ def cut(tracer: Tracer, call: Call) -> None:
     size, widest = parts[0][1] - parts[0][0], max(stop - start for start, stop, _ in parts)
     found = []
     for labels in tracer.labels(source):
-        if along(labels, dim) and (widest == 1 or parts[0][2] != 1):
+        if along(labels, dim) and (widest == 1 or parts[0][2] != 1) and not tracer.coupled(labels, [dim]):
             tracer.mark_unprunable(labels, "is taken apart channel by channel")
         elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
             _couple_parts(tracer, labels, dim, size)
