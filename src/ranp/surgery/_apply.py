@@ -34,8 +34,8 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
         seed: Seed of the initialization.
 
     Returns:
-        A new model of the same classes, dense and with ordinary parameters; parameters and modules that the model
-        shares under several names are shared in the same way.
+        A new model of the same classes, dense and with ordinary parameters, in the memory format of the model's;
+        parameters and modules that the model shares under several names are shared in the same way. Hooks are kept.
 
     Raises:
         PlanError: The plan was made for another model; nothing has been changed.
@@ -48,7 +48,7 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
         cuts.setdefault(id(tensors[entry.tensor]), []).append(entry)
     # A norm's tensors and the layers around it keep the same channels.
     index = cache(lambda keep, device: torch.tensor(keep, device=device))
-    small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index))
+    small = copy_model(model, lambda tensor: _cut(tensor, cuts.get(id(tensor), []), index), hooks="all")
     modules = all_modules(small)
     for change in plan.settings:
         _set_size(modules, change)
@@ -101,16 +101,26 @@ def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...], torch.device], Tensor]) -> Tensor:
-    found = tensor.detach() if entries else tensor.detach().clone()
+    if not entries:
+        return tensor.detach().clone()
+    # Selection returns tensors in the default order in memory; with dimensions in the tensor's own order it keeps that.
+    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+    found = tensor.detach().permute(order)
     for entry in entries:
-        found = found.index_select(entry.dim, index(entry.keep, tensor.device))
-    return found
+        found = found.index_select(order.index(entry.dim), index(entry.keep, tensor.device))
+    return found.permute([order.index(dim) for dim in range(tensor.ndim)])
+
+
+@cache
+def _attribute(name: str) -> tuple[str, str | None]:
+    """The attribute's name, and the place in it where it is a tuple: `normalized_shape[0]`."""
+    match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", name)
+    return (match[1], match[2]) if match else ("", None)
 
 
 def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
     """Set a size of a module; sizes only shrink."""
-    match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
-    base, index = (match[1], match[2]) if match else ("", None)
+    base, index = _attribute(setting.name)
     module = modules.get(setting.module)
     held = getattr(module, base, None) if base in _SETTABLE else None
     entries = list(held) if isinstance(held, tuple) else [held]
