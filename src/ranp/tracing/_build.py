@@ -10,18 +10,23 @@ from torch import nn
 
 from ranp.costs import CostTable, OutputBytes, Terms
 from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, SizeAttribute, Unprunable
-from ranp.tracing._labels import Axis, Labels, support
+from ranp.tracing._capture import Call
+from ranp.tracing._labels import Axis, Labels, along, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Shapes of an operator's outputs as functions of the widths: each size is a factor times an axis."""
+    """Shapes of an operator's outputs as functions of the widths: each size is a factor times an axis.
+
+    So is where a slice of channels begins.
+    """
 
     path: str
     operator: str
     shapes: list[list[tuple[int, int]]]
+    start: int | None = None  # the axis
 
     def at(self, sizes: Sequence[int]) -> list[tuple[int, ...]]:
         """The shapes, given the size of every axis."""
@@ -109,6 +114,12 @@ class _Builder:
                 if axis.labels is not None and (key := axis.labels.tobytes()) not in seen:
                     seen.add(key)
                     yield axis.labels
+        # A slice may cut between channels that have everything else in common.
+        for call in (call for capture in self.tracer.captures for call in capture.calls):
+            for labels in _cut(self.tracer, call) or ():
+                if (key := labels.tobytes()) not in seen:
+                    seen.add(key)
+                    yield labels
 
     # -- cost formulas -------------------------------------------------------------------------------------------
 
@@ -265,11 +276,17 @@ class _Builder:
         """For each pass the shapes of every operator's outputs, as functions of the widths."""
         return tuple(
             tuple(
-                Prediction(entry.path, entry.name, [self._shape(*output) for output in entry.outputs])
-                for entry in found.operators
+                Prediction(
+                    entry.path, entry.name, [self._shape(*output) for output in entry.outputs], self._start(call)
+                )
+                for entry, call in zip(found.operators, capture.calls, strict=True)
             )
-            for found in self.tracer.passes
+            for found, capture in zip(self.tracer.passes, self.tracer.captures, strict=True)
         )
+
+    def _start(self, call: Call) -> int | None:
+        cut = _cut(self.tracer, call)
+        return None if cut is None else self.axis(cut[0])
 
     def _shape(self, shape: Sequence[int], labellings: Sequence[Labels]) -> list[tuple[int, int]]:
         sizes = [(size, 0) for size in shape]
@@ -332,6 +349,19 @@ def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
             call = replace(known, macs=known.macs + call.macs, output_elements=elements)
         found[call.weight] = call
     return found
+
+
+def _cut(tracer: Tracer, call: Call) -> tuple[Labels, Labels] | None:
+    """The channels before a slice and those within it; None for other operators, and where it cuts no channels."""
+    if call.name != "slice":
+        return None
+    source, dim = call.tensors[0], int(call.arg(1, "dim", 0)) % call.tensors[0].ndim
+    start, stop, _ = slice(call.arg(2, "start"), call.arg(3, "end")).indices(source.shape[dim])
+    for labels in tracer.labels(source):
+        if along(labels, dim):
+            vector = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+            return vector[:start], vector[start:stop]
+    return None
 
 
 def _attribute(module: nn.Module, name: str) -> object:

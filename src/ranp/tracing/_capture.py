@@ -1,7 +1,7 @@
 """Recording what a model does to its tensors: every operator of a forward pass, in eval and in training mode."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from inspect import signature
 from itertools import count, groupby
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.utils._pytree import tree_map_only
 
 from ranp.errors import RanpError, TraceError, first_line
 from ranp.module_utils import all_tensors, tensors_in
@@ -65,9 +66,30 @@ class _CallLog(Observer):
         self.calls: list[Call] = []
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
-        out = super().operate(func, args, kwargs)
-        self.calls.append(Call(func, args, kwargs, out, self.running[-1] if self.running else self.root))
+        forward = self.running[-1] if self.running else self.root
+        given = self._before(args) if torch.Tag.inplace_view in func.tags else args
+        out = None  # of an operator that fails, which the forward may handle
+        try:
+            out = super().operate(func, args, kwargs)
+        finally:
+            self.calls.append(Call(func, given, kwargs, out, forward))
         return out
+
+    def _before(self, args: Any) -> Any:
+        """Arguments of an operator that is about to give the first of them another shape in place.
+
+        A view of the present shape takes its place, in all earlier calls too.
+        """
+        target, view = args[0], args[0].detach()
+
+        def replaced(value: Any) -> Any:
+            return tree_map_only(Tensor, lambda tensor: view if tensor is target else tensor, value)
+
+        self.calls = [
+            Call(call.function, replaced(call.args), replaced(call.kwargs), replaced(call.out), call.forward)
+            for call in self.calls
+        ]
+        return replaced(args)
 
 
 @dataclass(frozen=True)
@@ -81,6 +103,7 @@ class Capture:
     calls: list[Call]
     outputs: list[Tensor]
     reading_mode: Set[Forward | None] = frozenset()
+    values: Sequence[Any] = ()  # from which new tensors were made
 
     @classmethod
     def record(
@@ -105,7 +128,7 @@ class Capture:
         if not tensors:
             expected = "tensors, or lists, tuples, dicts or dataclasses of them"
             raise TraceError("output of the model", got=type(outputs).__name__, expected=expected)
-        return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode)
+        return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode, log.values)
 
     def equivalent_to(self, other: "Capture") -> bool:
         """Whether another pass does the same to channels: runs the same operators on the same tensors.
@@ -179,6 +202,12 @@ class ModelCapture:
     meta_model: MetaModel
     passes: tuple[Capture, ...]  # one in eval mode and, where that is not equivalent, one in training mode
     untraced_training_mode: str = ""  # why training mode could not be run
+    again: bool = False  # whether it was recorded a second time
+
+    def repeated(self) -> "ModelCapture":
+        """The same passes recorded again, as they run once the forward has cached what it caches outside the model."""
+        passes = [Capture.record(self.meta_model, training=bool(index)) for index in range(len(self.passes))]
+        return replace(self, passes=tuple(passes), again=True)
 
 
 def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:

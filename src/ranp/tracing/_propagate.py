@@ -107,12 +107,14 @@ class Tracer:
         self.attributes: dict[tuple[str, str], Labels] = {}
         self.output_labels: list[Labels] = []
         self.passes: list[Pass] = []
+        self.captures: list[Capture] = []  # of the same passes
 
     # -- operators -----------------------------------------------------------------------------------------------
 
     def follow(self, capture: Capture, find_rule: "Callable[[Call], Rule]") -> None:
         """Propagate labels through all operators of a pass, and note their costs."""
         self.passes.append(Pass())
+        self.captures.append(capture)
         nodes = NodeBuilder(self.is_weight)
         for call in capture.calls:
             layers = len(self.seen.layers)

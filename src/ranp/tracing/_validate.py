@@ -6,7 +6,7 @@ of them have to keep their width for the forward to work.
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.errors import first_line
+from ranp.errors import TraceError, first_line
 from ranp.graph import ChannelGraph, Ints
 from ranp.module_utils import tensors_in
 from ranp.surgery import resized
 from ranp.tracing._build import Build, Prediction, build
-from ranp.tracing._capture import Call, ModelCapture
-from ranp.tracing._meta_model import MetaModel, Observer
-from ranp.tracing._propagate import Note, Rule, propagate
+from ranp.tracing._capture import Call, Capture, ModelCapture
+from ranp.tracing._meta_model import Observer
+from ranp.tracing._propagate import Note, Rule, Tracer, propagate
+from ranp.tracing._steps import Step, StepLog, steps_of
 
 
 def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> ChannelGraph:
@@ -30,7 +31,14 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
     while True:
         tracer = propagate(capture, find_rule, whole_blocks)
         built = build(capture.meta_model, tracer)
-        blocking = _all_blocking_groups(Trial(capture.meta_model, built))
+        trial = Trial(capture, built)
+        if not trial.repeatable:
+            if capture.again:
+                problem, hint = "runs other operators each time it is called", "remove what it remembers between calls"
+                raise TraceError("forward of the model", problem, hint=hint)
+            capture = capture.repeated()
+            continue
+        blocking = _all_blocking_groups(trial)
         # A view that cannot split channels into a fixed number of blocks may split them into blocks of a fixed size.
         doubtful = blocking.keys() | set(np.flatnonzero(built.graph.widths == 1).tolist())
         turned = {index for index, groups in enumerate(built.splits) if groups & doubtful} - whole_blocks
@@ -38,10 +46,7 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
             whole_blocks |= turned
             continue
         if blocking:
-            reasons = _weights(built.graph, blocking)
-            for layer in tracer.passes[0].layers:
-                if layer.weight in reasons and layer.out is not None:
-                    tracer.unprunable.append((layer.out, reasons[layer.weight]))
+            _block(tracer, built.graph, blocking)
             built = build(capture.meta_model, tracer, predict=False)
         return replace(built.graph, untraced_training_mode=capture.untraced_training_mode)
 
@@ -50,21 +55,28 @@ def _all_blocking_groups(trial: "Trial") -> dict[int, Note]:
     """All groups whose widths the forward relies on, each with what fails otherwise."""
     found: dict[int, Note] = {}
     groups = frozenset(range(len(trial.built.graph.groups)))
-    while groups and (violations := trial.violations(groups)):
-        # Where the outputs of an operator should depend on one group alone, that group has to keep its width.
-        alone = {min(held): entry.note for entry in violations if len(held := entry.groups & groups) == 1}
-        found |= alone or blocking_groups(groups, violations, trial.violations, trial.latest)
-        groups = groups.difference(found)
+    for turn in (0, 1):
+        attempt = partial(trial.violations, turn=turn)
+        while groups and (violations := attempt(groups)):
+            # Where the outputs of an operator should depend on one group alone, that group has to keep its width.
+            shapes = [entry for entry in violations if entry.shape]
+            alone = {min(held): entry.note for entry in shapes if len(held := entry.groups & groups) == 1}
+            found |= alone or blocking_groups(groups, violations, attempt, trial.latest)
+            groups = groups.difference(found)
+        if not found:
+            break  # A forward that does the same with few channels as with all does not depend on their number.
     return found
 
 
-def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Note]:
-    """Weights of the layers that produce the given groups."""
-    found = {}
-    for group, note in blocking.items():
-        channels = np.arange(*graph.offsets[group : group + 2])
-        found.update({layer.weight: note for layer in graph.layers if np.isin(channels, layer.channels).any()})
-    return found
+def _block(tracer: Tracer, graph: ChannelGraph, blocking: Mapping[int, Note]) -> None:
+    """Mark the channels of groups as unprunable."""
+    group_of = np.append(graph.group_of, -1)  # the last for number -1: channels that are unprunable already
+    channels = {layer.weight: layer.channels for layer in graph.layers}
+    for call in tracer.passes[0].layers:
+        groups = group_of[channels[call.weight]]
+        for group in set(groups.tolist()) & blocking.keys():
+            if call.out is not None:
+                tracer.unprunable.append((call.out[groups == group], blocking[group]))
 
 
 # -- trials ------------------------------------------------------------------------------------------------------------
@@ -72,44 +84,55 @@ def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Not
 
 @dataclass(frozen=True)
 class Violation:
-    """An operator of the resized model whose outputs are not as predicted."""
+    """An operator of the resized model that is not the recorded one, or whose outputs are not as predicted."""
 
     position: int  # the operator's number, in the order in which they run
     note: Note
     groups: frozenset[int]  # those that its outputs depend on; empty where the forward fails between operators
-    ends: bool  # whether the forward fails there, so that what comes after was not seen
+    ends: bool  # whether what comes after was not compared
+    shape: bool = True  # whether it is the shape of its outputs that is not as predicted
 
 
 class Trial:
     """Runs of a model at other widths."""
 
-    def __init__(self, meta_model: MetaModel, built: Build) -> None:
-        self.meta_model, self.built = meta_model, built
+    def __init__(self, capture: ModelCapture, built: Build) -> None:
+        self.meta_model, self.built = capture.meta_model, built
+        self.passes = [(recorded, steps_of(recorded.calls)) for recorded in capture.passes]
         self.violations = cache(self._violations)
         self._groups_of_axes = [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in built.graph.costs.axes]
 
-    def _violations(self, groups: frozenset[int]) -> tuple[Violation, ...]:
-        """Run the model with these groups resized, and compare all shapes with the predictions.
+    @property
+    def repeatable(self) -> bool:
+        """Whether the model does the same at the same widths, which is tried where there is reason to doubt it."""
+        first = self.violations(frozenset(range(len(self.built.graph.groups))), turn=0)
+        return all(entry.shape for entry in first) or not self.violations(frozenset(), turn=0)
+
+    def _violations(self, groups: frozenset[int], turn: int = 0) -> tuple[Violation, ...]:
+        """Run the model with these groups resized, and compare all operators with those recorded and predicted.
 
         Where an operator fails or returns other shapes, the run continues with what was predicted, so that one run
-        finds many violations. It ends where the forward itself fails.
+        finds many violations. It ends where the forward itself fails or runs other operators.
         """
         graph = self.built.graph
-        widths = _widths(graph, groups)
+        widths = _widths(graph, groups, turn)
         sizes = graph.costs.axes_at(widths)
         before = 0
         with resized(self.meta_model.modules, self.meta_model.tensors, graph, widths):
             for training, predictions in enumerate(self.built.predictions):
-                comparison = _Comparison(predictions, sizes)
+                comparison = _Comparison(predictions, *self.passes[training], sizes)
                 try:
                     self.meta_model.run(comparison, training=bool(training))
+                    comparison.end()
                 except Exception as error:
                     mode = " in training mode" if training else ""
-                    comparison.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})")
+                    comparison.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})", ends=True)
                 if comparison.failures:
                     return tuple(
-                        Violation(before + position, note, self._groups(prediction), ends=prediction is None)
-                        for position, prediction, note in comparison.failures
+                        Violation(
+                            before + entry.position, entry.note, self._groups(entry.prediction), entry.ends, entry.shape
+                        )
+                        for entry in comparison.failures
                     )
                 before += len(predictions)
         return ()
@@ -127,63 +150,130 @@ class Trial:
         return frozenset[int]().union(*(self._groups_of_axes[axis] for axis in axes))
 
 
-def _widths(graph: ChannelGraph, groups: Collection[int]) -> Ints:
-    """A quarter, half or three quarters of the width of some groups, in turn, and the full width of the others."""
-    widths = np.array([group.width for group in graph.groups], dtype=np.int64)
+def _widths(graph: ChannelGraph, groups: Collection[int], turn: int) -> Ints:
+    """Other widths for some groups, and the full width of the others.
+
+    In the first turn that is two, three or five channels: a forward that branches on their number, or computes with it,
+    does so most visibly with few. (With one, a tensor would be broadcast.) In the second turn it is three quarters.
+    """
+    widths = graph.widths.copy()
     for index in groups:
-        widths[index] = max(1, min(widths[index] - 1, -(-widths[index] * (index % 3 + 1) // 4)))
+        other = -(-3 * widths[index] // 4) if turn else (2, 3, 5)[index % 3]
+        widths[index] = max(1, min(widths[index] - 1, other))
     return widths
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """Where a comparison fails."""
+
+    position: int
+    prediction: Prediction | None  # None where the forward fails between operators
+    note: Note
+    ends: bool
+    shape: bool
+
+
 class _Comparison(Observer):
-    """Compares the outputs of operators with the predictions, and replaces them where they differ."""
+    """Compares operators with the recorded ones and with the predictions, and replaces outputs that differ."""
 
-    def __init__(self, predictions: Sequence[Prediction], sizes: Ints) -> None:
+    def __init__(
+        self, predictions: Sequence[Prediction], recorded: Capture, steps: Sequence[Step | None], sizes: Ints
+    ) -> None:
         super().__init__()
-        self.predictions, self.sizes = predictions, sizes.tolist()
-        self.failures: list[tuple[int, Prediction | None, Note]] = []
+        self.predictions, self.steps, self.sizes = predictions, steps, sizes.tolist()
+        self.recorded = recorded
+        self.log = StepLog()
+        self.failures: list[_Failure] = []
         self.position = 0
-        self.comparable = True
+        self.ended = False
 
-    def fail(self, prediction: Prediction | None, reason: str) -> None:
+    def fail(self, prediction: Prediction | None, reason: str, *, ends: bool = False, shape: bool = False) -> None:
         """Note that the current operator, or the forward before it, fails."""
-        operator = "forward" if prediction is None else prediction.operator
-        self.failures.append((self.position, prediction, Note(self.path, operator, reason)))
+        if not self.ended:
+            operator = "forward" if prediction is None else prediction.operator
+            note = Note(self.path, operator, reason)
+            self.failures.append(_Failure(self.position, prediction, note, ends, shape))
+            self.ended = ends
+
+    def note_value(self, value: Any) -> None:
+        """Compare a value of which a tensor is made."""
+        place = len(self.values)
+        super().note_value(value)
+        if place < len(self.recorded.values) and not _equal(value, self.recorded.values[place]):
+            self._skip()
+            following = self.predictions[min(self.position, len(self.predictions) - 1)]
+            self.fail(following, "takes a tensor made of a number of channels")
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; where it fails or returns other shapes, return what was predicted."""
-        out = self._compared(func, args, kwargs)
-        self.position += 1
+        if self.ended:
+            return super().operate(func, args, kwargs)
+        step = self.log.step(func, self.path, args, kwargs)
+        prediction = self._prediction(step) if step else None
+        try:
+            out = self._compared(prediction, func, args, kwargs) if prediction else super().operate(func, args, kwargs)
+        finally:
+            self.position += prediction is not None
+        self.log.returned(func, step, args, tensors_in(out))
         return out
 
-    def _compared(self, func: Any, args: Any, kwargs: Any) -> Any:
-        prediction = self._prediction(func)
-        if prediction is None:
-            return super().operate(func, args, kwargs)
+    def _prediction(self, step: Step) -> Prediction | None:
+        """The prediction for an operator; None once others run than those recorded, so that nothing can be compared."""
+        self._skip()
+        if self.position == len(self.steps):
+            self.fail(self.predictions[-1], f"is followed by {step.operator} with fewer channels", ends=True)
+            return None
+        prediction, recorded = self.predictions[self.position], self.steps[self.position]
+        assert recorded is not None
+        if (step.operator, step.path) != (recorded.operator, recorded.path):
+            self.fail(prediction, f"does not run with fewer channels, but {step.operator} does", ends=True)
+            return None
+        if step.constants != recorded.constants:
+            self.fail(prediction, "takes a number that depends on the number of channels")
+        if step.sources != recorded.sources:
+            self.fail(prediction, "takes other tensors with fewer channels")
+        return prediction
+
+    def _skip(self) -> None:
+        """Go to the next operator that does not pass its input on."""
+        while self.position < len(self.steps) and self.steps[self.position] is None:
+            self.position += 1
+
+    def end(self) -> None:
+        """Note where operators are missing in the end."""
+        self._skip()
+        if self.position < len(self.steps):
+            self.fail(self.predictions[self.position], "does not run with fewer channels", ends=True)
+
+    def _compared(self, prediction: Prediction, func: Any, args: Any, kwargs: Any) -> Any:
         expected = prediction.at(self.sizes)
+        if prediction.start is not None and _start(args) != self.sizes[prediction.start]:
+            self.fail(prediction, "begins at a fixed number of channels")
         try:
             out = super().operate(func, args, kwargs)
         except Exception as error:
             given = tensors_in((args, kwargs))
-            if not given or not _returns_new(func, len(expected)):
-                raise
-            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})")
+            if not expected or not given or not _returns_new(func, len(expected)):
+                raise  # It failed when it was recorded, too, or nothing can take the place of its outputs.
+            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})", shape=True)
             return _with_shapes(func, given[0], expected)
         shapes = [tuple(tensor.shape) for tensor in tensors_in(out)]
         if shapes == expected:
             return out
-        self.fail(prediction, f"returns {shapes} instead of {expected} with fewer channels")
+        self.fail(prediction, f"returns {shapes} instead of {expected} with fewer channels", shape=True)
         return _with_shapes(func, tensors_in(out)[0], expected) if _returns_new(func, len(expected)) else out
 
-    def _prediction(self, func: Any) -> Prediction | None:
-        """The prediction for an operator.
 
-        None once torch runs other operators than before, which it may choose by size: then nothing can be compared.
-        """
-        self.comparable = self.comparable and self.position < len(self.predictions)
-        if self.comparable:
-            self.comparable = self.predictions[self.position].operator == func.overloadpacket.__name__
-        return self.predictions[self.position] if self.comparable else None
+def _equal(value: Any, other: Any) -> bool:
+    """Whether two numbers or nested lists of numbers are equal; anything else is."""
+    return repr(value) == repr(other) if isinstance(value, (bool, int, float, list, tuple)) else True
+
+
+def _start(args: Sequence[Any]) -> int:
+    """Where a slice begins."""
+    source, dim, start = (*args, 0, None)[:3]
+    return slice(start, None).indices(source.shape[dim])[0]
 
 
 def _returns_new(func: Any, count: int) -> bool:

@@ -55,7 +55,7 @@ def permute(tracer: Tracer, call: Call) -> None:
     if call.name == "permute":
         order = [dim % source.ndim for dim in call.args[1]]
     elif source.ndim > 1:
-        a, b = call.args[1:3] if call.name == "transpose" else (0, 1)
+        a, b = (0, 1) if call.name in ("t", "t_") else call.args[1:3]
         order[a], order[b] = order[b], order[a]
     tracer.set(out, [labels.transpose(order) for labels in tracer.labels(source)])
 
