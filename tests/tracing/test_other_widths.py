@@ -133,6 +133,17 @@ def test_what_comes_after_a_difference_is_compared_too() -> None:
     assert [group.name for group in graph.groups] == ["three"]
 
 
+def test_the_same_number_is_the_same_at_all_widths() -> None:
+    """NaN is not equal to itself."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x)
+        return net.head(y.masked_fill(x[:, :1, 1:-1, 1:-1] > 9, float("nan")))
+
+    graph = ranp.trace(Net(run, body=nn.Conv2d(3, 8, 3), head=nn.Conv2d(8, 2, 1)), X)
+    assert [group.width for group in graph.groups] == [8]
+
+
 def test_layouts_that_depend_on_widths_do_not_matter() -> None:
     """With one channel a transposed tensor is contiguous, so that torch copies nothing."""
 
