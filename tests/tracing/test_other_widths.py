@@ -83,6 +83,32 @@ def test_only_what_a_forward_relies_on_is_unprunable(name: str, norm: Callable[[
         assert ranp.verify(model, random_plan(graph, seed, fraction), X).status == "exact"
 
 
+def test_a_slice_that_begins_at_a_fixed_place_is_noticed() -> None:
+    """Its length follows the width, so that all shapes are as they should be."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x)
+        middle = y[:, 2 : 2 + y.shape[1] // 2]
+        return net.head(torch.cat([middle.relu(), middle.tanh()], 1))
+
+    model = Net(run, body=nn.Conv2d(3, 8, 3), head=nn.Conv2d(8, 2, 1))
+    graph = ranp.trace(model, X)
+    assert any("begins at a fixed number" in entry.reason for entry in graph.unprunable)
+    for seed in range(4 if graph.groups else 0):
+        assert ranp.verify(model, random_plan(graph, seed, 0.4), X).status == "exact"
+
+
+@pytest.mark.parametrize("longer", [True, False])
+def test_a_last_operator_that_depends_on_a_width_is_noticed(longer: bool) -> None:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x)
+        out = net.head(y)
+        return out.sigmoid() if (y.shape[1] > 4) == longer else out
+
+    graph = ranp.trace(Net(run, body=nn.Conv2d(3, 8, 3), head=nn.Conv2d(8, 2, 1)), X)
+    assert not graph.groups
+
+
 def test_a_literal_slice_of_all_channels_is_pruned() -> None:
     def run(net: Any, x: Tensor) -> Tensor:
         y = net.body(x)
