@@ -227,6 +227,19 @@ def test_what_a_failed_attempt_leaves_behind_does_not_matter() -> None:
     assert model.window == 20
 
 
+def test_what_a_failed_attempt_leaves_behind_outside_of_modules_does_not_matter() -> None:
+    def run(net: Any, x: Tensor) -> Tensor:
+        net.settings["windows"][0] = min(net.settings["windows"][0], x.shape[-1])
+        if net.settings["windows"][0] < 40:
+            raise ValueError("the image is smaller than a window")
+        return net.head(net.body(x).relu())
+
+    model, inputs = Net(run, body=nn.Conv2d(3, 8, 1), head=nn.Conv2d(8, 2, 1)), image(1, 3, 40, 40)()
+    model.settings = {"windows": [60]}
+    assert ranp.verify(model, random_plan(ranp.trace(model, inputs), 0, 0.5), inputs).outputs == ((1, 2, 40, 40),)
+    assert model.settings == {"windows": [60]}
+
+
 def test_inputs_that_a_forward_changes_are_the_same_for_both_copies() -> None:
     def run(net: Any, x: Tensor) -> Tensor:
         return net.head(net.body(x.mul_(3)).relu())
@@ -257,10 +270,11 @@ def test_checkpoints_are_checked_for_structure_too(reentrant: bool) -> None:
     """In single precision, gradients are checked, and reentrant checkpoints support one way to compute them."""
 
     def run(net: Any, x: Tensor) -> Tensor:
-        y = net.body(x.float())
+        y = net.norm(net.body(x.float()))
         return net.head(checkpoint(lambda y: net.inner(y).relu(), y, use_reentrant=reentrant))
 
-    model = Net(run, body=nn.Conv2d(3, 8, 3), inner=nn.Conv2d(8, 6, 1), head=nn.Conv2d(6, 2, 1))
+    layers = {"body": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8), "inner": nn.Conv2d(8, 6, 1)}
+    model = Net(run, **layers, head=nn.Conv2d(6, 2, 1))
     found = ranp.verify(model, random_plan(ranp.trace(model, X), 0, 0.5), X)
     assert (found.status, found.note) == ("structural", "the model does not run in float64")
 

@@ -75,7 +75,7 @@ def resized(
     sizes = graph.costs.axes_at(widths)
     try:
         for name, shape in shapes.items():
-            tensors[name].data = full[name].new_empty(shape)
+            tensors[name].data = _empty(full[name], shape)
         for entry in graph.attributes:
             _set_size(modules, SizeChange(entry.module, entry.name, int(sizes[entry.axis])))
         yield
@@ -84,6 +84,12 @@ def resized(
             tensors[name].data = data
         for module, attributes in saved.items():
             vars(module).update(attributes)
+
+
+def _empty(like: Tensor, shape: list[int]) -> Tensor:
+    """A meta or fake tensor; of meta tensors, `new_empty` is decomposed, which takes longer."""
+    meta = type(like) is Tensor and like.is_meta
+    return torch.empty(shape, dtype=like.dtype, device="meta") if meta else like.new_empty(shape)
 
 
 def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor]) -> None:

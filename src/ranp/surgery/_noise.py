@@ -18,10 +18,18 @@ class ConstantRandom(TorchDispatchMode):
 
     Floating-point numbers of any shape are the same constant, whole numbers (the order of tokens, say) are drawn from
     the same state every time, and dropout passes everything on.
+
+    Attributes:
+        operators: Names of all operators that ran.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = func.overloadpacket.__name__, kwargs or {}
+        self.operators.append(name)
         if name == "native_dropout":
             return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
         if name == "rrelu_with_noise":

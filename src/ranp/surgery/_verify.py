@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.overrides import BaseTorchFunctionMode
 
 from ranp.errors import VerificationError, first_line
-from ranp.module_utils import all_modules, all_tensors, call_model, copy_model, preserve_rng, seed_rng, tensors_in
+from ranp.module_utils import (
+    all_modules,
+    all_tensors,
+    call_model,
+    copy_model,
+    preserve_rng,
+    preserve_state,
+    seed_rng,
+    tensors_in,
+)
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
 from ranp.surgery._missing import SkipMissing
@@ -59,8 +68,8 @@ def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
     The model is copied twice. One copy is pruned. The other keeps its shapes, but what the plan removes from its
     parameters and buffers is missing, and every operator computes what it does without that: convolutions and matrix
     products skip missing terms, and norms take their statistics over the channels that are left. Both copies get the
-    same noise as input and must return the same: in eval mode and, if the forward reads `training`, in training mode,
-    in which dropout and batch norm stay in eval mode, because they treat channels alike in both.
+    same noise as input and must return the same: in eval mode and, if the pruned model runs other operators there, in
+    training mode, in which dropout and batch norm stay in eval mode, because they treat channels alike in both.
 
     The weights of both copies are first rescaled in the same way, so that signals reach the output: with a plain
     initialization they vanish within a few dozen layers, and any two outputs are equal. Large inputs are cut to a few
@@ -136,7 +145,7 @@ class _Proof:
     def verified(self) -> Verification:
         """Compare the outputs of both copies in both modes."""
         runs, unproven = [self._run(training=False)], list[str]()
-        if runs[0].reads_mode:
+        if runs[0].reads_mode and self._differs_in_training(runs[0]):
             try:
                 runs.append(self._run(training=True))
             except _ForwardError as failure:
@@ -153,14 +162,16 @@ class _Proof:
         return Verification(status, error, runs[0].shapes, "; ".join(norms + unproven), complete=not unproven)
 
     def _run(self, *, training: bool) -> _Run:
-        for side in _SIDES:
-            # An attempt that fails may leave something behind in the model, so each has a copy of its own.
-            model, skip, reads = _fresh(self.full, training), SkipMissing(), list[bool]()
-            note = partial(reads.append, True)
-            watch_reads(all_modules(model).values(), note, note)
+        """Run the full model on the smallest inputs that it accepts."""
+        for attempt, side in enumerate((*_SIDES, None)):
+            if attempt == len(_SIDES):
+                # Attempts that failed may have left something behind in other objects than modules.
+                self.full = self._copied()
+                _mark_missing(self.full, self.plan)
+            skip, reads = SkipMissing(), list[bool]()
             try:
                 with torch.no_grad(), skip:
-                    outputs = _outputs(model, self._inputs(side))
+                    outputs = _outputs(self.full, self._inputs(side), training=training, reads=reads)
                 return _Run(training, side, outputs, bool(reads), skip.custom)
             except Exception as error:
                 failure = error
@@ -169,17 +180,30 @@ class _Proof:
     def _inputs(self, side: int | None) -> Any:
         return noise_like(self.example_inputs, side, self.dtype)
 
+    def _differs_in_training(self, run: _Run) -> bool:
+        """Whether the pruned model, which is quicker than the full one, runs other operators in training mode."""
+        ran = []
+        for training in (False, True):
+            draws = ConstantRandom()
+            try:
+                with torch.no_grad():
+                    _outputs(self.small, self._inputs(run.side), training=training, draws=draws)
+            except Exception:
+                return True
+            ran.append(draws.operators)
+        return ran[0] != ran[1]
+
     def _error(self, run: _Run) -> float:
         """The largest difference between the outputs of the two copies."""
         if not _finite(run.outputs):
             raise self._not_finite(run)
         with torch.no_grad():
-            found = self._pruned_outputs(run, _fresh(self.small, run.training))
+            found = self._pruned_outputs(run)
         return _compare(run.outputs, found, TOLERANCE if self.double else COARSE_TOLERANCE)
 
-    def _pruned_outputs(self, run: _Run, model: nn.Module) -> list[Tensor]:
+    def _pruned_outputs(self, run: _Run) -> list[Tensor]:
         try:
-            found = _outputs(model, self._inputs(run.side))
+            found = _outputs(self.small, self._inputs(run.side), training=run.training)
         except Exception as error:
             problem = f"the forward of the pruned model fails ({type(error).__name__}: {first_line(error)})"
             raise VerificationError("verify", problem, hint=_REPORT) from error
@@ -191,8 +215,8 @@ class _Proof:
     def _not_finite(self, run: _Run) -> VerificationError:
         """Why outputs of the full model are not finite."""
         with torch.no_grad():
-            whole = _outputs(_fresh(self._copied(), run.training), self._inputs(run.side))
-            pruned = self._pruned_outputs(run, _fresh(self.small, run.training))
+            whole = _outputs(self._copied(), self._inputs(run.side), training=run.training)
+            pruned = self._pruned_outputs(run)
         if not _finite(whole):
             hint = "a forward that overflows on noise cannot be verified"
             return VerificationError("verify", "the outputs of the full model are not finite", hint=hint)
@@ -205,25 +229,17 @@ class _Proof:
         """Shapes, finiteness and gradients of the pruned model."""
         for parameter in self.small.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-        model = _fresh(self.small, training=False)
         with torch.enable_grad():
-            found = self._pruned_outputs(run, model)
+            found = self._pruned_outputs(run)
             total = torch.stack([tensor.abs().sum() for tensor in found if tensor.requires_grad]).sum()
             try:
                 total.backward()  # Not `autograd.grad`, which reentrant checkpoints do not support.
             except Exception as error:
                 problem = f"the backward pass of the pruned model fails ({type(error).__name__}: {first_line(error)})"
                 raise VerificationError("verify", problem) from error
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.small.parameters() if parameter.grad is not None]
         if not _finite([*found, *gradients]):
             raise VerificationError("verify", "outputs or gradients of the pruned model are not finite")
-
-
-def _fresh(model: nn.Module, training: bool) -> nn.Module:
-    """A copy in a mode, with the same parameters and with buffers of its own."""
-    copied = copy_model(model, lambda tensor: tensor if isinstance(tensor, nn.Parameter) else tensor.clone())
-    set_mode(all_modules(copied).values(), training)
-    return copied
 
 
 def _mark_missing(model: nn.Module, plan: Plan) -> None:
@@ -236,10 +252,26 @@ def _mark_missing(model: nn.Module, plan: Plan) -> None:
             target.index_fill_(entry.dim, torch.from_numpy(gone).to(target.device), math.nan)
 
 
-def _outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
-    """All floating-point outputs. Attention does not take its fused path while a function mode is active."""
+def _outputs(
+    model: nn.Module,
+    inputs: Any,
+    *,
+    training: bool,
+    reads: list[bool] | None = None,
+    draws: ConstantRandom | None = None,
+) -> list[Tensor]:
+    """All floating-point outputs in a mode; something is added to `reads` where the forward reads the mode.
+
+    Attention does not take its fused path while a function mode is active. The model is left as it was, except for the
+    values of buffers where a backward pass may need them.
+    """
     seed_rng()
-    with BaseTorchFunctionMode(), ConstantRandom():
+    modules = {id(module): module for module in all_modules(model).values()}.values()
+    with preserve_state(model, values=not torch.is_grad_enabled()), BaseTorchFunctionMode(), draws or ConstantRandom():
+        set_mode(modules, training)
+        if reads is not None:
+            note = partial(reads.append, True)
+            watch_reads(modules, note, note)
         return [tensor for tensor in tensors_in(call_model(model, inputs)) if tensor.is_floating_point()]
 
 

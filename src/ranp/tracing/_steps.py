@@ -5,10 +5,9 @@ that it computed from their count, take another branch, or combine other tensors
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +28,7 @@ _NAMES = (
 _SIZED = frozenset(_NAMES.split())
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What an operator has to have in common with the operator of another run.
 
     Attributes:
@@ -59,7 +57,12 @@ class StepLog:
         name = func.overloadpacket.__name__
         if name in _PASSING_ON:
             return None
-        sources = [self._number(tensor) for tensor in tensors_in((args, kwargs) if kwargs else args)]
+        sources: list[int] = []
+        for value in (*args, kwargs) if kwargs else args:
+            if isinstance(value, Tensor):  # Nearly all are, or hold none; this runs for every operator of a trial.
+                sources.append(self._number(value))
+            elif isinstance(value, (list, tuple, dict)):
+                sources += map(self._number, tensors_in(value))
         return Step(_ALIASES.get(name, name), path, sources, _constants(func, args, kwargs))
 
     def returned(self, func: Any, step: Step | None, args: Sequence[Any], outputs: Iterable[Tensor]) -> None:

@@ -54,17 +54,19 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
 def _all_blocking_groups(trial: "Trial") -> dict[int, Note]:
     """All groups whose widths the forward relies on, each with what fails otherwise."""
     found: dict[int, Note] = {}
+    differs = False
     groups = frozenset(range(len(trial.built.graph.groups)))
     for turn in (0, 1):
         attempt = partial(trial.violations, turn=turn)
         while groups and (violations := attempt(groups)):
             # Where the outputs of an operator should depend on one group alone, that group has to keep its width.
-            shapes = [entry for entry in violations if entry.shape]
+            differs |= any(entry.differs for entry in violations)
+            shapes = [entry for entry in violations if not entry.differs]
             alone = {min(held): entry.note for entry in shapes if len(held := entry.groups & groups) == 1}
             found |= alone or blocking_groups(groups, violations, attempt, trial.latest)
             groups = groups.difference(found)
-        if not found:
-            break  # A forward that does the same with few channels as with all does not depend on their number.
+        if not differs:
+            break  # A forward that does the same with few channels as with all does not look at their number.
     return found
 
 
@@ -90,7 +92,7 @@ class Violation:
     note: Note
     groups: frozenset[int]  # those that its outputs depend on; empty where the forward fails between operators
     ends: bool  # whether what comes after was not compared
-    shape: bool = True  # whether it is the shape of its outputs that is not as predicted
+    differs: bool = False  # whether the operator or its arguments are not the recorded ones
 
 
 class Trial:
@@ -106,7 +108,7 @@ class Trial:
     def repeatable(self) -> bool:
         """Whether the model does the same at the same widths, which is tried where there is reason to doubt it."""
         first = self.violations(frozenset(range(len(self.built.graph.groups))), turn=0)
-        return all(entry.shape for entry in first) or not self.violations(frozenset(), turn=0)
+        return not any(entry.differs for entry in first) or not self.violations(frozenset(), turn=0)
 
     def _violations(self, groups: frozenset[int], turn: int = 0) -> tuple[Violation, ...]:
         """Run the model with these groups resized, and compare all operators with those recorded and predicted.
@@ -130,7 +132,11 @@ class Trial:
                 if comparison.failures:
                     return tuple(
                         Violation(
-                            before + entry.position, entry.note, self._groups(entry.prediction), entry.ends, entry.shape
+                            before + entry.position,
+                            entry.note,
+                            self._groups(entry.prediction),
+                            entry.ends,
+                            entry.differs,
                         )
                         for entry in comparison.failures
                     )
@@ -171,7 +177,7 @@ class _Failure:
     prediction: Prediction | None  # None where the forward fails between operators
     note: Note
     ends: bool
-    shape: bool
+    differs: bool
 
 
 class _Comparison(Observer):
@@ -188,12 +194,12 @@ class _Comparison(Observer):
         self.position = 0
         self.ended = False
 
-    def fail(self, prediction: Prediction | None, reason: str, *, ends: bool = False, shape: bool = False) -> None:
+    def fail(self, prediction: Prediction | None, reason: str, *, ends: bool = False, differs: bool = False) -> None:
         """Note that the current operator, or the forward before it, fails."""
         if not self.ended:
             operator = "forward" if prediction is None else prediction.operator
             note = Note(self.path, operator, reason)
-            self.failures.append(_Failure(self.position, prediction, note, ends, shape))
+            self.failures.append(_Failure(self.position, prediction, note, ends, differs))
             self.ended = ends
 
     def note_value(self, value: Any) -> None:
@@ -203,7 +209,7 @@ class _Comparison(Observer):
         if place < len(self.recorded.values) and not _equal(value, self.recorded.values[place]):
             self._skip()
             following = self.predictions[min(self.position, len(self.predictions) - 1)]
-            self.fail(following, "takes a tensor made of a number of channels")
+            self.fail(following, "takes a tensor made of a number of channels", differs=True)
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; where it fails or returns other shapes, return what was predicted."""
@@ -215,25 +221,29 @@ class _Comparison(Observer):
             out = self._compared(prediction, func, args, kwargs) if prediction else super().operate(func, args, kwargs)
         finally:
             self.position += prediction is not None
-        self.log.returned(func, step, args, tensors_in(out))
+        self.log.returned(func, step, args, [out] if isinstance(out, Tensor) else tensors_in(out))
         return out
 
     def _prediction(self, step: Step) -> Prediction | None:
         """The prediction for an operator; None once others run than those recorded, so that nothing can be compared."""
         self._skip()
         if self.position == len(self.steps):
-            self.fail(self.predictions[-1], f"is followed by {step.operator} with fewer channels", ends=True)
+            self.fail(
+                self.predictions[-1], f"is followed by {step.operator} with fewer channels", ends=True, differs=True
+            )
             return None
         prediction, recorded = self.predictions[self.position], self.steps[self.position]
         assert recorded is not None
         if (step.operator, step.path) != (recorded.operator, recorded.path):
-            self.fail(prediction, f"does not run with fewer channels, but {step.operator} does", ends=True)
+            self.fail(
+                prediction, f"does not run with fewer channels, but {step.operator} does", ends=True, differs=True
+            )
             return None
         # NaN is not equal to itself.
         if step.constants != recorded.constants and repr(step.constants) != repr(recorded.constants):
-            self.fail(prediction, "takes a number that depends on the number of channels")
+            self.fail(prediction, "takes a number that depends on the number of channels", differs=True)
         if step.sources != recorded.sources:
-            self.fail(prediction, "takes other tensors with fewer channels")
+            self.fail(prediction, "takes other tensors with fewer channels", differs=True)
         return prediction
 
     def _skip(self) -> None:
@@ -245,24 +255,24 @@ class _Comparison(Observer):
         """Note where operators are missing in the end."""
         self._skip()
         if self.position < len(self.steps):
-            self.fail(self.predictions[self.position], "does not run with fewer channels", ends=True)
+            self.fail(self.predictions[self.position], "does not run with fewer channels", ends=True, differs=True)
 
     def _compared(self, prediction: Prediction, func: Any, args: Any, kwargs: Any) -> Any:
         expected = prediction.at(self.sizes)
         if prediction.start is not None and _start(args) != self.sizes[prediction.start]:
-            self.fail(prediction, "begins at a fixed number of channels")
+            self.fail(prediction, "begins at a fixed number of channels", differs=True)
         try:
             out = super().operate(func, args, kwargs)
         except Exception as error:
             given = tensors_in((args, kwargs))
             if not expected or not given or not _returns_new(func, len(expected)):
                 raise  # It failed when it was recorded, too, or nothing can take the place of its outputs.
-            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})", shape=True)
+            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})")
             return _with_shapes(func, given[0], expected)
-        shapes = [tuple(tensor.shape) for tensor in tensors_in(out)]
+        shapes = [tuple(tensor.shape) for tensor in ([out] if isinstance(out, Tensor) else tensors_in(out))]
         if shapes == expected:
             return out
-        self.fail(prediction, f"returns {shapes} instead of {expected} with fewer channels", shape=True)
+        self.fail(prediction, f"returns {shapes} instead of {expected} with fewer channels")
         return _with_shapes(func, tensors_in(out)[0], expected) if _returns_new(func, len(expected)) else out
 
 
