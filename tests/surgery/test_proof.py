@@ -171,6 +171,22 @@ def test_what_runs_in_training_mode_only_is_compared() -> None:
         ranp.verify(model, [*damaged(plan)][index], X)
 
 
+def test_parameters_that_training_mode_changes_are_compared() -> None:
+    """A codebook that follows a moving average, as in vector quantization."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.body(x).relu()
+        out = net.head(y)
+        if net.training:
+            net.code.data.mul_(0.5).add_(out.detach().mean())
+        return out + net.code
+
+    model = Net(run, body=nn.Conv2d(3, 8, 3), head=nn.Conv2d(8, 2, 1), code=nn.Parameter(torch.ones(2, 1, 1)))
+    found = ranp.verify(model, random_plan(ranp.trace(model, X), 0, 0.5), X)
+    assert (found.status, found.note) == ("exact", "")
+    assert torch.equal(model.code, torch.ones(2, 1, 1))
+
+
 def test_a_training_mode_that_fails_is_reported() -> None:
     def run(net: Any, x: Tensor, targets: Tensor | None = None) -> Tensor:
         if net.training and targets is None:

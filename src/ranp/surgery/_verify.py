@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -144,22 +145,37 @@ class _Proof:
 
     def verified(self) -> Verification:
         """Compare the outputs of both copies in both modes."""
-        runs, unproven = [self._run(training=False)], list[str]()
-        if runs[0].reads_mode and self._differs_in_training(runs[0]):
+        run, unproven = self._run(training=False), list[str]()
+        draws = ConstantRandom()
+        compared = [(run, self._pruned_outputs(run, draws))]
+        if run.reads_mode:
             try:
-                runs.append(self._run(training=True))
+                compared += self._in_training_mode(run.side, draws.operators)
             except _ForwardError as failure:
                 unproven.append(f"training mode was not compared, because the forward fails in it: {failure}")
-        custom = sorted({name for run in runs if not run.comparable for name in run.custom})
-        error = math.nan if custom else max(map(self._error, runs))
+        custom = sorted({name for each, _ in compared if not each.comparable for name in each.custom})
+        error = math.nan if custom else max(self._error(*each) for each in compared)
         exact = self.double and not custom
         if not exact:
-            self._check_structure(runs[0])
+            self._check_structure(run)
             why = f"it is not known what {custom[0]} computes without some channels" if custom else _NOT_IN_DOUBLE
             unproven.insert(0, why)
         norms = [_NORMS] if self.plan.has_cross_channel_norm and not custom else []
         status: Literal["exact", "structural"] = "exact" if exact else "structural"
-        return Verification(status, error, runs[0].shapes, "; ".join(norms + unproven), complete=not unproven)
+        return Verification(status, error, run.shapes, "; ".join(norms + unproven), complete=not unproven)
+
+    def _in_training_mode(self, side: int | None, in_eval_mode: list[str]) -> list[tuple[_Run, list[Tensor]]]:
+        """Outputs of both copies in training mode; none where the pruned model runs the same operators as in eval mode.
+
+        Each copy runs once, because a forward in training mode may change parameters.
+        """
+        draws, found = ConstantRandom(), None
+        with torch.no_grad(), suppress(Exception):  # It may need larger inputs than in eval mode.
+            found = _outputs(self.small, self._inputs(side), training=True, draws=draws)
+        if found is not None and draws.operators == in_eval_mode:
+            return []
+        run = self._run(training=True)
+        return [(run, self._pruned_outputs(run) if found is None or run.side != side else self._fitting(run, found))]
 
     def _run(self, *, training: bool) -> _Run:
         """Run the full model on the smallest inputs that it accepts."""
@@ -180,43 +196,33 @@ class _Proof:
     def _inputs(self, side: int | None) -> Any:
         return noise_like(self.example_inputs, side, self.dtype)
 
-    def _differs_in_training(self, run: _Run) -> bool:
-        """Whether the pruned model, which is quicker than the full one, runs other operators in training mode."""
-        ran = []
-        for training in (False, True):
-            draws = ConstantRandom()
-            try:
-                with torch.no_grad():
-                    _outputs(self.small, self._inputs(run.side), training=training, draws=draws)
-            except Exception:
-                return True
-            ran.append(draws.operators)
-        return ran[0] != ran[1]
-
-    def _error(self, run: _Run) -> float:
+    def _error(self, run: _Run, found: list[Tensor]) -> float:
         """The largest difference between the outputs of the two copies."""
         if not _finite(run.outputs):
-            raise self._not_finite(run)
-        with torch.no_grad():
-            found = self._pruned_outputs(run)
+            raise self._not_finite(run, found)
         return _compare(run.outputs, found, TOLERANCE if self.double else COARSE_TOLERANCE)
 
-    def _pruned_outputs(self, run: _Run) -> list[Tensor]:
+    def _pruned_outputs(
+        self, run: _Run, draws: ConstantRandom | None = None, *, gradients: bool = False
+    ) -> list[Tensor]:
         try:
-            found = _outputs(self.small, self._inputs(run.side), training=run.training)
+            with torch.set_grad_enabled(gradients):
+                found = _outputs(self.small, self._inputs(run.side), training=run.training, draws=draws)
         except Exception as error:
             problem = f"the forward of the pruned model fails ({type(error).__name__}: {first_line(error)})"
             raise VerificationError("verify", problem, hint=_REPORT) from error
+        return self._fitting(run, found)
+
+    def _fitting(self, run: _Run, found: list[Tensor]) -> list[Tensor]:
         shapes = tuple(tuple(tensor.shape) for tensor in found)
         if shapes != run.shapes:
             raise VerificationError("verify", got=f"output shapes {list(shapes)}", expected=f"{list(run.shapes)}")
         return found
 
-    def _not_finite(self, run: _Run) -> VerificationError:
+    def _not_finite(self, run: _Run, pruned: list[Tensor]) -> VerificationError:
         """Why outputs of the full model are not finite."""
         with torch.no_grad():
             whole = _outputs(self._copied(), self._inputs(run.side), training=run.training)
-            pruned = self._pruned_outputs(run)
         if not _finite(whole):
             hint = "a forward that overflows on noise cannot be verified"
             return VerificationError("verify", "the outputs of the full model are not finite", hint=hint)
@@ -230,7 +236,7 @@ class _Proof:
         for parameter in self.small.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         with torch.enable_grad():
-            found = self._pruned_outputs(run)
+            found = self._pruned_outputs(run, gradients=True)
             total = torch.stack([tensor.abs().sum() for tensor in found if tensor.requires_grad]).sum()
             try:
                 total.backward()  # Not `autograd.grad`, which reentrant checkpoints do not support.
