@@ -60,7 +60,10 @@ class Verification:
     @property
     def warning(self) -> str:
         """What was not compared; empty if everything was."""
-        return "" if self.complete else self.note
+        if self.complete:
+            return ""
+        checked = ": the pruned model was checked for shapes, finite values and gradients"
+        return self.note + (checked if self.status == "structural" else "")
 
 
 def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
