@@ -17,7 +17,7 @@ ROOT = SOURCE.parents[1]
 LAYERS: list[set[str]] = [
     {"errors", "deprecation", "progress"},
     {"optional"},
-    {"files", "module_utils", "environment"},
+    {"files", "module_utils", "training_mode", "environment"},
     {"costs"},
     {"graph", "budget", "tables"},
     {"plan", "scores"},

@@ -84,8 +84,14 @@ def test_the_report_warns() -> None:
         data = [(x, torch.ones(2, 2, 5, 5))]
         return ranp.prune(model, x, data, F.mse_loss, budget=ranp.Budget(macs=0.9)).report
 
-    assert report(nn.BatchNorm2d(8)).warnings == ()
-    assert "mixes channels" in report(nn.GroupNorm(1, 8)).warnings[0]
+    class Single(nn.Module):
+        """Insists on single precision."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.float()
+
+    assert report(nn.BatchNorm2d(8)).warnings == report(nn.GroupNorm(1, 8)).warnings == ()
+    assert report(Single()).warnings[0].startswith("the model does not run in float64: the pruned model was checked")
     case = CASES["operator_without_a_rule"]
     model = case.build()
     model.before, model.after = nn.Conv2d(3, 40, 1), nn.Conv2d(40, 5, 1)

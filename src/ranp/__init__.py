@@ -54,11 +54,16 @@ else:
     }
 
     def __getattr__(name: str):
+        import random
         from importlib import import_module
 
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        state = random.getstate()
+        try:
+            found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        finally:
+            random.setstate(state)  # rich, for one, draws a number when it is imported
         return found
 
     def __dir__() -> list[str]:

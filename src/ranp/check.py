@@ -60,7 +60,7 @@ def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: i
     verified: Literal["exact", "structural", "failed"]
     try:
         verification = ranp.verify(model, plan, example_inputs)
-        verified, note, error = verification.status, verification.note, ""
+        verified, note, error = verification.status, verification.warning, ""
     except VerificationError as failure:
         verified, note, error = "failed", "", str(failure)
     seconds = {"check": time.perf_counter() - begin}

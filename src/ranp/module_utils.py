@@ -1,12 +1,15 @@
 """Modules as a whole: list what they hold, copy them, call them on nested inputs, and restore their state."""
 
 import copy
+import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
@@ -17,6 +20,7 @@ _CONTAINERS = {OrderedDict, dict, list, set}
 _ATOMS = {bool, int, float, str, type(None)}
 _LEAVES = _ATOMS | {torch.dtype, torch.device, torch.layout, torch.memory_format}
 _COPYING = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def all_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -66,10 +70,18 @@ def attribute_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield (f"{path}.{name}" if path else name), value
 
 
-def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+def copy_model(
+    model: nn.Module, convert: Callable[[Tensor], Tensor], *, hooks: Literal["own", "all"] = "own"
+) -> nn.Module:
     """A deep copy in which each parameter and buffer is the result of `convert`.
 
     The values of the original are never copied; what the model shares under several names, the copy shares likewise.
+
+    Args:
+        model: The model.
+        convert: Makes the tensors of the copy.
+        hooks: `own` leaves out hooks that are functions: these are not copied with the model, so on the copy they would
+            still act on what the caller's model acts on. Methods and other objects are copied and stay.
 
     Raises:
         TraceError: The model holds something that cannot be copied.
@@ -87,10 +99,26 @@ def copy_model(model: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Modu
             attributes = vars(memo[id(module)])
             for name, value in vars(module).items():
                 attributes[name] = value if type(value) in _ATOMS else _copy(value, memo)
-        return copy.deepcopy(model, memo)
+        copied: nn.Module = copy.deepcopy(model, memo)
     except Exception as error:
         problem = f"holds something that cannot be copied ({type(error).__name__}: {error})"
         raise TraceError("model", problem) from error
+    if hooks == "own":
+        for key, module in modules.items():
+            _drop_shared_hooks(vars(module), vars(memo[key]))
+    return copied
+
+
+def _drop_shared_hooks(original: Mapping[str, Any], copied: Mapping[str, Any]) -> None:
+    """Remove those hooks from the copy of a module that are the original's; both are given by their attributes."""
+    for name in _HOOKS:
+        for key, hook in original.get(name, {}).items():
+            if _function(copied[name].get(key)) is _function(hook):
+                del copied[name][key]
+
+
+def _function(hook: Any) -> Any:
+    return _function(hook.func) if isinstance(hook, partial) else hook
 
 
 def _is_plain(kind: type[nn.Module]) -> bool:
@@ -167,10 +195,22 @@ def _collect(value: Any, found: list[Tensor]) -> None:
 
 @contextmanager
 def preserve_rng(model: nn.Module) -> Iterator[None]:
-    """Restore the random number generators of the CPU and of the model's devices on exit."""
+    """Restore the random number generators of Python, numpy and torch (of the CPU and the model's devices) on exit."""
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
-        yield
+    python, state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(state)
+
+
+def seed_rng() -> None:
+    """Seed the random number generators of Python, numpy and torch, for repeatable runs within `preserve_rng`."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @contextmanager

@@ -88,8 +88,8 @@ class Plan:
         full_widths: Neurons of the full model, by layer.
         cost: Cost of the pruned model at the traced shape.
         full_cost: Cost of the full model.
-        has_cross_channel_norm: Whether removing channels changes others (layer norms), so that the pruned model cannot
-            be compared exactly with the masked one.
+        has_cross_channel_norm: Whether removing channels changes others (layer norms), so that the masked model is one
+            whose norms leave the removed channels out.
         budget: The limits that the plan meets.
         criterion: How channels were scored.
         importance: Reading of importance.

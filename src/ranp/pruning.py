@@ -158,7 +158,7 @@ def prune(
         verification = verify(model, plan, example_inputs)
     with timed("applying"):
         small = apply(model, plan, weights=weights, seed=seed)
-    status, note = verification.status, verification.note
+    status, note = verification.status, verification.warning
     report = make_report(graph, plan, verification=status, note=note, seconds=seconds)
     return PruneResult(small, plan, graph, scores, report, verification)
 

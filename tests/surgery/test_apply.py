@@ -218,3 +218,21 @@ def test_deciding_and_cutting_takes_no_more_memory_than_the_model_itself() -> No
     """With the model it is less than twice the model's own, in a process of its own: peaks are never forgotten."""
     found = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
     assert 0.3 < float(found.stdout) < 1
+
+
+@pytest.mark.parametrize(
+    ("dims", "memory_format"),
+    [(2, torch.channels_last), (3, torch.channels_last_3d), (2, torch.contiguous_format), (3, torch.contiguous_format)],
+)
+def test_the_memory_format_stays(dims: int, memory_format: torch.memory_format) -> None:
+    kind = (nn.Conv2d, nn.Conv3d)[dims - 2]
+    model = nn.Sequential(kind(3, 8, 3), nn.ReLU(), kind(8, 6, 1), nn.ReLU(), kind(6, 2, 3))
+    model = model.to(memory_format=memory_format)
+    inputs = image(2, 3, *(9,) * dims)()
+    small = ranp.apply(model, random_plan(ranp.trace(model, inputs), 0, 0.5))
+    for before, after in zip(model.parameters(), small.parameters(), strict=True):
+        assert before.shape != after.shape or after.numel() <= 2
+        order, other = (sorted(range(t.ndim), key=t.stride, reverse=True) for t in (before, after))
+        assert order == other
+        if after.ndim > 2:
+            assert after.is_contiguous(memory_format=memory_format)

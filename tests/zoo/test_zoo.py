@@ -31,8 +31,8 @@ REFUSED = {
     ),
     "VISTA3D, points": "depends on the data",
 }
-# Norms that mix channels, or (the last two) a forward that insists on float32.
-STRUCTURAL = ("VISTA3D, classes", "SwinUNETR", "conditioned", "Primus", "GlobalNet", "VQVAE")
+# Their forward insists on float32.
+STRUCTURAL = ("GlobalNet", "VQVAE")
 
 Members = Callable[[], tuple[Member, ...]]
 

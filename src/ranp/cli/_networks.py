@@ -232,7 +232,7 @@ def apply(
         verification = ranp.verify(network, chosen, inputs)
         full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
         seconds = {"apply": time.perf_counter() - begin}
-        report = make_report(full, chosen, verification=verification.status, note=verification.note, seconds=seconds)
+        report = make_report(full, chosen, verification=verification.status, note=verification.warning, seconds=seconds)
         # First and last layers may differ from those that the plan was made for: widths and costs are counted again.
         rows = zip(report.layers, pruned.layers, strict=True)
         layers = tuple(replace(row, kept=layer.width) for row, layer in rows)

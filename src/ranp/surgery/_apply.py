@@ -27,8 +27,8 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
         seed: Seed of the initialization.
 
     Returns:
-        A new model of the same classes, dense and with ordinary parameters; parameters and modules that the model
-        shares under several names are shared in the same way.
+        A new model of the same classes, dense and with ordinary parameters, in the memory format of the model's;
+        parameters and modules that the model shares under several names are shared in the same way. Hooks are kept.
 
     Raises:
         PlanError: The plan was made for another model; nothing has been changed.
@@ -45,7 +45,9 @@ def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int 
     # A norm's tensors and the layers around it keep the same channels.
     index = cache(lambda keep, device: torch.tensor(keep, device=device))
     small = copy_model(
-        model, lambda tensor: _cut(_rescaled(tensor, factors.get(id(tensor), [])), cuts.get(id(tensor), []), index)
+        model,
+        lambda tensor: _cut(_rescaled(tensor, factors.get(id(tensor), [])), cuts.get(id(tensor), []), index),
+        hooks="all",
     )
     modules = all_modules(small)
     _cut_attributes(model, small, cuts, index)
@@ -74,7 +76,7 @@ def resized(
     sizes = graph.costs.axes_at(widths)
     try:
         for name, shape in shapes.items():
-            tensors[name].data = full[name].new_empty(shape)
+            tensors[name].data = _empty(full[name], shape)
         for entry in graph.attributes:
             _set_size(modules, SizeChange(entry.module, entry.name, int(sizes[entry.axis])))
         yield
@@ -83,6 +85,12 @@ def resized(
             tensors[name].data = data
         for module, attributes in saved.items():
             vars(module).update(attributes)
+
+
+def _empty(like: Tensor, shape: list[int]) -> Tensor:
+    """A meta or fake tensor; of meta tensors, `new_empty` is decomposed, which takes longer."""
+    meta = type(like) is Tensor and like.is_meta
+    return torch.empty(shape, dtype=like.dtype, device="meta") if meta else like.new_empty(shape)
 
 
 def _cut_attributes(
@@ -126,10 +134,21 @@ def _rescaled(tensor: Tensor, entries: list[Rescaling]) -> Tensor:
 
 
 def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...], torch.device], Tensor]) -> Tensor:
-    found = tensor.detach() if entries else tensor.detach().clone()
+    if not entries:
+        return tensor.detach().clone()
+    # Selection returns tensors in the default order in memory; with dimensions in the tensor's own order it keeps that.
+    order = sorted(range(tensor.ndim), key=tensor.stride, reverse=True)
+    found = tensor.detach().permute(order)
     for entry in entries:
-        found = found.index_select(entry.dim, index(entry.keep, tensor.device))
-    return found
+        found = found.index_select(order.index(entry.dim), index(entry.keep, tensor.device))
+    return found.permute([order.index(dim) for dim in range(tensor.ndim)])
+
+
+@cache
+def _attribute(name: str) -> tuple[str, str | None]:
+    """The attribute's name, and the place in it where it is a list or tuple: `normalized_shape[0]`."""
+    match = re.fullmatch(r"(\w+)(?:\[(\d{1,4})\])?", name)
+    return (match[1], match[2]) if match else ("", None)
 
 
 def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
@@ -137,8 +156,7 @@ def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
 
     Plans from other sources cannot be trusted, so nothing else is set.
     """
-    match = re.fullmatch(r"(\w+)(?:\[(\d{1,4})\])?", setting.name)
-    base, index = (match[1], match[2]) if match else ("", None)
+    base, index = _attribute(setting.name)
     module = modules.get(setting.module)
     held = vars(module).get(base) if module is not None else None
     entries = list(held) if isinstance(held, (list, tuple)) else [held]

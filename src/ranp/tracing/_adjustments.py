@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 # An operator: the number of the pass, and its own in that pass.
-Step: TypeAlias = tuple[int, int]
+Place: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Size:
     """One dimension of an operator's output."""
 
-    step: Step
+    place: Place
     output: int
     dim: int
 
@@ -39,9 +39,9 @@ class Adjustments:
         stale: Whether labels have to be propagated again.
     """
 
-    chosen: dict[Step, int] = field(default_factory=dict)
+    chosen: dict[Place, int] = field(default_factory=dict)
     equal: dict[Size, Size] = field(default_factory=dict)
-    factors: dict[Step, Factor] = field(default_factory=dict)
+    factors: dict[Place, Factor] = field(default_factory=dict)
     stale: bool = True
 
     def undo(self, size: Size) -> bool:
@@ -50,12 +50,11 @@ class Adjustments:
         self.stale |= found
         return found
 
-    def turn(self, step: Step, dims: Sequence[int], to: int | None = None) -> bool:
+    def turn(self, place: Place, dims: Sequence[int], to: int | None = None) -> bool:
         """Choose another dimension for a view that splits channels, a later one of `dims`; False if none is left."""
-        place = dims.index(self.chosen.get(step, dims[0]))
-        later = dims[place + 1 :]
+        later = dims[dims.index(self.chosen.get(place, dims[0])) + 1 :]
         if not later or to not in (None, *later):
             return False
-        self.chosen[step] = later[0] if to is None else to
+        self.chosen[place] = later[0] if to is None else to
         self.stale = True
         return True

@@ -11,20 +11,25 @@ from torch import nn
 from ranp.costs import CostTable, OutputBytes, Terms
 from ranp.graph import ChannelGraph, Group, Ints, Layer, Member, Rescale, SizeAttribute, Unprunable
 from ranp.module_utils import all_tensors
-from ranp.tracing._adjustments import Step
-from ranp.tracing._labels import Labels, first_along, support
+from ranp.tracing._adjustments import Place
+from ranp.tracing._capture import Call
+from ranp.tracing._labels import Labels, along, first_along, support
 from ranp.tracing._meta_model import MetaModel
 from ranp.tracing._propagate import LayerCall, Tracer
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Shapes of an operator's outputs as functions of the widths: each size is a factor times an axis."""
+    """Shapes of an operator's outputs as functions of the widths: each size is a factor times an axis.
+
+    So is where a slice of channels begins.
+    """
 
     path: str
     operator: str
     shapes: list[list[tuple[int, int]]]
     numbers: list[float]
+    start: int | None = None  # the axis
     # The axis that the numbers follow, its full size, and the power of its ratio that they change by.
     factor: tuple[int, int, float] | None = None
 
@@ -46,7 +51,7 @@ class Build:
 
     graph: ChannelGraph
     predictions: tuple[tuple[Prediction, ...], ...]  # for each pass, one per operator
-    splits: Mapping[Step, tuple[Sequence[int], bool]]  # see `_Builder.splits`
+    splits: Mapping[Place, tuple[Sequence[int], bool]]  # see `_Builder.splits`
 
 
 def build(meta_model: MetaModel, tracer: Tracer, *, predict: bool = True) -> Build:
@@ -126,6 +131,12 @@ class _Builder:
                 if (key := labels.tobytes()) not in seen:
                     seen.add(key)
                     yield labels.reshape(-1)
+        # A slice may cut between channels that have everything else in common.
+        for call in (call for capture in self.tracer.captures for call in capture.calls):
+            for labels in _cut(self.tracer, call) or ():
+                if (key := labels.tobytes()) not in seen:
+                    seen.add(key)
+                    yield labels
 
     # -- cost formulas -------------------------------------------------------------------------------------------
 
@@ -305,17 +316,22 @@ class _Builder:
                     entry.name,
                     [self._shape(*output) for output in entry.outputs],
                     entry.numbers,
+                    self._start(call),
                     self._factor((run, number)),
                 )
-                for number, entry in enumerate(found.operators)
+                for number, (entry, call) in enumerate(zip(found.operators, capture.calls, strict=True))
             )
-            for run, found in enumerate(self.tracer.passes)
+            for run, (found, capture) in enumerate(zip(self.tracer.passes, self.tracer.captures, strict=True))
         )
 
-    def _factor(self, step: Step) -> tuple[int, int, float] | None:
-        factor = self.tracer.adjustments.factors.get(step)
+    def _factor(self, place: Place) -> tuple[int, int, float] | None:
+        factor = self.tracer.adjustments.factors.get(place)
         labels = self.tracer.along(factor.size) if factor else None
         return None if factor is None or labels is None else (self.axis(labels), len(labels), factor.exponent)
+
+    def _start(self, call: Call) -> int | None:
+        cut = _cut(self.tracer, call)
+        return None if cut is None else self.axis(cut[0])
 
     def _shape(self, shape: Sequence[int], labellings: Sequence[Labels]) -> list[tuple[int, int]]:
         sizes = [(size, 0) for size in shape]
@@ -336,12 +352,12 @@ class _Builder:
             if (component != component[0]).any() and (self.group[component] >= 0).any():
                 yield dim, self.axis(first)
 
-    def splits(self) -> dict[Step, tuple[Sequence[int], bool]]:
+    def splits(self) -> dict[Place, tuple[Sequence[int], bool]]:
         """Views that split channels: the dimensions, and whether these are all coupled then."""
         alone = np.append(self.widths == 1, False)  # the last for group -1: unprunable channels
         return {
-            step: (dims, bool(alone[self.group[self.component[labels]]].any()))
-            for step, labels, dims in self.tracer.splits
+            place: (dims, bool(alone[self.group[self.component[labels]]].any()))
+            for place, labels, dims in self.tracer.splits
         }
 
     def graph(self) -> ChannelGraph:
@@ -385,6 +401,19 @@ def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
             call = replace(known, macs=known.macs + call.macs, output_elements=elements)
         found[call.weight] = call
     return found
+
+
+def _cut(tracer: Tracer, call: Call) -> tuple[Labels, Labels] | None:
+    """The channels before a slice and those within it; None for other operators, and where it cuts no channels."""
+    if call.name != "slice":
+        return None
+    source, dim = call.tensors[0], int(call.arg(1, "dim", 0)) % call.tensors[0].ndim
+    start, stop, _ = slice(call.arg(2, "start"), call.arg(3, "end")).indices(source.shape[dim])
+    for labels in tracer.labels(source):
+        if along(labels, dim):
+            vector = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
+            return vector[:start], vector[start:stop]
+    return None
 
 
 def _attribute(module: nn.Module, name: str) -> object:

@@ -16,7 +16,6 @@ from ranp.errors import RanpError, TraceError, first_line
 from ranp.module_utils import all_tensors, attribute_tensors, tensors_in
 from ranp.tracing._meta_model import Forward, MetaModel, Observer
 
-
 # Operators that are not elementwise and take whole numbers as values.
 _FILLS = {"full", "full_like", "fill", "scalar_tensor"}
 
@@ -81,32 +80,30 @@ class _CallLog(Observer):
         self.calls: list[Call] = []
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
-        before = args[0].detach() if func in _RESHAPING else None
-        out = super().operate(func, args, kwargs)
-        self.calls.append(Call(func, args, kwargs, out, self.running[-1] if self.running else self.root))
-        if before is not None and before.shape != args[0].shape:
-            self._keep_shape(args[0], before)
+        forward = self.running[-1] if self.running else self.root
+        given = self._before(args) if torch.Tag.inplace_view in func.tags else args
+        out = None  # of an operator that fails, which the forward may handle
+        try:
+            out = super().operate(func, args, kwargs)
+        finally:
+            self.calls.append(Call(func, given, kwargs, out, forward))
         return out
 
-    def _keep_shape(self, tensor: Tensor, before: Tensor) -> None:
-        """Replace a tensor that was reshaped in place by one of its former shape, as the input of that and earlier."""
-        swap = partial(tree_map_only, Tensor, lambda found: before if found is tensor else found)
-        last = self.calls.pop()
-        for number, call in enumerate(self.calls):
-            if any(found is tensor for found in (*call.tensors, *call.outputs)):
-                given = {"args": swap(call.args), "kwargs": swap(call.kwargs), "out": swap(call.out)}
-                self.calls[number] = replace(call, **given)
-        self.calls.append(replace(last, args=swap(last.args)))
+    def _before(self, args: Any) -> Any:
+        """Arguments of an operator that is about to give the first of them another shape in place.
 
+        A view of the present shape takes its place, in all earlier calls too.
+        """
+        target, view = args[0], args[0].detach()
 
-# Operators that change the shape of a tensor in place.
-_RESHAPING = {
-    getattr(packet, name)
-    for packet in (
-        getattr(torch.ops.aten, name) for name in ("squeeze_", "unsqueeze_", "transpose_", "t_", "as_strided_")
-    )
-    for name in packet.overloads()
-}
+        def replaced(value: Any) -> Any:
+            return tree_map_only(Tensor, lambda tensor: view if tensor is target else tensor, value)
+
+        self.calls = [
+            Call(call.function, replaced(call.args), replaced(call.kwargs), replaced(call.out), call.forward)
+            for call in self.calls
+        ]
+        return replaced(args)
 
 
 @dataclass(frozen=True)
@@ -120,6 +117,7 @@ class Capture:
     calls: list[Call]
     outputs: list[Tensor]
     reading_mode: Set[Forward | None] = frozenset()
+    values: Sequence[Any] = ()  # from which new tensors were made
 
     @classmethod
     def record(
@@ -144,7 +142,7 @@ class Capture:
         if not tensors:
             expected = "tensors, or lists, tuples, dicts or dataclasses of them"
             raise TraceError("output of the model", got=type(outputs).__name__, expected=expected)
-        return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode)
+        return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode, log.values)
 
     def equivalent_to(self, other: "Capture") -> bool:
         """Whether another pass does the same to channels: runs the same operators on the same tensors.
@@ -218,6 +216,12 @@ class ModelCapture:
     meta_model: MetaModel
     passes: tuple[Capture, ...]  # one in eval mode and, where that is not equivalent, one in training mode
     untraced_training_mode: str = ""  # why training mode could not be run
+    again: bool = False  # whether it was recorded a second time
+
+    def repeated(self) -> "ModelCapture":
+        """The same passes recorded again, as they run once the forward has cached what it caches outside the model."""
+        passes = [Capture.record(self.meta_model, training=bool(index)) for index in range(len(self.passes))]
+        return replace(self, passes=tuple(passes), again=True)
 
 
 def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:

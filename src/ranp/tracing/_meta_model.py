@@ -4,11 +4,10 @@ Everything that observes a run is attached to the modules of the copy. Nothing t
 notice is changed: no class, no global hook, no backend flag, no logger.
 """
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from types import MethodType
 from typing import Any
@@ -17,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import BaseTorchFunctionMode
+from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_state
+from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_rng, preserve_state
 from ranp.tracing._shapes import FUSED_ATTENTION, Decomposition, attention, run_operator
+from ranp.training_mode import set_mode, watch_reads
 
-# Modules that run the same operators on channels in training and in eval mode.
-MODE_INVARIANT = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 _ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
@@ -50,6 +49,7 @@ class Observer(TorchDispatchMode):
         self.running: list[Forward] = []  # the innermost last
         # Those that read `training` of a module, if `MetaModel.run` watches for that; None is a read outside of any.
         self.reading_mode: set[Forward | None] = set()
+        self.values: list[Any] = []  # from which new tensors were made
         self._failed: tuple[BaseException, str] | None = None
 
     @property
@@ -63,6 +63,14 @@ class Observer(TorchDispatchMode):
         """Remember in which module an error was raised; modules around it report the same error again."""
         if self._failed is None or self._failed[0] is not error:
             self._failed = error, path
+
+    def note_mode(self) -> None:
+        """Remember that the innermost forward reads `training` of a module."""
+        self.reading_mode.add(self.running[-1] if self.running else None)
+
+    def note_value(self, value: Any) -> None:
+        """Remember a value of which a tensor is made, which no operator shows."""
+        self.values.append(value)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -82,6 +90,19 @@ class Observer(TorchDispatchMode):
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; subclasses extend this."""
         return run_operator(func, args, kwargs)
+
+
+class _MetaDevice(DeviceContext):
+    """Makes new tensors on the meta device, and reports the values that they would have elsewhere."""
+
+    def __init__(self, report: Callable[[Any], None]) -> None:
+        super().__init__(torch.device("meta"))
+        self.report = report
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if args and func in (torch.tensor, torch.as_tensor):
+            self.report(args[0])
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 class MetaModel:
@@ -114,7 +135,9 @@ class MetaModel:
     @classmethod
     def on_meta(cls, model: nn.Module, example_inputs: Any) -> "MetaModel":
         """Use meta tensors: the fastest way, but a forward that depends on its device cannot run on them."""
-        return cls(model, example_inputs, lambda tensor: tensor.detach().to("meta"), torch.device("meta"))
+        made = cls(model, example_inputs, lambda tensor: tensor.detach().to("meta"), torch.device("meta"))
+        made._mode = _MetaDevice(lambda value: made._observer.note_value(value))
+        return made
 
     @classmethod
     def on_meta_with_attributes(cls, model: nn.Module, example_inputs: Any) -> "MetaModel":
@@ -154,12 +177,14 @@ class MetaModel:
         args, kwargs = as_arguments(self.inputs)
         self._observer = observer
         with ExitStack() as stack:
-            for context in (preserve_state(self.model, values=False), torch.no_grad(), self._mode):
+            # With random numbers restored, every run draws the same.
+            contexts = (preserve_rng(self.model), preserve_state(self.model, values=False), torch.no_grad(), self._mode)
+            for context in contexts:
                 stack.enter_context(context)
-            for module in self._unique.values():
-                module.training = training and not isinstance(module, MODE_INVARIANT)
+            set_mode(self._unique.values(), training)
             if watch_mode:
-                self._watch_mode(observer)
+                unknown = partial(observer.reading_mode.add, None)  # assume that it is read
+                watch_reads(self._unique.values(), observer.note_mode, unknown)
             with observer:
                 return forward() if forward else self.model(*args, **kwargs)
 
@@ -196,42 +221,3 @@ class MetaModel:
                 module.use_nested_tensor = False  # These would be for the fast path only.
             if isinstance(module, nn.parallel.DistributedDataParallel):
                 module.broadcast_buffers = False  # Buffers of all layers would be sent as one tensor.
-
-    def _watch_mode(self, observer: Observer) -> None:
-        """Have reads of `training` noted until `preserve_state` undoes it."""
-
-        def note() -> None:
-            observer.reading_mode.add(observer.running[-1] if observer.running else None)
-
-        for module in self._unique.values():
-            if isinstance(module, MODE_INVARIANT):
-                continue
-            attributes = vars(module)
-            if "training" not in attributes or hasattr(type(module), "training"):
-                observer.reading_mode.add(None)  # Its class looks the mode up in its own way: assume that it is read.
-            else:
-                attributes["_buffers"] = _WatchedBuffers(attributes["_buffers"], attributes.pop("training"), note)
-
-
-class _WatchedBuffers(dict[str, Any]):
-    """The buffers of one module, among which `Module.__getattr__` also finds `training`.
-
-    An attribute of the instance cannot be observed without changing its class, which forwards may compare. So
-    `training` is removed from the instance; then Python calls `__getattr__`, and torch looks for it here.
-    """
-
-    def __init__(self, buffers: dict[str, Any], training: bool, note: Callable[[], None]) -> None:
-        super().__init__(buffers)
-        self._training, self._note = training, note
-
-    def __contains__(self, name: object) -> bool:
-        if name != "training":
-            return super().__contains__(name)
-        self._note()
-        # To `Module.__setattr__` it must not look like a buffer: an assignment makes it an ordinary attribute again.
-        return sys._getframe(1).f_code is nn.Module.__getattr__.__code__
-
-    def __missing__(self, name: str) -> Any:
-        if name == "training":
-            return self._training
-        raise KeyError(name)

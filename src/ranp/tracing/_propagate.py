@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.graph import Ints, Node
-from ranp.tracing._adjustments import Adjustments, Size, Step
+from ranp.tracing._adjustments import Adjustments, Place, Size
 from ranp.tracing._capture import Call, Capture, ModelCapture
 from ranp.tracing._graph_nodes import NodeBuilder
 from ranp.tracing._labels import Labels, Source, along, components, first_along, labels_along, pad_rank, support
@@ -125,17 +125,19 @@ class Tracer:
         self.unprunable: list[tuple[Labels, Note]] = []
         self.reads: list[Labels] = []
         self.mixed: list[Labels] = []
-        self.splits: list[tuple[Step, Labels, Sequence[int]]] = []
+        self.splits: list[tuple[Place, Labels, Sequence[int]]] = []
         self.attributes: dict[tuple[str, str], Labels] = {}
         self.rescalings: list[Rescaling] = []
         self.output_labels: list[Labels] = []
         self.passes: list[Pass] = []
+        self.captures: list[Capture] = []  # of the same passes
 
     # -- operators -----------------------------------------------------------------------------------------------
 
     def follow(self, capture: Capture, find_rule: "Callable[[Call], Rule]") -> None:
         """Propagate labels through all operators of a pass, and note their costs."""
         self.passes.append(Pass())
+        self.captures.append(capture)
         nodes = NodeBuilder(self.is_weight)
         for call in capture.calls:
             layers = len(self.seen.layers)
@@ -404,9 +406,9 @@ class Tracer:
 
     def split(self, labels: Labels, dims: Sequence[int]) -> int:
         """The dimension that shrinks where the current view splits channels, out of `dims`, the likeliest first."""
-        step = len(self.passes) - 1, len(self.seen.operators)
-        self.splits.append((step, labels.reshape(-1), dims))
-        return self.adjustments.chosen.get(step, dims[0])
+        place = len(self.passes) - 1, len(self.seen.operators)
+        self.splits.append((place, labels.reshape(-1), dims))
+        return self.adjustments.chosen.get(place, dims[0])
 
     # -- findings ------------------------------------------------------------------------------------------------
 
@@ -432,7 +434,7 @@ class Tracer:
 
     def along(self, size: Size) -> Labels | None:
         """Labels along one dimension of an operator's output, or None where it carries none."""
-        run, number = size.step
+        run, number = size.place
         _, found = self.passes[run].operators[number].outputs[size.output]
         return next((first_along(labels, size.dim) for labels in found if along(labels, size.dim)), None)
 

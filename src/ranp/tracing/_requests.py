@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ranp.graph import Ints
-from ranp.tracing._adjustments import Adjustments, Factor, Size, Step
+from ranp.tracing._adjustments import Adjustments, Factor, Place, Size
 from ranp.tracing._build import Build
 from ranp.tracing._capture import Call, ModelCapture
 from ranp.tracing._propagate import Rule, Tracer
@@ -65,15 +65,15 @@ class Requests:
     def __init__(self, capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> None:
         self.capture, self.find_rule = capture, find_rule
         self.adjustments = Adjustments()
-        self._tried = Counter[Size | Step]()
+        self._tried = Counter[Size | Place]()
 
-    def view(self, trial: "WidthTrial", step: Step, asked: Sequence[int]) -> bool:
+    def view(self, trial: "WidthTrial", place: Place, asked: Sequence[int]) -> bool:
         """Adjust labels to a view that asks for another shape; False where nothing is left to try."""
-        sizes = [Size(step, 0, dim) for dim in range(len(asked))]
+        sizes = [Size(place, 0, dim) for dim in range(len(asked))]
         full = [trial.full(size) for size in sizes]
-        dims, _ = trial.built.splits.get(step, ((), False))
+        dims, _ = trial.built.splits.get(place, ((), False))
         free = [dim for dim in dims if asked[dim] not in (full[dim], trial.size(sizes[dim]))]
-        if len(free) == 1 and self.adjustments.turn(step, dims, free[0]):
+        if len(free) == 1 and self.adjustments.turn(place, dims, free[0]):
             return True
         others = [size for size in sizes if asked[size.dim] not in (-1, trial.size(size))]
         return any([self._size(trial, size, asked[size.dim]) for size in others])
@@ -87,18 +87,18 @@ class Requests:
             self.adjustments.equal[size] = others[number]
         return undone or number < len(others)
 
-    def number(self, tracer: Tracer, trial: "WidthTrial", step: Step, change: float) -> bool:
+    def number(self, tracer: Tracer, trial: "WidthTrial", place: Place, change: float) -> bool:
         """Have weights rescaled where a number in a product changes with a width; False where that is not possible."""
-        undone = self.adjustments.factors.pop(step, None) is not None
-        place, self._tried[step] = self._tried[step], self._tried[step] + 1
-        run, number = step
+        undone = self.adjustments.factors.pop(place, None) is not None
+        tried, self._tried[place] = self._tried[place], self._tried[place] + 1
+        run, number = place
         producers = Producers(tracer, self.capture.passes[run], self.find_rule)
         if producers.of(number):
             near = (Size((run, made), output, dim) for made, output, dim in producers.sizes(number))
-            sizes = [*trial.shrinking(near), *trial.shrinking(trial.before(step))]
+            sizes = [*trial.shrinking(near), *trial.shrinking(trial.before(place))]
             found = [Factor(size, exponent) for size in sizes if (exponent := trial.exponent(size, change))]
-            if place < len(found):
-                self.adjustments.factors[step] = found[place]
+            if tried < len(found):
+                self.adjustments.factors[place] = found[tried]
                 return True
         return undone
 
@@ -111,7 +111,7 @@ class WidthTrial:
         self._sizes, self._full = (built.graph.costs.axes_at(given).tolist() for given in (widths, built.graph.widths))
 
     def _shape(self, size: Size) -> tuple[int, int]:
-        run, number = size.step
+        run, number = size.place
         return self.built.predictions[run][number].shapes[size.output][size.dim]
 
     def size(self, size: Size) -> int:
@@ -124,12 +124,12 @@ class WidthTrial:
         factor, axis = self._shape(size)
         return factor * self._full[axis]
 
-    def before(self, step: Step) -> Iterator[Size]:
+    def before(self, place: Place) -> Iterator[Size]:
         """Sizes of the outputs of operators before one, the latest first."""
-        run, number = step
-        for place in reversed(range(number)):
-            for output, shape in enumerate(self.built.predictions[run][place].shapes):
-                yield from (Size((run, place), output, dim) for dim in reversed(range(len(shape))))
+        run, number = place
+        for earlier in reversed(range(number)):
+            for output, shape in enumerate(self.built.predictions[run][earlier].shapes):
+                yield from (Size((run, earlier), output, dim) for dim in reversed(range(len(shape))))
 
     def shrinking(self, sizes: Iterable[Size]) -> Iterator[Size]:
         """Those of some sizes that are smaller than at full width, one for each axis."""
@@ -143,7 +143,7 @@ class WidthTrial:
     def sources(self, size: Size, asked: int) -> Iterator[Size]:
         """Sizes from which a forward may compute another one: the same, a multiple or a fraction."""
         full = self.full(size)
-        for other in self.shrinking(self.before(size.step)):
+        for other in self.shrinking(self.before(size.place)):
             whole, left = self.full(other), self.size(other)
             if self._shape(other) == self._shape(size):
                 continue

@@ -9,24 +9,25 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, count
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ranp.errors import first_line
+from ranp.errors import TraceError, first_line
 from ranp.graph import ChannelGraph, Ints, SizeAttribute
 from ranp.module_utils import tensors_in
 from ranp.surgery import resized
-from ranp.tracing._adjustments import Step
+from ranp.tracing._adjustments import Place
 from ranp.tracing._build import Build, Prediction, build
-from ranp.tracing._capture import Call, ModelCapture, numbers_in
-from ranp.tracing._meta_model import MetaModel, Observer
+from ranp.tracing._capture import Call, Capture, ModelCapture, numbers_in
+from ranp.tracing._meta_model import Observer
 from ranp.tracing._propagate import Note, Rule, Tracer, propagate
 from ranp.tracing._requests import RESHAPE_FAILS, VIEWS, Requests, Reshapes, WidthTrial
 from ranp.tracing._rescale import note_rescalings
+from ranp.tracing._signatures import Signature, SignatureLog, signatures_of
 from ranp.tracing._stored_sizes import Seen, as_attributes, note_sizes, stored_sizes
 
 
@@ -34,30 +35,36 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
     """Propagate labels through captured passes, and return a graph that is right at all widths that were tried."""
     requests = Requests(capture, find_rule)
     sizes: dict[tuple[str, str], Seen] = {}
-    for turn in count():
+    turn = 0
+    while True:
         if requests.adjustments.stale:
             tracer = propagate(capture, find_rule, requests.adjustments)
         tracer.adjust()
         note_sizes(tracer, sizes)
         built = build(capture.meta_model, tracer)
-        trial = Trial(capture.meta_model, built, turn)
+        trial = Trial(capture, built, turn)
+        if not trial.repeatable:
+            if capture.again:
+                problem, hint = "runs other operators each time it is called", "remove what it remembers between calls"
+                raise TraceError("forward of the model", problem, hint=hint)
+            capture = capture.repeated()
+            requests = Requests(capture, find_rule)
+            continue
+        turn += 1
         if _answered(requests, tracer, trial):
             continue
         blocking, found = _all_blocking_groups(trial)
         sizes |= found
         # A view that splits channels so that all of them are coupled may split them in another way.
-        doubted = {step: dims for step, (dims, alone) in built.splits.items() if alone}
-        if any([requests.adjustments.turn(step, dims) for step, dims in doubted.items()]):
+        doubted = {place: dims for place, (dims, alone) in built.splits.items() if alone}
+        if sum(requests.adjustments.turn(place, dims) for place, dims in doubted.items()):
             continue
         note_sizes(tracer, found)
         if found and _answered(requests, tracer, trial.with_attributes(as_attributes(found))):
             continue
         note_rescalings(tracer, capture, find_rule)
         if blocking or found or requests.adjustments.factors:
-            reasons = _weights(built.graph, blocking)
-            for layer in tracer.passes[0].layers:
-                if layer.weight in reasons and layer.out is not None:
-                    tracer.unprunable.append((layer.out, reasons[layer.weight]))
+            _block(tracer, built.graph, blocking)
             built = build(capture.meta_model, tracer, predict=False)
         return replace(built.graph, untraced_training_mode=capture.untraced_training_mode)
 
@@ -67,35 +74,44 @@ def _answered(requests: Requests, tracer: Tracer, trial: "Trial") -> bool:
     groups = frozenset(range(len(trial.built.graph.groups)))
     violations = trial.violations(groups)
     sizes = WidthTrial(trial.built, trial.widths(groups))
-    if any([requests.view(sizes, entry.step, entry.asked) for entry in violations if entry.asked]):
+    if sum(requests.view(sizes, entry.place, entry.asked) for entry in violations if entry.asked):
         return True
-    return any([requests.number(tracer, sizes, entry.step, entry.change) for entry in violations if entry.change])
+    return sum(requests.number(tracer, sizes, entry.place, entry.change) for entry in violations if entry.change) > 0
 
 
 def _all_blocking_groups(trial: "Trial") -> tuple[dict[int, Note], dict[tuple[str, str], Seen]]:
     """All groups whose widths the forward relies on, each with what fails otherwise; and stored numbers of channels."""
     found: dict[int, Note] = {}
     sizes: dict[tuple[str, str], Seen] = {}
+    doubtful = trial.turn > 0
     groups = frozenset(range(len(trial.built.graph.groups)))
-    while groups and (violations := trial.violations(groups)):
-        if more := stored_sizes(trial, trial.meta_model.modules, groups, violations):
-            sizes |= more
-            trial = trial.with_attributes(as_attributes(more))
-            continue
-        # Where the outputs of an operator should depend on one group alone, that group has to keep its width.
-        alone = {min(held): entry.note for entry in violations if len(held := entry.groups & groups) == 1}
-        found |= alone or blocking_groups(groups, violations, trial.violations, trial.latest)
-        groups = groups.difference(found)
+    for other in (False, True):
+        trial = trial.at_other_widths() if other else trial
+        while groups and (violations := trial.violations(groups)):
+            doubtful |= any(entry.differs for entry in violations)
+            if more := stored_sizes(trial, trial.meta_model.modules, groups, violations):
+                sizes |= more
+                trial = trial.with_attributes(as_attributes(more))
+                continue
+            # Where the outputs of an operator should depend on one group alone, that group has to keep its width.
+            shapes = [entry for entry in violations if not entry.differs]
+            alone = {min(held): entry.note for entry in shapes if len(held := entry.groups & groups) == 1}
+            found |= alone or blocking_groups(groups, violations, trial.violations, trial.latest)
+            groups = groups.difference(found)
+        if not doubtful:
+            break  # A forward that does the same with few channels as with all does not look at their number.
     return found, sizes
 
 
-def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Note]:
-    """Weights of the layers that produce the given groups."""
-    found = {}
-    for group, note in blocking.items():
-        channels = np.arange(*graph.offsets[group : group + 2])
-        found.update({layer.weight: note for layer in graph.layers if np.isin(channels, layer.channels).any()})
-    return found
+def _block(tracer: Tracer, graph: ChannelGraph, blocking: Mapping[int, Note]) -> None:
+    """Mark the channels of groups as unprunable."""
+    group_of = np.append(graph.group_of, -1)  # the last for number -1: channels that are unprunable already
+    channels = {layer.weight: layer.channels for layer in graph.layers}
+    for call in tracer.passes[0].layers:
+        groups = group_of[channels[call.weight]]
+        for group in set(groups.tolist()) & blocking.keys():
+            if call.out is not None:
+                tracer.unprunable.append((call.out[groups == group], blocking[group]))
 
 
 # -- trials ------------------------------------------------------------------------------------------------------------
@@ -103,13 +119,14 @@ def _weights(graph: ChannelGraph, blocking: Mapping[int, Note]) -> dict[str, Not
 
 @dataclass(frozen=True)
 class Violation:
-    """An operator of the resized model whose outputs are not as predicted."""
+    """An operator of the resized model that is not the recorded one, or whose outputs are not as predicted."""
 
     position: int  # the operator's number, in the order in which they run
+    place: Place
     note: Note
     groups: frozenset[int]  # those that its outputs depend on; empty where the forward fails between operators
-    ends: bool  # whether the forward fails there, so that what comes after was not seen
-    step: Step = (0, 0)
+    ends: bool = False  # whether what comes after was not compared
+    differs: bool = False  # whether the operator or its arguments are not the recorded ones
     asked: tuple[int, ...] = ()  # by a view: its shape
     change: float = 0.0  # of a number among the arguments, as a factor; 0 if none has changed
 
@@ -120,8 +137,9 @@ _GOLDEN = (5**0.5 - 1) / 2
 class Trial:
     """Runs of a model at other widths."""
 
-    def __init__(self, meta_model: MetaModel, built: Build, turn: int = 0) -> None:
-        self.meta_model, self.built, self.turn = meta_model, built, turn
+    def __init__(self, capture: ModelCapture, built: Build, turn: int = 0) -> None:
+        self.capture, self.meta_model, self.built, self.turn = capture, capture.meta_model, built, turn
+        self.passes = [(recorded, signatures_of(recorded.calls)) for recorded in capture.passes]
         self.violations = cache(self._violations)
         self.reshapes = False  # whether some fail
         self._groups_of_axes = [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in built.graph.costs.axes]
@@ -133,27 +151,44 @@ class Trial:
     def with_attributes(self, attributes: Sequence[SizeAttribute]) -> "Trial":
         """Trials in which further attributes of modules are resized."""
         graph = replace(self.built.graph, attributes=(*self.built.graph.attributes, *attributes))
-        trial = Trial(self.meta_model, replace(self.built, graph=graph), self.turn)
+        return self._changed(replace(self.built, graph=graph), self.turn)
+
+    def at_other_widths(self) -> "Trial":
+        """Trials with few channels if these have many, or the reverse."""
+        return self._changed(self.built, 0 if self.turn else 1)
+
+    def _changed(self, built: Build, turn: int) -> "Trial":
+        trial = Trial(self.capture, built, turn)
         trial.reshapes = self.reshapes
         return trial
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the model does the same at the same widths, which is tried where there is reason to doubt it."""
+        first = self.violations(frozenset(range(len(self.built.graph.groups))))
+        doubtful = any(entry.differs and not entry.change for entry in first)
+        return not doubtful or not self.violations(frozenset())
 
     def widths(self, groups: Collection[int]) -> Ints:
         """Other widths for some groups, and the full width of the others.
 
-        Fractions are far apart for groups that follow each other, so that a size that a forward computes from one width
-        is rarely that of another.
+        In turn 0 they are between two and eight channels: a forward that branches on their number, or computes with it,
+        does so most visibly with few. (With one, a tensor would be broadcast.) In other turns they are any. Fractions
+        are far apart for groups that follow each other, so that a size that a forward computes from one width is rarely
+        that of another.
         """
         widths = self.built.graph.widths.copy()
         for index in groups:
-            fraction = (index * _GOLDEN + self.turn / 3) % 1
-            widths[index] = max(1, min(widths[index] - 1, 2 + int(fraction * (widths[index] - 2))))
+            fraction, range_ = (index * _GOLDEN + self.turn / 3) % 1, widths[index] - 2
+            other = 2 + int(fraction * (range_ if self.turn else min(range_, 7)))
+            widths[index] = max(1, min(widths[index] - 1, other))
         return widths
 
     def _violations(self, groups: frozenset[int]) -> tuple[Violation, ...]:
-        """Run the model with these groups resized, and compare all shapes with the predictions.
+        """Run the model with these groups resized, and compare all operators with those recorded and predicted.
 
         Where an operator fails or returns other shapes, the run continues with what was predicted, so that one run
-        finds many violations. It ends where the forward itself fails.
+        finds many violations. It ends where the forward itself fails or runs other operators.
         """
         found = self._tried(groups)
         if not self.reshapes and any(entry.ends and RESHAPE_FAILS.search(entry.note.reason) for entry in found):
@@ -168,16 +203,17 @@ class Trial:
         before, found = 0, list[Violation]()
         with resized(self.meta_model.modules, self.meta_model.tensors, graph, widths):
             for training, predictions in enumerate(self.built.predictions):
-                comparison = _Comparison(predictions, sizes)
+                comparison = _Comparison(predictions, *self.passes[training], sizes)
                 try:
                     with Reshapes(comparison.reshaped) if self.reshapes else nullcontext():
                         self.meta_model.run(comparison, training=bool(training))
+                    comparison.end()
                 except Exception as error:
                     mode = " in training mode" if training else ""
-                    comparison.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})")
+                    comparison.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})", ends=True)
                 for position, prediction, note, more in comparison.failures:
-                    groups, ends = self._groups(prediction), prediction is None
-                    found.append(Violation(before + position, note, groups, ends, (training, position), **more))
+                    place = (training, position)
+                    found.append(Violation(before + position, place, note, self._groups(prediction), **more))
                 before += len(predictions)
         return tuple(found)
 
@@ -195,81 +231,135 @@ class Trial:
 
 
 class _Comparison(Observer):
-    """Compares the outputs of operators with the predictions, and replaces them where they differ."""
+    """Compares operators with the recorded ones and with the predictions, and replaces outputs that differ."""
 
-    def __init__(self, predictions: Sequence[Prediction], sizes: Ints) -> None:
+    def __init__(
+        self, predictions: Sequence[Prediction], recorded: Capture, signatures: Sequence[Signature | None], sizes: Ints
+    ) -> None:
         super().__init__()
-        self.predictions, self.sizes = predictions, sizes.tolist()
+        self.predictions, self.signatures, self.sizes = predictions, signatures, sizes.tolist()
+        self.recorded = recorded
+        self.log = SignatureLog()
         self.failures: list[tuple[int, Prediction | None, Note, dict[str, Any]]] = []
         self.position = 0
-        self.held: Any = None
-        self.comparable = True
+        self.ended = False
 
-    def fail(self, prediction: Prediction | None, reason: str, *, ahead: int = 0, **more: Any) -> None:
+    def fail(self, prediction: Prediction | None, reason: str, *, ends: bool = False, **more: Any) -> None:
         """Note that the current operator, or the forward before it, fails; `more` are fields of `Violation`."""
-        operator = "forward" if prediction is None else prediction.operator
-        self.failures.append((self.position + ahead, prediction, Note(self.path, operator, reason), more))
+        if not self.ended:
+            operator = "forward" if prediction is None else prediction.operator
+            note = Note(self.path, operator, reason)
+            self.failures.append((self.position, prediction, note, {"ends": ends, **more}))
+            self.ended = ends
+
+    def note_value(self, value: Any) -> None:
+        """Compare a value of which a tensor is made."""
+        place = len(self.values)
+        super().note_value(value)
+        if place < len(self.recorded.values) and not _equal(value, self.recorded.values[place]):
+            self._skip()
+            following = self.predictions[min(self.position, len(self.predictions) - 1)]
+            self.fail(following, "takes a tensor made of a number of channels", differs=True)
 
     def reshaped(self, asked: Sequence[int]) -> Sequence[int] | None:
-        """The predicted shape of a reshape that fails; it may copy its input first."""
-        for ahead, prediction in enumerate(self.predictions[self.position : self.position + 2] if self.comparable else ()):
-            if prediction.operator in VIEWS:
-                self.fail(prediction, "fails with fewer channels", ahead=ahead, asked=tuple(asked))
-                return prediction.at(self.sizes)[0]
-        return None
+        """The predicted shape of a reshape that fails."""
+        self._skip()  # It may copy its input first.
+        if self.ended or self.position == len(self.predictions):
+            return None
+        prediction = self.predictions[self.position]
+        if prediction.operator not in VIEWS:
+            return None
+        self.fail(prediction, "fails with fewer channels", asked=tuple(asked))
+        return prediction.at(self.sizes)[0]
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operator; where it fails or returns other shapes, return what was predicted."""
-        out = self._compared(func, args, kwargs)
-        self.position += 1
-        # New tensors that someone else holds are detached by torch, which the capture saw as an operator.
-        self.held = out
+        if self.ended:
+            return super().operate(func, args, kwargs)
+        signature = self.log.signature(func, self.path, args, kwargs)
+        prediction = self._prediction(signature, func, args, kwargs) if signature else None
+        try:
+            out = self._compared(prediction, func, args, kwargs) if prediction else super().operate(func, args, kwargs)
+        finally:
+            self.position += prediction is not None
+        self.log.returned(func, signature, args, [out] if isinstance(out, Tensor) else tensors_in(out))
         return out
 
-    def _compared(self, func: Any, args: Any, kwargs: Any) -> Any:
-        prediction = self._prediction(func)
-        if prediction is None:
-            return super().operate(func, args, kwargs)
-        expected = prediction.at(self.sizes)
-        try:
-            out = super().operate(func, args, kwargs)
-        except Exception as error:
-            given = tensors_in((args, kwargs))
-            if not given or not _returns_new(func, len(expected)):
-                raise
-            asked = _asked(func, args)
-            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})", asked=asked)
-            return _with_shapes(func, given[0], expected)
-        shapes = [tuple(tensor.shape) for tensor in tensors_in(out)]
-        if shapes == expected:
+    def _prediction(self, signature: Signature, func: Any, args: Any, kwargs: Any) -> Prediction | None:
+        """The prediction for an operator; None once others run than those recorded, so that nothing can be compared."""
+        self._skip()
+        if self.position == len(self.signatures):
+            reason = f"is followed by {signature.operator} with fewer channels"
+            self.fail(self.predictions[-1], reason, ends=True, differs=True)
+            return None
+        prediction, recorded = self.predictions[self.position], self.signatures[self.position]
+        assert recorded is not None
+        if (signature.operator, signature.path) != (recorded.operator, recorded.path):
+            reason = f"does not run with fewer channels, but {signature.operator} does"
+            self.fail(prediction, reason, ends=True, differs=True)
+            return None
+        # NaN is not equal to itself.
+        if signature.constants != recorded.constants and repr(signature.constants) != repr(recorded.constants):
             self._compare_numbers(prediction, numbers_in(func, args, kwargs))
-            return out
-        asked = _asked(func, args)
-        self.fail(prediction, f"returns {shapes} instead of {expected} with fewer channels", asked=asked)
-        return _with_shapes(func, tensors_in(out)[0], expected) if _returns_new(func, len(expected)) else out
+        elif prediction.factor:
+            self.fail(prediction, "takes a number that does not depend on the number of channels", differs=True)
+        if signature.sources != recorded.sources:
+            self.fail(prediction, "takes other tensors with fewer channels", differs=True)
+        return prediction
 
     def _compare_numbers(self, prediction: Prediction, found: Sequence[float]) -> None:
         """Numbers among the arguments have to be the same at all widths, unless weights are rescaled instead."""
         expected = prediction.numbers_at(self.sizes)
-        if found == expected or all(map(math.isclose, found, expected)):
+        if prediction.factor and len(found) == len(expected) and all(map(math.isclose, found, expected)):
             return
-        ratio = found[0] / prediction.numbers[0] if len(found) == 1 and prediction.numbers[0] else 0.0
-        self.fail(prediction, "takes a number that depends on the number of channels", change=ratio)
+        ratio = found[0] / prediction.numbers[0] if len(found) == len(expected) == 1 and expected[0] else 0.0
+        self.fail(prediction, "takes a number that depends on the number of channels", differs=True, change=ratio)
 
-    def _prediction(self, func: Any) -> Prediction | None:
-        """The prediction for an operator.
+    def _skip(self) -> None:
+        """Go to the next operator that does not pass its input on."""
+        while self.position < len(self.signatures) and self.signatures[self.position] is None:
+            self.position += 1
 
-        None once torch runs other operators than before, which it may choose by size: then nothing can be compared.
-        """
-        self.comparable = self.comparable and self.position < len(self.predictions)
-        if self.comparable:
-            self.comparable = self.predictions[self.position].operator == func.overloadpacket.__name__
-        return self.predictions[self.position] if self.comparable else None
+    def end(self) -> None:
+        """Note where operators are missing in the end."""
+        self._skip()
+        if self.position < len(self.signatures):
+            self.fail(self.predictions[self.position], "does not run with fewer channels", ends=True, differs=True)
+
+    def _compared(self, prediction: Prediction, func: Any, args: Any, kwargs: Any) -> Any:
+        expected = prediction.at(self.sizes)
+        if prediction.start is not None and _start(args) != self.sizes[prediction.start]:
+            self.fail(prediction, "begins at a fixed number of channels", differs=True)
+        try:
+            out = super().operate(func, args, kwargs)
+        except Exception as error:
+            given = tensors_in((args, kwargs))
+            if not expected or not given or not _returns_new(func, len(expected)):
+                raise  # It failed when it was recorded, too, or nothing can take the place of its outputs.
+            self.fail(prediction, f"fails with fewer channels ({first_line(error)[:120]})", asked=_asked(func, args))
+            return _with_shapes(func, given[0], expected)
+        shapes = [tuple(tensor.shape) for tensor in ([out] if isinstance(out, Tensor) else tensors_in(out))]
+        if shapes == expected:
+            return out
+        reason = f"returns {shapes} instead of {expected} with fewer channels"
+        self.fail(prediction, reason, asked=_asked(func, args))
+        return _with_shapes(func, tensors_in(out)[0], expected) if _returns_new(func, len(expected)) else out
 
 
 def _asked(func: Any, args: Any) -> tuple[int, ...]:
     """The shape that a view asks for; empty for other operators."""
     return tuple(args[1]) if func.overloadpacket.__name__ in VIEWS else ()
+
+
+def _equal(value: Any, other: Any) -> bool:
+    """Whether two numbers or nested lists of numbers are equal; anything else is."""
+    return repr(value) == repr(other) if isinstance(value, (bool, int, float, list, tuple)) else True
+
+
+def _start(args: Sequence[Any]) -> int:
+    """Where a slice begins."""
+    source, dim, start = (*args, 0, None)[:3]
+    return slice(start, None).indices(source.shape[dim])[0]
 
 
 def _returns_new(func: Any, count: int) -> bool:
