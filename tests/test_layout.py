@@ -38,7 +38,8 @@ EXPERIMENT_LAYERS: list[set[str]] = [
     {"data"},
     {"recipes"},
     {"runs"},
-    {"studies", "reproduce", "demo"},
+    {"studies", "reproduce"},
+    {"demo"},
 ]
 # Plain torch, and importable from everywhere above the layer of `ranp/__init__.py`.
 STANDALONE = "models"
