@@ -4,8 +4,8 @@ Everything that observes a run is attached to the modules of the copy. Nothing t
 notice is changed: no class, no global hook, no backend flag, no logger.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -44,6 +44,9 @@ class Forward:
 class Observer(TorchDispatchMode):
     """Is called for every operator of a run, and knows in which module it runs."""
 
+    # Whether it is called for the operators that fused attention consists of, or for the fused one, as it runs.
+    decomposes_attention = True
+
     def __init__(self) -> None:
         super().__init__()
         self.running: list[Forward] = []  # the innermost last
@@ -79,9 +82,10 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self._failed = None  # It was handled. An error holds the tensors of its frames, which must not live longer.
         if func.namespace == "prim":
             return run_operator(func, args, kwargs)
-        if func in FUSED_ATTENTION:
+        if self.decomposes_attention and func in FUSED_ATTENTION:
             _, *others = run_operator(func, args, kwargs)
             with self, Decomposition():
                 return attention(func, args, kwargs), *others  # the others are for the backward pass
@@ -175,12 +179,7 @@ class MetaModel:
         `watch_mode`, the forwards that read `training` are collected in `observer.reading_mode`.
         """
         args, kwargs = as_arguments(self.inputs)
-        self._observer = observer
-        with ExitStack() as stack:
-            # With random numbers restored, every run draws the same.
-            contexts = (preserve_rng(self.model), preserve_state(self.model, values=False), torch.no_grad(), self._mode)
-            for context in contexts:
-                stack.enter_context(context)
+        with self.observed(observer), torch.no_grad():
             set_mode(self._unique.values(), training)
             if watch_mode:
                 # Functions, because a forward that copies a module would copy the observer that a method belongs to.
@@ -189,8 +188,15 @@ class MetaModel:
                     read=lambda: observer.note_mode(),
                     unobservable=lambda: observer.reading_mode.add(None),  # assume that it is read
                 )
-            with observer:
-                return forward() if forward else self.model(*args, **kwargs)
+            return forward() if forward else self.model(*args, **kwargs)
+
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Report all operators to an observer; changes to attributes of the copy's modules are undone on exit."""
+        self._observer = observer
+        # With random numbers restored, every run draws the same.
+        with preserve_rng(self.model), preserve_state(self.model, values=False), self._mode, observer:
+            yield
 
     def _intercept_calls(self) -> None:
         """Give every module of the copy a `_call_impl` of its own, which tells the observer that its forward runs.
