@@ -119,6 +119,7 @@ class _Checks:
     rng: random.Random
     outcome: Outcome = field(default_factory=Outcome)
     fired: list[int] = field(default_factory=list)
+    counted: list[nn.Module] = field(default_factory=list)
 
     def run(self) -> None:
         """All checks; those that depend on a step that fails are left out."""
@@ -135,12 +136,11 @@ class _Checks:
             self._fail("hooks", f"the caller's forward hooks ran {len(self.fired)} times")
         if verification:
             self.outcome.verified.append(verification.status)
-        if self._compare(model, plan, small):
-            self._stored(plan, small)
-            self._twice(small)
-        narrowest = self._plan(graph, 0.0)
-        self._compare(model, narrowest, self._do("apply", lambda: ranp.apply(model, narrowest), ends=True))
-        self._scored(graph)
+        if not self._compare(model, plan, small):
+            return
+        for extra in (self._stored, self._narrowest, self._twice, self._scored):
+            if self.rng.random() < 0.5:
+                extra(graph, plan, small)
         self._unchanged(before, given, "prune")
 
     def _describe(self, graph: ChannelGraph) -> None:
@@ -200,7 +200,11 @@ class _Checks:
                 self._fail("min_width", f"{group.name} keeps {len(found.keep[group.name])} of {group.width}")
         return found
 
-    def _twice(self, small: nn.Module) -> None:
+    def _narrowest(self, graph: ChannelGraph, plan: Plan, small: nn.Module) -> None:
+        narrow = self._plan(graph, 0.0)
+        self._compare(self.model, narrow, self._do("apply", lambda: ranp.apply(self.model, narrow), ends=True))
+
+    def _twice(self, graph: ChannelGraph, plan: Plan, small: nn.Module) -> None:
         """The pruned model can be pruned again."""
         try:
             graph = self._do("trace", lambda: _traced(small, self.inputs))
@@ -213,7 +217,7 @@ class _Checks:
             smaller = self._do("apply", lambda: ranp.apply(small, plan), ends=True)
             self._compare(small, plan, smaller, ", a second time")
 
-    def _scored(self, graph: ChannelGraph) -> None:
+    def _scored(self, graph: ChannelGraph, plan: Plan, small: nn.Module) -> None:
         """The whole pipeline, by a criterion that may look at data."""
         criterion, importance = self.rng.choice([*CRITERIA]), self.rng.choice(("parameter", "neuron"))
         try:
@@ -259,7 +263,9 @@ class _Checks:
             except Exception as error:
                 detail = "".join(traceback.format_exception(error))
                 self.outcome.failures.append(Failure(f"oracle in {mode}", _reason(error), detail))
-        self._costs(model, plan.full_cost, "full network" + when)
+        if model not in self.counted:
+            self._costs(model, plan.full_cost, "full network" + when)
+            self.counted.append(model)
         self._costs(small, plan.cost, "pruned network" + when)
         self._forms(model, small)
         return True
@@ -300,7 +306,7 @@ class _Checks:
                     self._fail("memory format", f"{name} is no longer {order}")
                     return
 
-    def _stored(self, plan: Plan, small: nn.Module) -> None:
+    def _stored(self, graph: ChannelGraph, plan: Plan, small: nn.Module) -> None:
         """What is loaded computes the same."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "artifact")

@@ -4,6 +4,7 @@ import contextlib
 import random
 import warnings
 from collections.abc import Iterator
+from itertools import count
 
 import torch
 
@@ -18,7 +19,16 @@ CONVERSIONS: dict[tuple[Layout, Layout], tuple[str, ...]] = {
     ("vector", "tokens"): ("vector_to_tokens",),
     ("vector", "image"): ("vector_to_image",),
 }
-ATTEMPTS = 40
+# Steps that a network is built around, and how often drawing one is tried before it is left out.
+FEATURED = 3
+ATTEMPTS = 12
+LAYERS: dict[Layout, str] = {"image": "convolution", "tokens": "linear", "vector": "linear_of_vectors"}
+
+
+def featured(number: int) -> list[tuple[str, int]]:
+    """Kinds and variants that a network features; numbers that follow each other go through all of them."""
+    found = [(name, variant) for name, kind in KINDS.items() if kind.weight for variant in range(kind.variants)]
+    return [found[(FEATURED * number + place) % len(found)] for place in range(FEATURED)]
 
 
 class Drawer:
@@ -29,40 +39,42 @@ class Drawer:
         kinds = {name: kind for name, kind in KINDS.items() if kind.weight}
         self.names, self.weights = [*kinds], [kind.weight for kind in kinds.values()]
 
-    def draw(self, featured: str) -> None:
-        """Write a network that has a step of the given kind, unless none fits."""
+    def draw(self, wanted: list[tuple[str, int]]) -> bool:
+        """Write a network; whether it has all the steps that are wanted."""
         rng = self.generator
         self._add("inputs", ())
         if rng.random() < 0.9:
             self._layer()
-        count = rng.randint(2, 9)
-        place = rng.randrange(count)
-        for number in range(count):
-            self._place(featured if number == place else rng.choices(self.names, self.weights)[0])
-        if rng.random() < 0.8:
+        steps = [*wanted, *((rng.choices(self.names, self.weights)[0], None) for _ in range(rng.randint(0, 6)))]
+        rng.shuffle(steps)
+        placed = [self._place(name, variant) for name, variant in steps]
+        if rng.random() < 0.97:
             self._layer()
         numbers = [number for number, values in enumerate(self.writer.values) if number and values]
         if not numbers:
             raise UnfitError("no step fits")
-        last = numbers[-1]
         others = [rng.choice(numbers) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
-        self._add("outputs", tuple((number, 0) for number in dict.fromkeys((last, *others))))
+        self._add("outputs", tuple((number, 0) for number in dict.fromkeys((numbers[-1], *others))))
+        return all(placed[index] for index, step in enumerate(steps) if step in wanted)
 
-    def _add(self, kind: str, sources: tuple[tuple[int, int], ...]) -> None:
-        self.writer.add(Step(kind, sources))
+    def _add(self, kind: str, sources: tuple[tuple[int, int], ...], variant: int | None = None) -> None:
+        self.writer.add(Step(kind, sources), variant)
 
     def _layer(self) -> None:
         """A layer of the latest value, as most networks have at their beginning and before their head."""
-        self._place({"image": "convolution", "tokens": "linear", "vector": "linear_of_vectors"}[self.writer.values[-1][0].layout])
+        self._place(LAYERS[self.writer.values[-1][0].layout], None)
 
-    def _place(self, name: str) -> None:
-        """Add a step; after some attempts it is left out."""
-        for _ in range(ATTEMPTS):
+    def _place(self, name: str, variant: int | None) -> bool:
+        """Add a step; whether that was possible."""
+        for attempt in range(ATTEMPTS):
             try:
-                self._add(name, self._sources(KINDS[name]))
+                if attempt == ATTEMPTS // 2:
+                    self._layer()  # Another number of channels may fit.
+                self._add(name, self._sources(KINDS[name]), variant)
             except UnfitError:
                 continue
-            return
+            return True
+        return False
 
     def _sources(self, kind: Kind) -> tuple[tuple[int, int], ...]:
         """Values of the layouts that a step takes: recent ones are likelier, and the first is the latest if it may be."""
@@ -93,17 +105,13 @@ class Drawer:
             self._add(name, ((number, index),))
 
 
-def drawn(seed: int) -> Iterator[Writer]:
-    """Networks for a number, of which the first that runs counts.
-
-    Numbers that follow each other feature each kind of step in turn.
-    """
-    names = [name for name, kind in KINDS.items() if kind.weight]
-    generator = random.Random(seed)
-    while True:
+def drawn(number: int) -> Iterator[Writer]:
+    """Networks for a number, of which the first that runs counts."""
+    generator, wanted = random.Random(number), featured(number)
+    for attempt in count():
         drawer = Drawer(generator)
         with contextlib.suppress(UnfitError), torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            drawer.draw(names[seed % len(names)])
-            yield drawer.writer
+            torch.manual_seed(number)
+            if drawer.draw(wanted) or attempt >= ATTEMPTS:
+                yield drawer.writer

@@ -9,7 +9,7 @@ MAIN = {"image": "image", "words": "tokens", "tokens": "tokens", "vector": "vect
 @on(weight=0)
 def inputs(net: Writer) -> tuple[Value, ...]:
     """One or two tensors."""
-    dims = net.options["dims"] = net.choose(2, 1, 3)
+    dims = net.options["dims"] = net.choose(2, 2, 1, 3)
     root = net.choose("image", "image", "image", "image", "image", "image", "tokens", "words", "vector")
     batch, channels = net.choose(2, 1, 3), net.choose(3, 1, 2, 4)
     sides = [net.choose(*SIDES[dims]) for _ in range(dims)]

@@ -65,21 +65,25 @@ class UnfitError(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """A function that writes a step, and the layouts of the values that it takes."""
+    """A function that writes a step, the layouts of the values that it takes, and how often it is drawn.
+
+    `variants` is the number of options of the choice that matters most; each of them is featured by some network.
+    """
 
     write: Callable[..., "Value | tuple[Value, ...]"]
     layouts: tuple[Layout, ...]
-    weight: int
+    weight: float
+    variants: int
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def on(*layouts: Layout, weight: int = 1) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a kind of step; steps of a larger weight are drawn more often."""
+def on(*layouts: Layout, weight: float = 1, variants: int = 1) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a kind of step."""
 
     def register(write: Callable[..., Any]) -> Callable[..., Any]:
-        KINDS[write.__name__] = Kind(write, layouts, weight)
+        KINDS[write.__name__] = Kind(write, layouts, weight, variants)
         return write
 
     return register
@@ -109,13 +113,17 @@ class Writer:
         self._recorded: Iterator[Any] = iter(())
         self._made: list[Any] = []
         self._names = 0
+        self._variant: int | None = None
+        self._variants = 0
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
-    def add(self, step: Step) -> None:
-        """Write a step; where that fails nothing is changed."""
+    def add(self, step: Step, variant: int | None = None) -> None:
+        """Write a step, of a certain variant if it is drawn; where that fails nothing is changed."""
         before = len(self.init), len(self.forward), dict(self.definitions), dict(self.layers)
         self._recorded, self._made, self._names = iter(step.choices), [], 0
+        self._variant = variant
+        self._variants = 0 if variant is None else KINDS[step.kind].variants
         try:
             sources = [self.values[number][index] for number, index in step.sources]
             kind = KINDS[step.kind]
@@ -125,6 +133,8 @@ class Writer:
             values = made if isinstance(made, tuple) else (made,)
             if any(not self._is_small(value) for value in values):
                 raise UnfitError("too large")
+            if self._variant is not None and self._variants > 1:
+                raise UnfitError("there is no such variant here")
         except Exception as error:
             del self.init[before[0] :], self.forward[before[1] :]
             self.definitions, self.layers = before[2:]
@@ -144,9 +154,17 @@ class Writer:
             raise UnfitError("nothing to choose from")
         made = next(self._recorded, None)
         if made not in options:
-            made = self.generator.choice(options) if self.generator else options[0]
+            made = self._drawn(options)
         self._made.append(made)
         return made
+
+    def _drawn(self, options: tuple[Any, ...]) -> Any:
+        if not self.generator:
+            return options[0]
+        if self._variant is not None and len(options) == self._variants > 1:
+            number, self._variant = self._variant, None
+            return options[number]
+        return self.generator.choice(options)
 
     def chance(self) -> bool:
         """False, the simpler option, or True."""
@@ -258,6 +276,17 @@ class Writer:
         if x.layout == "image":
             return f"F.interpolate({code}, size={to}.shape[2:])"
         return f"F.interpolate(({code}).transpose(1, 2), size={to}.shape[1]).transpose(1, 2)"
+
+    def in_dims(self, x: Value, *dims: int) -> Value:
+        """An image with one of these numbers of spatial dimensions; by default the first."""
+        have = len(x.positions)
+        if have in dims:
+            return x
+        if have > dims[0]:
+            return self.in_dims(self.image(f"{x}.flatten(-2)"), *dims)
+        parts = next((count for count in (2, 3, 5) if x.shape[-1] % count == 0 and x.shape[-1] > count), None)
+        code = f"{x}.unflatten(-1, (-1, {parts}))" if parts else f"{x}.unsqueeze(2)"
+        return self.in_dims(self.image(code), *dims)
 
     def own(self, x: Value) -> Value:
         """A copy that may be written into."""

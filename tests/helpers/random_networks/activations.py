@@ -87,9 +87,7 @@ DROPOUTS = {"image": "Dropout{dims}d(0.2)", "tokens": "Dropout1d(0.2)", "vector"
 
 
 def _activation(net: Writer, x: Value) -> Value:
-    how = net.choose("module", "module", "in place", "function", "function", "slopes", "dropout")
-    if how == "function":
-        return net.like(x, net.choose(*FUNCTIONS).format(x, x))
+    how = net.choose("module", "in place", "slopes", "dropout")
     if how == "in place":
         layer = net.layer(f"nn.{net.choose(*IN_PLACE)}", "act")
         return net.like(x, f"{layer}({net.own(x)})")
@@ -103,19 +101,29 @@ def _activation(net: Writer, x: Value) -> Value:
     return net.like(x, f"{net.layer(f'nn.{net.choose(*MODULES)}', 'act')}({x})")
 
 
-@on("image", weight=6)
+@on("image", weight=4, variants=4)
 def activation(net: Writer, x: Value) -> Value:
     return _activation(net, x)
 
 
-@on("tokens", weight=3)
+@on("tokens", weight=3, variants=4)
 def activation_of_tokens(net: Writer, x: Value) -> Value:
     return _activation(net, x)
 
 
-@on("vector", weight=3)
+@on("vector", weight=3, variants=4)
 def activation_of_vectors(net: Writer, x: Value) -> Value:
     return _activation(net, x)
+
+
+@on("image", weight=4, variants=len(FUNCTIONS))
+def elementwise_function(net: Writer, x: Value) -> Value:
+    return net.image(net.choose(*FUNCTIONS).format(x, x))
+
+
+@on("tokens")
+def elementwise_function_of_tokens(net: Writer, x: Value) -> Value:
+    return net.tokens(net.choose(*FUNCTIONS).format(x, x))
 
 
 def each_activation(names: tuple[str, ...], label: str) -> None:
@@ -127,14 +135,14 @@ def each_activation(names: tuple[str, ...], label: str) -> None:
             return net.image(f"{net.layer(f'nn.{name}', 'act')}({net.own(x) if label else x})")
 
         write.__name__ = f"{plain}{label}" + ("_tanh" if "approximate" in name else "")
-        on("image")(write)
+        on("image", weight=0.1)(write)
 
 
 each_activation(MODULES, "")
 each_activation(IN_PLACE, "_in_place")
 
 
-@on("image")
+@on("image", variants=8)
 def softmax(net: Writer, x: Value) -> Value:
     """Over channels, which mixes them, or over positions."""
     how = net.choose(
@@ -152,12 +160,11 @@ def softmax(net: Writer, x: Value) -> Value:
 
 @on("image")
 def softmax_2d(net: Writer, x: Value) -> Value:
-    if len(x.shape) != 4:
-        raise UnfitError("not two dimensions")
+    x = net.in_dims(x, 2)
     return net.image(f"{x} * {net.layer('nn.Softmax2d()')}({x})")
 
 
-@on("image")
+@on("image", variants=8)
 def gated_halves(net: Writer, x: Value) -> Value:
     """One half of the channels times a gate from the other."""
     wide = net.image(f"{net.conv(x, x.width, 2 * net.width(), 3)}({x})")

@@ -84,7 +84,7 @@ def _split_heads(net: Writer, code: str, heads: int, size: int) -> str:
     return net.let(view)
 
 
-@on("tokens", weight=4)
+@on("tokens", weight=4, variants=8)
 def attention(net: Writer, x: Value) -> Value:
     """Self-attention by hand, whose inner width need not be that of the tokens."""
     heads = _heads(net, x.width)
@@ -116,7 +116,7 @@ def attention(net: Writer, x: Value) -> Value:
     return net.tokens(net.choose(f"{x} + {y}", f"{y} * 1.0"))
 
 
-@on("tokens", "tokens")
+@on("tokens", "tokens", variants=8)
 def cross_attention(net: Writer, x: Value, y: Value) -> Value:
     heads = _heads(net, x.width)
     size = x.width // heads
@@ -137,7 +137,7 @@ def multi_query_attention(net: Writer, x: Value) -> Value:
     return net.tokens(f"{x} + {net.layer(f'nn.Linear({heads * size}, {x.width})')}({made}.transpose(1, 2).flatten(2))")
 
 
-@on("tokens")
+@on("tokens", variants=8)
 def rotary_attention(net: Writer, x: Value) -> Value:
     """Queries and keys are rotated by their positions."""
     heads, size = net.choose(1, 2), net.choose(4, 8)
@@ -207,7 +207,7 @@ def global_context(net: Writer, x: Value) -> Value:
     return net.image(f"{x} + {up}({down}({context}[..., 0]).relu())[(...,) + (None,) * {len(x.shape) - 2}]")
 
 
-@on("image")
+@on("image", variants=8)
 def axial_attention(net: Writer, x: Value) -> Value:
     """Along the last dimension of positions."""
     moved = net.let(f"{x}.movedim(1, -1)")
@@ -217,7 +217,7 @@ def axial_attention(net: Writer, x: Value) -> Value:
     return net.image(f"{x} + {made}.reshape({moved}.shape).movedim(-1, 1)")
 
 
-@on("image")
+@on("image", variants=8)
 def reduced_attention(net: Writer, x: Value) -> Value:
     """Keys and values have fewer positions (Segformer, PVT)."""
     if min(x.positions) < 2:
@@ -237,7 +237,7 @@ def reduced_attention(net: Writer, x: Value) -> Value:
 # -- torch's own -------------------------------------------------------------------------------------------------------
 
 
-@on("tokens", weight=3)
+@on("tokens", weight=3, variants=5)
 def multihead_attention(net: Writer, x: Value) -> Value:
     heads, first = _heads(net, x.width), net.choose(True, False)
     more = net.choose("", ", bias=False", ", add_bias_kv=True", ", add_zero_attn=True", ", dropout=0.1")
@@ -257,7 +257,7 @@ def multihead_cross_attention(net: Writer, x: Value, y: Value) -> Value:
     return net.tokens(f"{x} + {layer}({x}, {y}, {y})[0]")
 
 
-@on("tokens")
+@on("tokens", variants=4)
 def transformer_layer(net: Writer, x: Value) -> Value:
     more = net.choose("", ", norm_first=True", ", activation='gelu'", ", bias=False")
     code = f"nn.TransformerEncoderLayer({x.width}, {_heads(net, x.width)}, {net.width()}, batch_first=True{more})"
@@ -305,7 +305,7 @@ def token_mixing(net: Writer, x: Value) -> Value:
     return net.tokens(f"{x} + {mix}({x}.transpose(1, 2)).transpose(1, 2)")
 
 
-@on("tokens", weight=2)
+@on("tokens", weight=2, variants=5)
 def position_embedding(net: Writer, x: Value) -> Value:
     """Learned, sinusoids in a buffer or in a plain attribute, or a table of embeddings."""
     length, width = x.shape[1], x.width
@@ -321,7 +321,7 @@ def position_embedding(net: Writer, x: Value) -> Value:
     return net.tokens(f"{x} + {held}.to({x}.dtype)")
 
 
-@on("tokens", weight=2)
+@on("tokens", weight=2, variants=3)
 def class_token(net: Writer, x: Value) -> Value:
     token = net.parameter(1, 1, x.width)
     how = net.choose("expand", "repeat", "added")
@@ -338,7 +338,7 @@ def mask_token(net: Writer, x: Value) -> Value:
     return net.tokens(f"{x} * (1 - {mask}) + {token} * {mask}")
 
 
-@on("tokens")
+@on("tokens", variants=18)
 def some_tokens(net: Writer, x: Value) -> Value:
     code = net.choose(
         "{0}[:, 1:]",

@@ -16,7 +16,7 @@ def _even(x: Value) -> int:
 # -- layouts -----------------------------------------------------------------------------------------------------------
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=4)
 def image_to_tokens(net: Writer, x: Value) -> Value:
     code = net.choose(
         "{0}.flatten(2).transpose(1, 2)",
@@ -27,7 +27,7 @@ def image_to_tokens(net: Writer, x: Value) -> Value:
     return net.tokens(code.format(x))
 
 
-@on("tokens", weight=2)
+@on("tokens", weight=2, variants=4)
 def tokens_to_image(net: Writer, x: Value) -> Value:
     """As many positions as there are tokens, in two dimensions or one."""
     length = x.shape[1]
@@ -42,13 +42,13 @@ def tokens_to_image(net: Writer, x: Value) -> Value:
     return net.image(code.format(x))
 
 
-@on("tokens")
+@on("tokens", variants=5)
 def tokens_to_vector(net: Writer, x: Value) -> Value:
     code = net.choose("{0}.mean(1)", "{0}[:, 0]", "{0}.amax(dim=1)", "{0}.select(1, -1)", "{0}.sum(1) / {0}.shape[1]")
     return net.vector(code.format(x))
 
 
-@on("vector")
+@on("vector", variants=3)
 def vector_to_tokens(net: Writer, x: Value) -> Value:
     """Features are split into tokens, or repeated."""
     how = net.choose("repeat", "tokens", "channels")
@@ -60,7 +60,7 @@ def vector_to_tokens(net: Writer, x: Value) -> Value:
     return net.tokens(f"{linear(f'nn.Linear({x.width}, {4 * width})')}({x}).unflatten(1, (-1, 4)).transpose(1, 2)")
 
 
-@on("vector")
+@on("vector", variants=3)
 def vector_to_image(net: Writer, x: Value) -> Value:
     """Features make the positions of every channel."""
     dims, width = net.options["dims"], net.width()
@@ -73,24 +73,28 @@ def vector_to_image(net: Writer, x: Value) -> Value:
 # -- blocks of channels ------------------------------------------------------------------------------------------------
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=3)
 def channel_shuffle(net: Writer, x: Value) -> Value:
-    blocks = net.choose(*divisors(x.width))
-    if _dims(x) == 2 and net.chance():
-        call = "F.channel_shuffle({0}, {1})" if net.chance() else f"{net.layer(f'nn.ChannelShuffle({blocks})')}({{0}})"
-        return net.image(call.format(x, blocks))
+    how, blocks = net.choose("by hand", "function", "module"), net.choose(*divisors(x.width))
+    if how == "module":
+        return net.image(f"{net.layer(f'nn.ChannelShuffle({blocks})')}({net.in_dims(x, 2)})")
+    if how == "function":
+        return net.image(f"F.channel_shuffle({x}, {blocks})")
     size = net.choose(f"{x}.shape[1] // {blocks}", "-1")
     split = net.let(f"{x}.reshape({x}.shape[0], {blocks}, {size}, *{x}.shape[2:])")
     return net.image(f"{split}.transpose(1, 2).reshape({x}.shape[0], -1, *{x}.shape[2:])")
 
 
-@on("image")
+@on("image", variants=3)
 def pixel_shuffle(net: Writer, x: Value) -> Value:
     """Channels to positions; by torch in two dimensions, by hand in any."""
+    how = net.choose("by hand", "function", "module")
+    x = x if how == "by hand" else net.in_dims(x, 2)
     factor = 2 ** _dims(x)
-    wide = net.let(f"{net.conv(x, x.width, factor * net.choose(2, 1, 3, 4))}({x})")
-    if _dims(x) == 2 and net.chance():
-        return net.image(f"F.pixel_shuffle({wide}, 2)" if net.chance() else f"{net.layer('nn.PixelShuffle(2)')}({wide})")
+    wide = net.let(f"{net.conv(x, x.width, factor * net.choose(2, 1, 4))}({x})")
+    if how != "by hand":
+        layer = net.layer("nn.PixelShuffle(2)") if how == "module" else ""
+        return net.image(f"{layer}({wide})" if layer else f"F.pixel_shuffle({wide}, 2)")
     dims = _dims(x)
     twos = ", ".join("2" * dims)
     split = net.let(f"{wide}.view({wide}.shape[0], {wide}.shape[1] // {factor}, {twos}, *{wide}.shape[2:])")
@@ -99,21 +103,23 @@ def pixel_shuffle(net: Writer, x: Value) -> Value:
     return net.image(f"{split}.permute(0, 1, {order}).reshape({wide}.shape[0], -1, {sides})")
 
 
-@on("image")
+@on("image", variants=3)
 def pixel_unshuffle(net: Writer, x: Value) -> Value:
     """Positions to channels, by torch, by slices (YOLO's focus) or by a view."""
+    how = net.choose("slices", "function", "module")
+    x = x if how == "slices" else net.in_dims(x, 2)
     if any(side % 2 for side in x.positions):
         raise UnfitError("odd size")
-    how = net.choose("slices", "torch", "module") if _dims(x) == 2 else "slices"
     if how == "slices":
         return net.image(f"torch.cat([{x}[..., ::2], {x}[..., 1::2]], 1)")
-    return net.image(f"F.pixel_unshuffle({x}, 2)" if how == "torch" else f"{net.layer('nn.PixelUnshuffle(2)')}({x})")
+    return net.image(f"F.pixel_unshuffle({x}, 2)" if how == "function" else f"{net.layer('nn.PixelUnshuffle(2)')}({x})")
 
 
 @on("image")
 def windows(net: Writer, x: Value) -> Value:
     """Positions are partitioned into windows, normalized there, and put back (Swin)."""
-    if _dims(x) != 2 or any(side % 2 for side in x.positions):
+    x = net.in_dims(x, 2)
+    if any(side % 2 for side in x.positions):
         raise UnfitError("odd size")
     split = net.let(f"{x}.view(*{x}.shape[:2], {x}.shape[2] // 2, 2, {x}.shape[3] // 2, 2)")
     moved = net.let(f"{split}.permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, {x}.shape[1])")
@@ -138,7 +144,7 @@ def split_attention(net: Writer, x: Value) -> Value:
 # -- cuts --------------------------------------------------------------------------------------------------------------
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=5)
 def literal_slices(net: Writer, x: Value) -> Value:
     """Slices at a number of channels that the forward knows."""
     at = net.choose(*range(1, x.width))
@@ -155,7 +161,7 @@ def literal_slices(net: Writer, x: Value) -> Value:
     return net.image(f"torch.cat([{x}[:, :{place}].relu(), {x}[:, {place}:].tanh()], 1)")
 
 
-@on("image")
+@on("image", variants=5)
 def slices_by_stored_layer(net: Writer, x: Value) -> Value:
     """Slices at the width of a layer, read from it (a variational encoder's mean)."""
     width = net.width()
@@ -171,7 +177,7 @@ def slices_by_stored_layer(net: Writer, x: Value) -> Value:
     return net.image(code)
 
 
-@on("image")
+@on("image", variants=4)
 def unequal_splits(net: Writer, x: Value) -> tuple[Value, ...]:
     """Parts of different sizes, each a result of its own."""
     at = net.choose(*range(1, x.width))
@@ -186,7 +192,7 @@ def unequal_splits(net: Writer, x: Value) -> tuple[Value, ...]:
     return net.image(f"{a} * 1.5"), net.image(f"{b}.tanh()")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=3)
 def equal_splits(net: Writer, x: Value) -> tuple[Value, ...]:
     """Two halves, each a result of its own (cross stage partial networks)."""
     half = _even(x)
@@ -196,7 +202,7 @@ def equal_splits(net: Writer, x: Value) -> tuple[Value, ...]:
     return net.image(f"{a} * 1.5"), net.image(f"{b}.tanh()")
 
 
-@on("image")
+@on("image", variants=3)
 def uneven_chunks(net: Writer, x: Value) -> Value:
     """More chunks than divide the channels, so that the last is smaller."""
     parts = net.let(f"{x}.chunk({net.choose(3, 2, 4)}, dim=1)")
@@ -210,7 +216,7 @@ def channel_by_channel(net: Writer, x: Value) -> Value:
     return net.image(code)
 
 
-@on("image")
+@on("image", variants=7)
 def picked_channels(net: Writer, x: Value) -> Value:
     """Channels in another order, or some of them, by numbers."""
     order = [net.choose(*range(x.width)) for _ in range(net.choose(x.width, 2))]
@@ -227,7 +233,7 @@ def picked_channels(net: Writer, x: Value) -> Value:
     return net.image(code)
 
 
-@on("image")
+@on("image", variants=16)
 def mixed_channels(net: Writer, x: Value) -> Value:
     """Operators along channels, none of which can lose any."""
     code = net.choose(
@@ -254,7 +260,7 @@ def mixed_channels(net: Writer, x: Value) -> Value:
 # -- writes ------------------------------------------------------------------------------------------------------------
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=12)
 def writes_into_channels(net: Writer, x: Value) -> Value:
     half, y = _even(x), net.own(x)
     code = net.choose(
@@ -275,7 +281,7 @@ def writes_into_channels(net: Writer, x: Value) -> Value:
     return net.image(f"{y} * 1.5")
 
 
-@on("image")
+@on("image", variants=14)
 def new_tensor_that_is_filled(net: Writer, x: Value) -> Value:
     made = net.choose(
         "torch.zeros_like({0})",
@@ -291,6 +297,7 @@ def new_tensor_that_is_filled(net: Writer, x: Value) -> Value:
         "torch.full({0}.shape, 0.5, dtype={0}.dtype)",
         "torch.empty({0}.shape, dtype={0}.dtype)",
         "torch.empty_strided({0}.size(), {0}.stride(), dtype={0}.dtype)",
+        "{0}.new_empty_strided({0}.size(), {0}.stride())",
     )
     y = net.let(made.format(x))
     if net.chance() and "empty" not in made:
@@ -311,7 +318,7 @@ def temporal_shift(net: Writer, x: Value) -> Value:
     return net.image(f"{y} * 1.5")
 
 
-@on("image")
+@on("image", variants=8)
 def padded_channels(net: Writer, x: Value) -> Value:
     """Zeros or copies as further channels (the shortcut of ResNet and PyramidNet)."""
     count = net.choose(2, 1, 4)
@@ -329,7 +336,7 @@ def padded_channels(net: Writer, x: Value) -> Value:
     return net.image(code)
 
 
-@on("image")
+@on("image", variants=4)
 def literal_reshape(net: Writer, x: Value) -> Value:
     """A reshape to a number of channels that the forward knows."""
     shape = ", ".join(str(side) for side in x.positions)

@@ -7,7 +7,7 @@ def _dims(x: Value) -> int:
     return len(x.shape) - 2
 
 
-@on("image", weight=8)
+@on("image", weight=8, variants=6)
 def convolution(net: Writer, x: Value) -> Value:
     kernel, stride, dilation = net.choose(3, 1, 2), net.choose(1, 1, 1, 2), net.choose(1, 1, 1, 2)
     padding = net.choose(dilation * (kernel // 2), 0, 1, "same", "valid")
@@ -87,7 +87,7 @@ def mixed_depthwise_convolution(net: Writer, x: Value) -> Value:
     return net.image(f"torch.cat([{convs[0]}({parts}[0]), {convs[1]}({parts}[1])], 1)")
 
 
-@on("image")
+@on("image", variants=3)
 def partial_convolution(net: Writer, x: Value) -> Value:
     """Some of the channels are convolved, and the others passed on (FasterNet)."""
     part = x.width // net.choose(2, 4)
@@ -107,7 +107,7 @@ def partial_convolution(net: Writer, x: Value) -> Value:
     return net.image(f"{y} * 1.5")
 
 
-@on("image")
+@on("image", variants=4)
 def blur(net: Writer, x: Value) -> Value:
     """A fixed kernel for every channel."""
     kernel = net.buffer(f"torch.rand(1, 1, {', '.join('3' * _dims(x))})")
@@ -130,8 +130,7 @@ def blur(net: Writer, x: Value) -> Value:
 @on("image")
 def convolution_of_slices(net: Writer, x: Value) -> Value:
     """One spatial dimension is moved into the batch (factorized video convolutions)."""
-    if _dims(x) < 2:
-        raise UnfitError("one dimension")
+    x = net.in_dims(x, 2, 3)
     moved = net.let(f"{x}.transpose(1, 2).flatten(0, 1)")
     made = net.let(f"{net.conv(moved, x.width, net.width(), 3)}({moved})")
     return net.image(f"{made}.unflatten(0, ({x}.shape[0], {x}.shape[2])).transpose(1, 2)")
@@ -140,19 +139,17 @@ def convolution_of_slices(net: Writer, x: Value) -> Value:
 @on("image")
 def unfolded_convolution(net: Writer, x: Value) -> Value:
     """Windows as columns, times a weight, and back to an image."""
-    if _dims(x) != 2:
-        raise UnfitError("not two dimensions")
-    outs = net.width()
+    x, outs = net.in_dims(x, 2), net.width()
     weight = net.parameter(outs, 9 * x.width)
-    columns = net.let(f"F.unfold({x}, 3, padding=1)" if net.chance() else f"{net.layer('nn.Unfold(3, padding=1)')}({x})")
+    unfold = net.layer("nn.Unfold(3, padding=1)") if net.chance() else ""
+    columns = net.let(f"{unfold}({x})" if unfold else f"F.unfold({x}, 3, padding=1)")
     return net.image(f"({weight} @ {columns}).unflatten(2, {x}.shape[2:])")
 
 
 @on("image")
 def columns_and_back(net: Writer, x: Value) -> Value:
     """`Fold` adds up the windows that `Unfold` takes apart."""
-    if _dims(x) != 2:
-        raise UnfitError("not two dimensions")
+    x = net.in_dims(x, 2)
     columns = net.let(f"F.unfold({x}, 2, stride=2)")
     size = tuple(2 * (side // 2) for side in x.positions)
     fold = net.layer(f"nn.Fold({size}, 2, stride=2)") if net.chance() else ""

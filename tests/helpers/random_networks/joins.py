@@ -17,7 +17,7 @@ def _norm(net: Writer, width: int, dims: int) -> str:
 # -- joins -------------------------------------------------------------------------------------------------------------
 
 
-@on("image", "image", weight=4)
+@on("image", "image", weight=4, variants=17)
 def join(net: Writer, x: Value, y: Value) -> Value:
     """An elementwise operator on two branches, the second of which is made to fit."""
     other = net.fitted(y, x)
@@ -43,12 +43,12 @@ def join(net: Writer, x: Value, y: Value) -> Value:
     return net.image(code.format(x, other))
 
 
-@on("tokens", "tokens", weight=2)
+@on("tokens", "tokens", weight=2, variants=3)
 def join_of_tokens(net: Writer, x: Value, y: Value) -> Value:
     return net.tokens(f"{x} {net.choose('+', '*', '-')} {net.fitted(y, x)}")
 
 
-@on("vector", "vector")
+@on("vector", "vector", variants=4)
 def join_of_vectors(net: Writer, x: Value, y: Value) -> Value:
     how = net.choose("+", "*", "cat", "outer")
     if how == "cat":
@@ -58,7 +58,7 @@ def join_of_vectors(net: Writer, x: Value, y: Value) -> Value:
     return net.vector(f"{x} {how} {net.project(y, x.width)}")
 
 
-@on("image", "image")
+@on("image", "image", variants=6)
 def join_in_place(net: Writer, x: Value, y: Value) -> Value:
     own, other = net.own(x), net.fitted(y, x)
     code = net.choose(
@@ -73,7 +73,7 @@ def join_in_place(net: Writer, x: Value, y: Value) -> Value:
     return net.image(f"{own} * 1.5")
 
 
-@on("image", "image", weight=4)
+@on("image", "image", weight=4, variants=4)
 def concatenation(net: Writer, x: Value, y: Value) -> Value:
     code = str(y) if x.positions == y.positions else f"F.interpolate({y}, size={x}.shape[2:])"
     third = net.choose("", "", f", {x}.tanh()")
@@ -88,7 +88,7 @@ def concatenation_of_tokens(net: Writer, x: Value, y: Value) -> Value:
     return net.tokens(f"torch.cat([{x}, {net.project(y, x.width)}], 1)")
 
 
-@on("image")
+@on("image", variants=3)
 def concatenation_of_positions(net: Writer, x: Value) -> Value:
     code = net.choose("torch.cat([{0}, {0}.tanh()], -1)", "torch.cat([{0}, {0}.relu()], dim=2)", "{0}.repeat_interleave(2, 2)")
     return net.image(code.format(x))
@@ -104,7 +104,7 @@ def vector_beside_image(net: Writer, x: Value, y: Value) -> Value:
     return net.image(f"{x} + {net.conv(x, y.width, x.width)}({wide})")
 
 
-@on("image", "vector", weight=2)
+@on("image", "vector", weight=2, variants=6)
 def gate_by_vector(net: Writer, x: Value, y: Value) -> Value:
     linear = net.layer(f"nn.Linear({y.width}, {x.width})")
     gate = net.let(f"{linear}({y})")
@@ -123,7 +123,7 @@ def gate_by_vector(net: Writer, x: Value, y: Value) -> Value:
 # -- blocks ------------------------------------------------------------------------------------------------------------
 
 
-@on("image", weight=4)
+@on("image", weight=4, variants=5)
 def residual(net: Writer, x: Value) -> Value:
     inner = net.width()
     first, second = net.conv(x, x.width, inner, 3), net.conv(x, inner, x.width, 3)
@@ -134,12 +134,18 @@ def residual(net: Writer, x: Value) -> Value:
     return net.image(code)
 
 
-@on("image")
+@on("image", variants=5)
 def module_of_layers(net: Writer, x: Value) -> Value:
     """A Sequential, or a list or dict of modules."""
     width, dims = net.width(), _dims(x)
     layers = f"nn.Conv{dims}d({x.width}, {width}, 1), nn.BatchNorm{dims}d({width}), nn.ReLU(), nn.Conv{dims}d({width}, {x.width}, 1)"
-    how = net.choose("Sequential", "ModuleList", "ModuleDict", "reversed", "add_module")
+    how = net.choose("Sequential", "ModuleList", "ModuleDict", "parameters", "unflattened")
+    if how == "parameters":
+        made = net.layer(f"nn.ParameterDict(dict(a=torch.randn({x.width}), b=torch.randn(1)))")
+        return net.image(f"{x} * {made}['a'].view(-1, {', '.join('1' * dims)}) + {made}['b']")
+    if how == "unflattened":
+        layer = net.layer(f"nn.Sequential(nn.Flatten(2), nn.Unflatten(2, {x.positions}), nn.Identity())")
+        return net.image(f"{layer}({x})")
     if how == "ModuleDict":
         made = net.layer(f"nn.ModuleDict(dict(a=nn.Conv{dims}d({x.width}, {width}, 1), b=nn.Conv{dims}d({width}, 3, 1)))")
         return net.image(f"{made}['b']({made}['a']({x}).relu())")
@@ -163,7 +169,7 @@ def dense_block(net: Writer, x: Value) -> Value:
     return net.image(f"{y} * 1.5")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=3)
 def squeeze_and_excite(net: Writer, x: Value) -> Value:
     inner, dims = net.choose(2, 1, 3), tuple(range(2, len(x.shape)))
     if net.chance():
@@ -199,7 +205,7 @@ def attention_gate(net: Writer, x: Value, y: Value) -> Value:
     return net.image(f"{x} * {net.conv(x, inner, 1)}(({left}({x}) + {other}).relu()).sigmoid()")
 
 
-@on("image")
+@on("image", variants=3)
 def u_net(net: Writer, x: Value) -> Value:
     """Down, up, and a skip connection."""
     if min(x.positions) < 4:

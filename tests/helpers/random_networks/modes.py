@@ -28,7 +28,7 @@ def stochastic_depth(net: Writer, x: Value) -> Value:
     return net.image(f"{x} + {drop}({layer}({x}))")
 
 
-@on("image")
+@on("image", variants=3)
 def layer_drop(net: Writer, x: Value) -> Value:
     """A residual branch that is skipped at random."""
     layer, y = net.conv(x, x.width, x.width, 3), net.let(f"{x} * 1.0")
@@ -37,7 +37,7 @@ def layer_drop(net: Writer, x: Value) -> Value:
     return net.image(f"{y} * 1.0")
 
 
-@on("image")
+@on("image", variants=12)
 def noise(net: Writer, x: Value) -> Value:
     """Random numbers of the shape of an activation."""
     code = net.choose(
@@ -68,14 +68,14 @@ def learned_noise(net: Writer, x: Value) -> Value:
     return net.image(f"{x} + {weight} * torch.randn({x}.shape[0], 1, *{x}.shape[2:], dtype={x}.dtype)")
 
 
-@on("image")
+@on("image", variants=4)
 def functional_dropout(net: Writer, x: Value) -> Value:
     dims = len(x.shape) - 2
     name = net.choose("dropout", f"dropout{dims}d", "alpha_dropout", "feature_alpha_dropout")
     return net.image(f"F.{name}({x}, 0.2, training={net.choose('self.training', 'self.training', 'True')})")
 
 
-@on("image")
+@on("image", variants=3)
 def branch_of_a_mode(net: Writer, x: Value) -> Value:
     """Layers that run in training mode only, or in eval mode only."""
     layer, y = net.conv(x, x.width, x.width, 3), net.let(f"{x} * 1.0")
@@ -116,7 +116,7 @@ def checkpointed(net: Writer, x: Value) -> Value:
     return net.image(f"checkpoint(lambda x: {second}({first}(x).relu()), {source}, use_reentrant={reentrant})")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=8)
 def numbers_from_shapes(net: Writer, x: Value) -> Value:
     """Factors that depend on a number of channels or positions."""
     number = net.choose(
@@ -132,7 +132,7 @@ def numbers_from_shapes(net: Writer, x: Value) -> Value:
     return net.image(f"{x} * ({number.format(x)})")
 
 
-@on("image")
+@on("image", variants=7)
 def asserts_on_shapes(net: Writer, x: Value) -> Value:
     """Checks of the number of channels against a number, an attribute or a weight."""
     layer = net.conv(x, x.width, x.width, 3)
@@ -150,7 +150,7 @@ def asserts_on_shapes(net: Writer, x: Value) -> Value:
     return net.image(f"{x} + {layer}({x})")
 
 
-@on("image")
+@on("image", variants=4)
 def sizes_that_are_stored(net: Writer, x: Value) -> Value:
     """A reshape by the width of a layer, read from it or stored beside it."""
     width = net.width()
@@ -168,7 +168,7 @@ def branches_on_shapes(net: Writer, x: Value) -> Value:
     return net.image(f"{y} * 1.0")
 
 
-@on("image")
+@on("image", variants=3)
 def plain_tensor_attribute(net: Writer, x: Value) -> Value:
     """A tensor that is neither parameter nor buffer."""
     ones = ", ".join("1" * (len(x.shape) - 2))
@@ -204,7 +204,7 @@ def cached_tensor(net: Writer, x: Value) -> Value:
     return net.image(f"{x} + {cache}.to({x}.device)")
 
 
-@on("image")
+@on("image", variants=3)
 def without_gradients(net: Writer, x: Value) -> Value:
     layer, y = net.conv(x, x.width, x.width), net.name("t")
     net.run(f"with torch.no_grad(): {y} = {layer}({x})")
@@ -245,7 +245,7 @@ def embedded_numbers(net: Writer, x: Value) -> Value:
     return net.image(f"{x} + {linear}({embedded})[(...,) + (None,) * {len(x.shape) - 2}]")
 
 
-@on("image")
+@on("image", variants=3)
 def bag_of_words(net: Writer, x: Value) -> Value:
     """A vector from several rows of a table."""
     mode = net.choose("mean", "sum", "max")
@@ -265,6 +265,6 @@ def distances(net: Writer, x: Value) -> Value:
     return net.vector(f"torch.cdist({flat}, {prototypes})")
 
 
-@on("image")
+@on("image", variants=3)
 def several_precisions(net: Writer, x: Value) -> Value:
     return net.image(f"{x}.{net.choose('float()', 'half()', 'bfloat16()')}.to({x}.dtype)")

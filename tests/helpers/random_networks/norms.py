@@ -7,7 +7,7 @@ def _dims(x: Value) -> int:
     return len(x.shape) - 2
 
 
-@on("image", weight=4)
+@on("image", weight=4, variants=6)
 def batch_norm(net: Writer, x: Value) -> Value:
     more = net.choose("", "", "", ", affine=False", ", track_running_stats=False", ", momentum=None")
     return net.image(f"{net.layer(f'nn.BatchNorm{_dims(x)}d({x.width}{more})', 'norm')}({x})")
@@ -27,7 +27,7 @@ def batch_norm_of_tokens(net: Writer, x: Value) -> Value:
     return net.tokens(f"{norm}({x}.transpose(1, 2)).transpose(1, 2)")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=4)
 def instance_norm(net: Writer, x: Value) -> Value:
     more = net.choose("", ", affine=True", ", track_running_stats=True", ", affine=True, track_running_stats=True")
     norm = net.layer(f"nn.InstanceNorm{_dims(x)}d({x.width}{more})", "norm")
@@ -46,7 +46,7 @@ def group_norm_of_a_number(net: Writer, x: Value) -> Value:
     return net.image(f"F.group_norm({x}, {net.choose(1, *divisors(x.width), x.width)})")
 
 
-@on("tokens", weight=3)
+@on("tokens", weight=3, variants=5)
 def layer_norm(net: Writer, x: Value) -> Value:
     more = net.choose("", ", elementwise_affine=False", ", bias=False")
     how = net.choose("channels", "channels", "channels", "both", "function")
@@ -56,7 +56,7 @@ def layer_norm(net: Writer, x: Value) -> Value:
     return net.tokens(f"{net.layer(f'nn.LayerNorm({shape}{more})', 'norm')}({x})")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=4)
 def layer_norm_of_images(net: Writer, x: Value) -> Value:
     """Over channels, over channels and positions, or over positions only."""
     how = net.choose("channels", "all", "positions", "function")
@@ -69,7 +69,7 @@ def layer_norm_of_images(net: Writer, x: Value) -> Value:
     return net.image(f"{net.layer(f'nn.LayerNorm({shape})', 'norm')}({x})")
 
 
-@on("image")
+@on("image", variants=3)
 def layer_norm_by_hand(net: Writer, x: Value) -> Value:
     """Channels first, as in ConvNeXt and Restormer."""
     ones = ", ".join("1" * _dims(x))
@@ -84,7 +84,7 @@ def layer_norm_by_hand(net: Writer, x: Value) -> Value:
     return net.image(f"({x} - {mean}) / torch.sqrt({var} + 1e-5) * {weight}")
 
 
-@on("tokens")
+@on("tokens", variants=3)
 def rms_norm(net: Writer, x: Value) -> Value:
     how = net.choose("module", "hand", "function")
     if how == "module":
@@ -95,17 +95,18 @@ def rms_norm(net: Writer, x: Value) -> Value:
     return net.tokens(f"{x} * torch.rsqrt({x}.pow(2).mean(-1, keepdim=True) + 1e-6) * {weight}")
 
 
-@on("image")
+@on("image", variants=4)
 def local_response_norm(net: Writer, x: Value) -> Value:
     """Neighboring channels divide each other."""
     how = net.choose("module", "module", "function", "cross map")
     if how == "function":
         return net.image(f"F.local_response_norm({x}, 2)")
-    name = "CrossMapLRN2d" if how == "cross map" and _dims(x) == 2 else "LocalResponseNorm"
+    x = net.in_dims(x, 2) if how == "cross map" else x
+    name = "CrossMapLRN2d" if how == "cross map" else "LocalResponseNorm"
     return net.image(f"{net.layer(f'nn.{name}({net.choose(3, 2)})', 'norm')}({x})")
 
 
-@on("image")
+@on("image", variants=4)
 def unit_length(net: Writer, x: Value) -> Value:
     """Divided by the length along channels or positions."""
     how = net.choose("channels", "positions", "norm", "cosine")
@@ -128,7 +129,7 @@ def global_response_norm(net: Writer, x: Value) -> Value:
     return net.image(f"{gamma} * ({x} * {relative}) + {beta} + {x}")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=5)
 def scale_and_shift(net: Writer, x: Value) -> Value:
     """Parameters for every channel, or one for all."""
     ones = ", ".join("1" * _dims(x))
@@ -149,7 +150,7 @@ def actnorm(net: Writer, x: Value) -> Value:
     return net.image(f"{x} * {log_scale}[{index}].exp() + {shift}.view(1, -1, {', '.join('1' * _dims(x))})")
 
 
-@on("image", "vector")
+@on("image", "vector", variants=3)
 def adaptive_norm(net: Writer, x: Value, y: Value) -> Value:
     """Scale and shift are computed from a vector (FiLM, AdaIN, AdaGN)."""
     linear = net.layer(f"nn.Linear({y.width}, {2 * x.width})")

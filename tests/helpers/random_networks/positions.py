@@ -7,16 +7,41 @@ def _dims(x: Value) -> int:
     return len(x.shape) - 2
 
 
-def _only(x: Value, *dims: int) -> int:
-    if _dims(x) not in dims:
-        raise UnfitError(f"{_dims(x)} dimensions")
-    return _dims(x)
+LAYERS = (
+    "MaxPool{0}d(2)",
+    "AvgPool{0}d(2)",
+    "LPPool{0}d(1, 2)",
+    "AdaptiveAvgPool{0}d(2)",
+    "AdaptiveMaxPool{0}d(2)",
+    "Upsample(scale_factor=2, mode='nearest-exact')",
+    "Upsample(scale_factor=2, mode={1!r})",
+    "ReflectionPad{0}d(1)",
+    "ReplicationPad{0}d(1)",
+    "CircularPad{0}d(1)",
+    "ZeroPad{0}d(1)",
+    "ConstantPad{0}d(1, 0.5)",
+    "BatchNorm{0}d({2})",
+    "InstanceNorm{0}d({2}, affine=True)",
+    "Dropout{0}d(0.2)",
+    "Conv{0}d({2}, {2}, 3, padding=1)",
+    "ConvTranspose{0}d({2}, {2}, 2)",
+)
+MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+@on("image", variants=3 * len(LAYERS))
+def layer_in_dimensions(net: Writer, x: Value) -> Value:
+    """A layer that torch has for one, two and three dimensions."""
+    number = net.choose(*range(3 * len(LAYERS)))
+    dims, name = (2, 1, 3)[number // len(LAYERS)], LAYERS[number % len(LAYERS)]
+    x = net.in_dims(x, dims)
+    return net.image(f"{net.layer(f'nn.{name.format(dims, MODES[dims], x.width)}')}({x})")
 
 
 # -- pooling -----------------------------------------------------------------------------------------------------------
 
 
-@on("image", weight=3)
+@on("image", weight=3, variants=5)
 def pooling(net: Writer, x: Value) -> Value:
     kernel = net.choose(2, 3)
     more = net.choose("", ", stride=1", ", stride=2", ", ceil_mode=True", f", padding={kernel // 2}")
@@ -41,7 +66,7 @@ def power_pooling(net: Writer, x: Value) -> Value:
     return net.image(f"{net.layer(f'nn.LPPool{_dims(x)}d({net.choose(2, 1)}, 2)', 'pool')}({x}.abs() + 0.1)")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=4)
 def adaptive_pooling(net: Writer, x: Value) -> Value:
     name, size = net.choose("Avg", "Max"), net.choose(2, 1, 3, 5)
     if net.chance():
@@ -51,23 +76,27 @@ def adaptive_pooling(net: Writer, x: Value) -> Value:
 
 @on("image")
 def fractional_pooling(net: Writer, x: Value) -> Value:
-    dims = _only(x, 2, 3)
+    x = net.in_dims(x, 2, 3)
+    dims = _dims(x)
     size = ", ".join(str((side + 1) // 2) for side in x.positions)
     layer = net.layer(f"nn.FractionalMaxPool{dims}d(2, output_size=({size}))", "pool")
     return net.image(f"{layer}({x})")
 
 
-@on("image")
+@on("image", variants=6)
 def unpooling(net: Writer, x: Value) -> Value:
-    dims = _dims(x)
+    number = net.choose(*range(6))
+    dims = (2, 1, 3)[number // 2]
+    x = net.in_dims(x, dims)
     pooled, places = net.name("t"), net.name("t")
     net.run(f"{pooled}, {places} = F.max_pool{dims}d({x}, 2, return_indices=True)")
-    unpool = net.layer(f"nn.MaxUnpool{dims}d(2)", "unpool") if net.chance() else ""
-    call = f"{unpool}({pooled}.relu(), {places}" if unpool else f"F.max_unpool{dims}d({pooled}, {places}, 2"
+    call = f"F.max_unpool{dims}d({pooled}, {places}, 2"
+    if number % 2:
+        call = f"{net.layer(f'nn.MaxUnpool{dims}d(2)', 'unpool')}({pooled}.relu(), {places}"
     return net.image(f"{call}, output_size={x}.shape[2:])")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=9)
 def global_pooling(net: Writer, x: Value) -> Value:
     dims = tuple(range(2, len(x.shape)))
     code = net.choose(
@@ -84,7 +113,7 @@ def global_pooling(net: Writer, x: Value) -> Value:
     return net.vector(code)
 
 
-@on("image")
+@on("image", variants=21)
 def statistics_of_positions(net: Writer, x: Value) -> Value:
     """One number for each channel, by all operators that reduce."""
     flat = net.let(f"{x}.flatten(2)")
@@ -124,7 +153,7 @@ def spatial_pyramid(net: Writer, x: Value) -> Value:
     return net.vector(f"{net.layer(f'nn.Linear({net.shape(features)[1]}, {net.width()})')}({features})")
 
 
-@on("image")
+@on("image", variants=4)
 def flatten_and_linear(net: Writer, x: Value) -> Value:
     code = net.choose("{}.flatten(1)", "{0}.view({0}.size(0), -1)", "{0}.reshape(len({0}), -1)", "module")
     flat = net.let(f"{net.layer('nn.Flatten()')}({x})" if code == "module" else code.format(x))
@@ -134,7 +163,7 @@ def flatten_and_linear(net: Writer, x: Value) -> Value:
 # -- interpolation and padding -----------------------------------------------------------------------------------------
 
 
-@on("image", weight=3)
+@on("image", weight=3, variants=5)
 def upsampling(net: Writer, x: Value) -> Value:
     modes = {1: ("linear",), 2: ("bilinear", "bicubic"), 3: ("trilinear",)}[_dims(x)]
     mode = net.choose("nearest", "nearest-exact", *modes, "area")
@@ -151,12 +180,12 @@ def upsampling(net: Writer, x: Value) -> Value:
 
 @on("image")
 def upsampling_in_two_dimensions(net: Writer, x: Value) -> Value:
-    _only(x, 2)
+    x = net.in_dims(x, 2)
     layer = net.layer(f"nn.{net.choose('UpsamplingNearest2d', 'UpsamplingBilinear2d')}(scale_factor=2)")
     return net.image(f"{layer}({x})")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=6)
 def padding(net: Writer, x: Value) -> Value:
     dims = _dims(x)
     amounts = tuple(net.choose(1, 0, 2) for _ in range(2 * dims))
@@ -168,7 +197,7 @@ def padding(net: Writer, x: Value) -> Value:
     return net.image(f"{net.layer(f'nn.{how}Pad{dims}d({amounts}{value})', 'pad')}({x})")
 
 
-@on("image")
+@on("image", variants=7)
 def cropping(net: Writer, x: Value) -> Value:
     """Slices, steps and negative padding."""
     code = net.choose(
@@ -186,7 +215,8 @@ def cropping(net: Writer, x: Value) -> Value:
 @on("image")
 def grid_sampling(net: Writer, x: Value) -> Value:
     """A spatial transformer."""
-    dims = _only(x, 2, 3)
+    x = net.in_dims(x, 2, 3)
+    dims = _dims(x)
     pooled = f"{x}.mean({tuple(range(2, dims + 2))})"
     theta = net.let(f"{net.layer(f'nn.Linear({x.width}, {dims * (dims + 1)})')}({pooled}).view(-1, {dims}, {dims + 1})")
     grid = net.let(f"F.affine_grid({theta}, {x}.size(), align_corners=False)")
@@ -194,21 +224,23 @@ def grid_sampling(net: Writer, x: Value) -> Value:
     return net.image(f"F.grid_sample({x}, {grid}, mode={mode!r}, padding_mode={pad!r}, align_corners=False)")
 
 
-@on("image")
+@on("image", variants=8)
 def reordering(net: Writer, x: Value) -> Value:
     """Flips, rolls and turns, along positions or, which mixes them, channels."""
-    codes = [
+    code = net.choose(
         "{0}.flip(-1)",
         "torch.roll({0}, 1, dims=-1)",
         "{0}.roll(shifts=(1, 1), dims=(0, -1))",
         "{0} + {0}.flip(1)",
         "{0}.roll(1, dims=1)",
-    ]
-    codes += ["torch.rot90({0}, 1, (2, 3))", "{0}.transpose(2, 3)", "{0}.mT"] if _dims(x) > 1 else []
-    return net.image(net.choose(*codes).format(x))
+        "torch.rot90({0}, 1, (2, 3))",
+        "{0}.transpose(2, 3)",
+        "{0}.mT",
+    )
+    return net.image(code.format(net.in_dims(x, 2, 3) if "2, 3" in code or "mT" in code else x))
 
 
-@on("image")
+@on("image", variants=33)
 def operators_along_positions(net: Writer, x: Value) -> Value:
     """Everything else that mixes positions and keeps the shape."""
     code = net.choose(
@@ -249,7 +281,7 @@ def operators_along_positions(net: Writer, x: Value) -> Value:
     return net.image(code.format(x))
 
 
-@on("image")
+@on("image", variants=8)
 def masks_of_positions(net: Writer, x: Value) -> Value:
     """Triangles, and single positions that are written."""
     if _dims(x) > 1 and net.chance():
@@ -278,7 +310,7 @@ def coordinates(net: Writer, x: Value) -> Value:
     return net.image(f"torch.cat([{x}, {plane}], 1)")
 
 
-@on("image")
+@on("image", variants=3)
 def learned_positions(net: Writer, x: Value) -> Value:
     how = net.choose("whole", "rows", "none of channels")
     if how == "whole":

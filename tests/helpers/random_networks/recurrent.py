@@ -1,10 +1,20 @@
 """Recurrent layers."""
 
-from helpers.random_networks._writer import Value, Writer, on
+import torch
+
+from helpers.random_networks._writer import UnfitError, Value, Writer, on
+
+LONGEST = 12  # Every token is several operators.
 
 
-@on("tokens", weight=2)
+def _require_few(x: Value) -> None:
+    if torch.Size(x.positions).numel() > LONGEST:
+        raise UnfitError("too many tokens")
+
+
+@on("tokens", weight=2, variants=5)
 def recurrent(net: Writer, x: Value) -> Value:
+    _require_few(x)
     name, width = net.choose("LSTM", "GRU", "RNN"), net.choose(4, 3, 6)
     more = net.choose("", ", bidirectional=True", ", num_layers=2", ", bias=False", ", num_layers=2, dropout=0.1")
     more += ", proj_size=2" if name == "LSTM" and net.chance() else ""
@@ -15,17 +25,19 @@ def recurrent(net: Writer, x: Value) -> Value:
     return net.tokens(f"{layer}({x}.transpose(0, 1))[0].transpose(0, 1)")
 
 
-@on("tokens")
+@on("tokens", variants=3)
 def last_state(net: Writer, x: Value) -> Value:
+    _require_few(x)
     name, width = net.choose("GRU", "LSTM", "RNN"), net.choose(4, 3)
     layer = net.layer(f"nn.{name}({x.width}, {width}, batch_first=True)", "recurrent")
     state = net.let(f"{layer}({x})[1]{'[0]' if name == 'LSTM' else ''}")
     return net.vector(f"{state}[-1]")
 
 
-@on("tokens")
+@on("tokens", variants=3)
 def recurrent_cell(net: Writer, x: Value) -> Value:
     """A loop over tokens."""
+    _require_few(x)
     name, width = net.choose("GRUCell", "LSTMCell", "RNNCell"), net.choose(4, 3)
     cell = net.layer(f"nn.{name}({x.width}, {width})", "cell")
     state = net.let("None")
@@ -58,6 +70,7 @@ def convolutional_recurrence(net: Writer, x: Value) -> Value:
 
 @on("image")
 def recurrence_over_positions(net: Writer, x: Value) -> Value:
+    _require_few(x)
     layer = net.layer(f"nn.GRU({x.width}, {x.width}, batch_first=True)", "recurrent")
     made = net.let(f"{layer}({x}.flatten(2).transpose(1, 2))[0]")
     return net.image(f"{x} + {made}.transpose(1, 2).view({x}.shape)")
@@ -66,6 +79,7 @@ def recurrence_over_positions(net: Writer, x: Value) -> Value:
 @on("tokens")
 def state_space(net: Writer, x: Value) -> Value:
     """A linear recurrence with a decay for every channel."""
+    _require_few(x)
     decay, state = net.parameter(x.width), net.let(f"torch.zeros_like({x}[:, 0])")
     states = net.let("[]")
     net.run(f"for token in {x}.unbind(1): {state} = {decay}.sigmoid() * {state} + token; {states}.append({state})")

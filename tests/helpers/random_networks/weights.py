@@ -92,12 +92,12 @@ def _parametrized(net: Writer, x: Value) -> Value:
     return net.like(x, f"{layer}({x})")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=10)
 def parametrized_convolution(net: Writer, x: Value) -> Value:
     return _parametrized(net, x)
 
 
-@on("tokens")
+@on("tokens", variants=10)
 def parametrized_linear(net: Writer, x: Value) -> Value:
     return _parametrized(net, x)
 
@@ -118,17 +118,17 @@ def _normalized(net: Writer, x: Value) -> Value:
     return net.like(x, f"{net.layer(how.format(code))}({x})")
 
 
-@on("image", weight=2)
+@on("image", weight=2, variants=8)
 def norm_of_weights(net: Writer, x: Value) -> Value:
     return _normalized(net, x)
 
 
-@on("tokens")
+@on("tokens", variants=8)
 def norm_of_linear_weights(net: Writer, x: Value) -> Value:
     return _normalized(net, x)
 
 
-@on("vector")
+@on("vector", variants=8)
 def norm_of_vector_weights(net: Writer, x: Value) -> Value:
     return _normalized(net, x)
 
@@ -156,7 +156,7 @@ def weight_standardization_by_batch_norm(net: Writer, x: Value) -> Value:
     return net.image(f"F.conv{dims}d({x}, {weight}.reshape_as({conv}.weight), {conv}.bias, padding=1)")
 
 
-@on("image", weight=3)
+@on("image", weight=3, variants=11)
 def computed_weight(net: Writer, x: Value) -> Value:
     """Weights that are sums, concatenations or products of parameters."""
     dims, width, ins = len(x.shape) - 2, net.width(), x.width
@@ -191,7 +191,7 @@ def computed_weight(net: Writer, x: Value) -> Value:
     return net.image(conv.format(weight))
 
 
-@on("tokens")
+@on("tokens", variants=14)
 def computed_linear_weight(net: Writer, x: Value) -> Value:
     width = net.width()
     code = net.choose(
@@ -303,7 +303,7 @@ def tied_norms(net: Writer, x: Value) -> Value:
     return net.image(f"{norm}({x}) + {norm}({net.conv(x, x.width, x.width)}({x}))")
 
 
-@on("image")
+@on("image", variants=3)
 def tied_transposed_convolution(net: Writer, x: Value) -> Value:
     """An autoencoder: the decoder's weight is the encoder's."""
     dims, width = len(x.shape) - 2, net.width()
