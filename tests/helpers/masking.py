@@ -370,7 +370,8 @@ def largest_gap(expected: list[Tensor], found: list[Tensor]) -> float:
     for a, b in zip(expected, found, strict=True):
         if a.numel() and not torch.equal(a, b):
             gap = torch.where(a == b, 0.0, (a.double() - b.double()).abs())
-            gaps.append(float(torch.nan_to_num(gap, nan=INF).max()) / max(1.0, float(a[a.isfinite()].abs().max())))
+            size = float(torch.where(a.isfinite(), a.abs(), 0.0).max())
+            gaps.append(float(torch.nan_to_num(gap, nan=INF).max()) / max(1.0, size))
     return max(gaps)
 
 

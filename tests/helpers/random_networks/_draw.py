@@ -48,8 +48,6 @@ class Drawer:
         steps = [*wanted, *((rng.choices(self.names, self.weights)[0], None) for _ in range(rng.randint(0, 6)))]
         rng.shuffle(steps)
         placed = [self._place(name, variant) for name, variant in steps]
-        if rng.random() < 0.97:
-            self._layer()
         numbers = [number for number, values in enumerate(self.writer.values) if number and values]
         if not numbers:
             raise UnfitError("no step fits")
@@ -61,7 +59,7 @@ class Drawer:
         self.writer.add(Step(kind, sources), variant)
 
     def _layer(self) -> None:
-        """A layer of the latest value, as most networks have at their beginning and before their head."""
+        """A layer of the latest value."""
         self._place(LAYERS[self.writer.values[-1][0].layout], None)
 
     def _place(self, name: str, variant: int | None) -> bool:

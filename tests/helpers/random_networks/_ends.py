@@ -81,19 +81,24 @@ def outputs(net: Writer, *sources: Value) -> tuple[Value, ...]:
     return ()
 
 
+# Most heads have a layer before the last; without it, a network may have no channel that can be removed.
+HIDDEN = (0, *(4, 6, 8, 5) * 8)
+
+
 def _head(net: Writer, x: Value) -> str:
-    """Code of an output with two channels."""
+    """A variable with an output of two channels."""
     if x.name in net.inputs:
         raise UnfitError("an input is not an output")
-    if x.layout == "image":
-        how = net.choose("conv", "conv", "pooled", "flat")
-        if how == "conv":
-            kernel = net.choose(1, 3)
-            return net.let(f"{net.conv(x, x.width, 2, kernel)}({x})", "y")
-        code = f"{x}.mean({tuple(range(2, len(x.shape)))})" if how == "pooled" else f"{x}.flatten(1)"
-        features = net.let(code)
-        return net.let(f"{net.layer(f'nn.Linear({net.shape(features)[1]}, 2)', 'linear')}({features})", "y")
-    code = str(x)
-    if x.layout == "tokens":
-        code = net.choose(code, f"{x}.mean(1)", f"{x}[:, 0]")
-    return net.let(f"{net.layer(f'nn.Linear({x.width}, 2)', 'linear')}({code})", "y")
+    width, hidden, y = x.width, net.choose(*HIDDEN), str(x)
+    if x.layout != "image":
+        y = net.choose("{}", "{}.mean(1)", "{}[:, 0]").format(x) if x.layout == "tokens" else y
+        if hidden:
+            y, width = net.let(f"{net.layer(f'nn.Linear({width}, {hidden})', 'linear')}({y}).relu()"), hidden
+        return net.let(f"{net.layer(f'nn.Linear({width}, 2)', 'linear')}({y})", "y")
+    if hidden:
+        y, width = net.let(f"{net.conv(x, width, hidden)}({y}).relu()"), hidden
+    how = net.choose("conv", "conv", "pooled", "flat")
+    if how == "conv":
+        return net.let(f"{net.conv(x, width, 2, net.choose(1, 3))}({y})", "y")
+    features = net.let(f"{y}.mean({tuple(range(2, len(x.shape)))})" if how == "pooled" else f"{y}.flatten(1)")
+    return net.let(f"{net.layer(f'nn.Linear({net.shape(features)[1]}, 2)', 'linear')}({features})", "y")

@@ -76,7 +76,7 @@ def layer_norm_by_hand(net: Writer, x: Value) -> Value:
     weight = net.layer(f"nn.Parameter(torch.ones({x.width}, {ones}))", "weight")
     how = net.choose("mean", "var_mean", "std")
     if how == "std":
-        return net.image(f"{weight} * {x} / ({x}.std(1, keepdim=True) + 1e-3)")
+        return net.image(f"{weight} * {x} / ({x}.std(1, correction=0, keepdim=True) + 1e-3)")
     mean = net.let(f"{x}.mean(1, keepdim=True)")
     var = net.let(f"({x} - {mean}).pow(2).mean(1, keepdim=True)")
     if how == "var_mean":

@@ -27,7 +27,7 @@ class Symmetric(nn.Module):
 class Standardized(nn.Module):
     def forward(self, weight):
         flat = weight.flatten(1)
-        return ((flat - flat.mean(1, keepdim=True)) / (flat.std(1, keepdim=True) + 0.1)).view_as(weight)
+        return ((flat - flat.mean(1, keepdim=True)) / (flat.std(1, correction=0, keepdim=True) + 0.1)).view_as(weight)
 """,
     "Masked": """
 class Masked(nn.Module):
