@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +12,11 @@ from torch import nn
 
 import ranp
 from helpers.pruning_checks import Outcome, check_network
-from helpers.random_networks import KINDS, Network, Step, build, draw, shrunk
+from helpers.random_networks import KINDS, Network, Step, build, draw, randomized, shrunk
+from ranp import allocate, apply, load, trace
+from ranp.errors import VerificationError
+from ranp.graph import ChannelGraph
+from ranp.plan import Plan
 from ranp.tracing import RULES, operators
 
 COUNT, PART = 270, 15
@@ -146,10 +153,94 @@ def _values(network: Network) -> Iterable[torch.Tensor]:
 # -- the checks can fail -----------------------------------------------------------------------------------------------
 
 
-class Wrong(nn.Module):
-    """A forward that tracing cannot see through: the number of channels decides what it computes."""
+def plain() -> tuple[nn.Module, torch.Tensor]:
+    layers = nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)
+    return randomized(nn.Sequential(*layers)), torch.randn(2, 3, 6, 6, dtype=torch.float64)
 
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+def swap_channels(model: nn.Module, plan: Plan, **options: Any) -> nn.Module:
+    small = apply(model, plan, **options)
+    small[3].weight.data = small[3].weight.data.flip(1)
+    return small
+
+
+def scale_statistics(model: nn.Module, plan: Plan, **options: Any) -> nn.Module:
+    small = apply(model, plan, **options)
+    small[4].momentum = 0.5
+    return small
+
+
+def keep_a_size(model: nn.Module, plan: Plan, **options: Any) -> nn.Module:
+    small = apply(model, plan, **options)
+    small[3].out_channels = 6
+    return small
+
+
+def widen(model: nn.Module, plan: Plan, **options: Any) -> nn.Module:
+    small = apply(model, plan, **options)
+    small[5].bias = None
+    return small
+
+
+def draw_a_number(model: nn.Module, inputs: Any, **options: Any) -> ChannelGraph:
+    torch.rand(1)
+    return trace(model, inputs, **options)
+
+
+def change_the_mode(model: nn.Module, inputs: Any, **options: Any) -> ChannelGraph:
+    graph = trace(model, inputs, **options)
+    model[2].train(not model[2].training)
+    return graph
+
+
+def run_the_model(model: nn.Module, inputs: Any, **options: Any) -> ChannelGraph:
+    with torch.no_grad():
+        model.forward(inputs)
+    return trace(model, inputs, **options)
+
+
+def miscount(graph: ChannelGraph, *args: Any, **options: Any) -> Plan:
+    plan = allocate(graph, *args, **options)
+    return replace(plan, cost=replace(plan.cost, macs=plan.cost.macs + 1))
+
+
+def load_other_weights(folder: Path, model: nn.Module) -> nn.Module:
+    loaded = load(folder, model)
+    loaded[5].bias.data += 1
+    return loaded
+
+
+def crash(*args: Any) -> None:
+    raise KeyError("weight")
+
+
+def disagree(*args: Any) -> None:
+    raise VerificationError("verify", "the outputs differ")
+
+
+SABOTAGE = [
+    ("apply", swap_channels, "masked = pruned in eval"),
+    ("apply", scale_statistics, "buffers in training"),
+    ("apply", keep_a_size, "attributes"),
+    ("apply", widen, "params of the pruned network"),
+    ("trace", draw_a_number, "caller's torch after trace, apply and verify"),
+    ("trace", change_the_mode, "caller's modes after trace, apply and verify"),
+    ("trace", run_the_model, "hooks"),
+    ("allocate", miscount, "macs of the pruned network"),
+    ("load", load_other_weights, "load"),
+    ("verify", crash, "crash in verify"),
+    ("verify", disagree, "verify"),
+]
+
+
+@pytest.mark.parametrize(("name", "instead", "check"), SABOTAGE)
+def test_a_broken_promise_is_noticed(name: str, instead: Any, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranp, name, instead)
+    found = (check_network(*plain(), seed) for seed in range(10))
+    assert any(failure.check == check for outcome in found for failure in outcome.failures)
+
+
+def test_nothing_is_noticed_otherwise() -> None:
+    for seed in range(4):
+        outcome = check_network(*plain(), seed)
+        assert (outcome.status, outcome.failures) == ("pruned", [])

@@ -140,7 +140,7 @@ class _Deterministic(TorchDispatchMode):
 
     def _with_numbers(self, func: Any, name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """Take down numbers that a forward may have computed; subclasses replace them."""
-        kinds = (int, float) if torch.Tag.pointwise in func.tags else (float,)
+        kinds = (int, float) if torch.Tag.pointwise in func.tags or name in ("addmm", "baddbmm") else ()
         places = [index for index, arg in enumerate(args) if type(arg) in kinds]
         named = [key for key, arg in kwargs.items() if type(arg) in kinds]
         found = [*(args[index] for index in places), *(kwargs[key] for key in named)]

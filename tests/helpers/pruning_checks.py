@@ -298,11 +298,11 @@ class _Checks:
                 assert_attributes_fit(small)
             except AssertionError as error:
                 self._fail("attributes", str(error).splitlines()[0])
-        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-        for (name, full), (_, cut) in zip(model.named_parameters(), small.named_parameters(), strict=True):
+        formats, cut = {4: torch.channels_last, 5: torch.channels_last_3d}, dict(small.named_parameters())
+        for name, full in model.named_parameters():
             order = formats.get(full.ndim)
-            if order and not full.is_contiguous() and full.is_contiguous(memory_format=order):
-                if not cut.is_contiguous(memory_format=order):
+            if order and name in cut and not full.is_contiguous() and full.is_contiguous(memory_format=order):
+                if not cut[name].is_contiguous(memory_format=order):
                     self._fail("memory format", f"{name} is no longer {order}")
                     return
 

@@ -20,7 +20,7 @@ from helpers.random_networks._shrink import shrunk
 from helpers.random_networks._weights import randomized, require_trainable
 from helpers.random_networks._writer import KINDS, Step, UnfitError, Writer
 
-__all__ = ["KINDS", "Network", "Spec", "Step", "UnfitError", "build", "draw", "shrunk"]
+__all__ = ["KINDS", "Network", "Spec", "Step", "UnfitError", "build", "draw", "randomized", "shrunk"]
 
 Spec: TypeAlias = tuple[Step, ...]
 """All steps of a network; the first makes the inputs and the last the outputs."""

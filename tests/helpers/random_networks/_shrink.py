@@ -15,7 +15,7 @@ def shrunk(spec: Spec, holds: Callable[[Spec], bool], *, attempts: int = 400) ->
     progress = True
     while progress:
         progress = False
-        for make in (_without_steps, _without_outputs, _with_first_options):
+        for make in (_without_steps, _with_plain_inputs, _without_outputs, _with_first_options):
             index = 0
             while (candidate := make(spec, index)) is not None and attempts:
                 attempts -= 1
@@ -50,6 +50,12 @@ def _without(spec: Spec, number: int) -> Spec:
 
     kept = [step for index, step in enumerate(spec) if index != number]
     return tuple(step._replace(sources=tuple(moved(place) for place in step.sources)) for step in kept)
+
+
+def _with_plain_inputs(spec: Spec, index: int) -> Spec | None:
+    """Take the first options for the inputs, and leave out a step, which may have adapted them to what follows."""
+    inner = len(spec) - 2
+    return None if index > inner or not spec[0].choices else (Step("inputs"), *(_without(spec, index) if index else spec)[1:])
 
 
 def _without_outputs(spec: Spec, index: int) -> Spec | None:
