@@ -76,6 +76,7 @@ def state_of(model: nn.Module) -> dict[str, Any]:
     return {
         "values": values,
         "objects": {name: id(tensor) for name, tensor in tensors.items()},
+        "strides": {name: tensor.stride() for name, tensor in tensors.items()},
         "attributes": [sorted((k, id(v)) for k, v in vars(m).items() if k != "training") for m in model.modules()],
         "modes": [module.training for module in model.modules()],
         "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
