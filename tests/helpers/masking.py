@@ -52,6 +52,10 @@ def masked_run(model: nn.Module, plan: Plan, inputs: Any, pruned: Run, *, traini
     """The forward pass of the full network without what a plan removes; `pruned` is that of the pruned network."""
     with restored(model):
         for name, tensor in held_tensors(model).items():
+            for change in plan.rescale:
+                if change.tensor == name:
+                    rows = tensor.data.index_select(change.dim, torch.tensor(change.at))
+                    tensor.data.index_copy_(change.dim, torch.tensor(change.at), rows * change.factor)
             for entry in plan.slices:
                 if entry.tensor == name:
                     gone = np.setdiff1d(np.arange(entry.size), entry.keep)
@@ -60,9 +64,12 @@ def masked_run(model: nn.Module, plan: Plan, inputs: Any, pruned: Run, *, traini
 
 
 def held_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers, under each of their names."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    return parameters | dict(model.named_buffers(remove_duplicate=False))
+    """All parameters, buffers and tensors in ordinary attributes, under each of their names."""
+    found = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
+    for path, module in model.named_modules(remove_duplicate=False):
+        held = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
+        found.update({f"{path}.{name}" if path else name: value for name, value in held.items()})
+    return found
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple

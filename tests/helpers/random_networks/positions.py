@@ -1,6 +1,6 @@
 """Operators along positions: pooling, interpolation, padding, sorting, transforms."""
 
-from helpers.random_networks._writer import UnfitError, Value, Writer, on
+from helpers.random_networks._writer import Value, Writer, on
 
 
 def _dims(x: Value) -> int:
