@@ -227,6 +227,12 @@ def _added_product(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha
     return _product(a, b) * alpha + (bias * beta if beta else 0)
 
 
+def _trilinear(a: Tensor, w: Tensor, b: Tensor, *_: Any) -> Tensor:
+    """A bilinear layer, with a weight of shape (outputs, features, other features)."""
+    out = torch.einsum("...i,oij,...j->...o", _zero(a), _zero(w), _zero(b))
+    return out.masked_fill_(w.isnan().flatten(1).all(1), NAN)
+
+
 def _dims(x: Tensor, dims: Any) -> tuple[int, ...]:
     if dims is None or dims == []:
         return tuple(range(x.ndim))
@@ -335,6 +341,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "convolution": _convolution,
     **dict.fromkeys(("mm", "bmm", "mv", "dot"), _product),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _added_product),
+    "_trilinear": _trilinear,
     "sum": _sum,
     "mean": _mean,
     "var": _var,

@@ -77,6 +77,12 @@ def _product(left: int, right: int, *, transposed: bool = False) -> _Handler:
     return run
 
 
+def _triple_product(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Sums of products of three tensors: missing if all products are."""
+    present = func(*((~tensor.isnan()).to(tensor.dtype) for tensor in args[:3]), *args[3:], **kwargs)
+    return func(*map(_filled, args[:3]), *args[3:], **kwargs).masked_fill_(present == 0, math.nan)
+
+
 def _attention(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Scaled dot-product attention: features of the queries and keys are summed over, those of the values are not."""
     out = func(*map(_filled, args[:3]), *args[3:], **kwargs)
@@ -202,6 +208,7 @@ _HANDLERS: dict[str, _Handler] = {
     **dict.fromkeys(("mm", "bmm", "mv"), _product(0, 1)),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _product(1, 2)),
     "linear": _product(0, 1, transposed=True),
+    "_trilinear": _triple_product,
     **dict.fromkeys(
         (
             "_scaled_dot_product_flash_attention_for_cpu",

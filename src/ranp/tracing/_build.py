@@ -52,13 +52,14 @@ class Build:
     graph: ChannelGraph
     predictions: tuple[tuple[Prediction, ...], ...]  # for each pass, one per operator
     splits: Mapping[Place, tuple[Sequence[int], bool]]  # see `_Builder.splits`
+    group_of: Ints  # the group of each label, or -1
 
 
 def build(meta_model: MetaModel, tracer: Tracer, *, predict: bool = True) -> Build:
     """Assemble the graph; the sizes of predicted shapes become axes of it."""
     builder = _Builder(meta_model, tracer)
     predictions = builder.predictions() if predict else ()
-    return Build(builder.graph(), predictions, builder.splits())
+    return Build(builder.graph(), predictions, builder.splits(), builder.group[builder.component])
 
 
 class _Builder:
