@@ -1,6 +1,7 @@
 """Independent answers to what pruning must compute: written without ranp's own masks, costs or surgery."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -129,9 +131,29 @@ def assert_masked_is_pruned(full: nn.Module, small: nn.Module, inputs: Any, tole
 
 def counted_macs(model: nn.Module, inputs: Any) -> int:
     """Multiply-adds of one forward pass, by torch's own counter of floating-point operations."""
-    with slow_attention(), FlopCounterMode(display=False) as counter:
+    with slow_attention(), FlopCounterMode(display=False) as counter, _MatrixEinsum():
         run(model, inputs)
     return counter.get_total_flops() // 2
+
+
+class _MatrixEinsum(TorchFunctionMode):
+    """Einsum of two tensors as a matrix product: torch's multiplies by element where a size is 1, uncounted."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.einsum or len(args) != 3 or "." in args[0]:
+            return func(*args, **(kwargs or {}))
+        terms, made = args[0].replace(" ", "").split("->")
+        first, second = terms.split(",")
+        sizes = dict(zip(first + second, (*args[1].shape, *args[2].shape), strict=True))
+        batch = [x for x in first if x in second and x in made]
+        summed = [x for x in first if x in second and x not in made]
+        rows, columns = ([x for x in term if x in made and x not in batch] for term in (first, second))
+        a = args[1].permute([first.index(x) for x in (*batch, *rows, *summed)])
+        b = args[2].permute([second.index(x) for x in (*batch, *summed, *columns)])
+        count = [math.prod(sizes[x] for x in part) for part in (batch, rows, summed, columns)]
+        out = torch.bmm(a.reshape(count[0], count[1], count[2]), b.reshape(count[0], count[2], count[3]))
+        found = [*batch, *rows, *columns]
+        return out.reshape([sizes[x] for x in found]).permute([found.index(x) for x in made])
 
 
 @contextmanager

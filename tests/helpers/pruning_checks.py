@@ -26,6 +26,7 @@ from helpers.oracles import (
 )
 from helpers.random_networks._weights import loss, tensors_of
 from helpers.unchanged import state_of
+from ranp.allocation import WidthGrid
 from ranp.costs import Cost
 from ranp.criteria import CRITERIA
 from ranp.errors import RanpError, VerificationError
@@ -183,7 +184,7 @@ class _Checks:
         """A plan for random scores, a fraction of the way from the narrowest network to the full one."""
         min_width, round_to = self.rng.choice((1, 1, 1, 2, 3)), self.rng.choice((1, 1, 1, 2, 4))
         limit, field_name = self.rng.choice((("macs", "macs"), ("params", "params"), ("activations", "activation_bytes")))
-        narrow = graph.cost([min(width, max(min_width, round_to)) for width in graph.widths])
+        narrow = graph.cost(WidthGrid(graph, min_width, round_to).narrowest)
         full = getattr(graph.cost(), field_name) or 1
         least = getattr(narrow, field_name) / full
         amount = min(1.0, least + fraction * (1 - least) + 1e-9)
@@ -232,7 +233,7 @@ class _Checks:
 
     def _pruned(self, graph: ChannelGraph, criterion: str, importance: str) -> None:
         batches = [(self.inputs, None)] * self.rng.choice((1, 2))
-        least = graph.cost([1] * len(graph.groups)).macs / max(1, graph.cost().macs)
+        least = graph.cost(WidthGrid(graph).narrowest).macs / max(1, graph.cost().macs)
         budget = ranp.Budget(macs=min(1.0, least + 0.4 * (1 - least) + 1e-9))
         options = {"criterion": criterion, "importance": importance}
         scores = self._do("score", lambda: ranp.score(self.model, graph, batches, loss, **options))

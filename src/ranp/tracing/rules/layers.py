@@ -105,14 +105,16 @@ def multiply(tracer: Tracer, call: Call) -> None:
     columns = [] if made is None else [labels_along(made, -1, out.ndim)]
     tracer.set(out, [*rows, *columns])
     if weight is b:
-        # The module that runs it, or else the one that holds the weight, as an attention holds that of its output.
-        holder = None if hasattr(call.forward.module, "in_features") else b
-        tracer.attribute("in_features", left, holder)
-        tracer.attribute("out_features", made, holder)
-        if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
-            tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
+        # The module that runs it, or else the one that holds the weight, as an attention holds that of its output. Of
+        # the latter, a transposed weight has the channels of the other numbers.
+        runs = hasattr(call.forward.module, "in_features")
+        if runs or out_dim == 0:
+            tracer.attribute("in_features", left, None if runs else b)
+            tracer.attribute("out_features", made, None if runs else b)
+        if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
+            tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=macs)
 
 
