@@ -342,6 +342,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("mm", "bmm", "mv", "dot"), _product),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _added_product),
     "_trilinear": _trilinear,
+    "bernoulli": lambda x, *_, **__: torch.where(x.isnan(), NAN, torch.bernoulli(_zero(x, 0.5))),
     "sum": _sum,
     "mean": _mean,
     "var": _var,

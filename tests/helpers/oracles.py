@@ -147,6 +147,8 @@ class _MatrixEinsum(TorchFunctionMode):
         sizes = dict(zip(first + second, (*args[1].shape, *args[2].shape), strict=True))
         batch = [x for x in first if x in second and x in made]
         summed = [x for x in first if x in second and x not in made]
+        if not summed or not set(first + second) <= {*made, *summed}:
+            return func(*args)
         rows, columns = ([x for x in term if x in made and x not in batch] for term in (first, second))
         a = args[1].permute([first.index(x) for x in (*batch, *rows, *summed)])
         b = args[2].permute([second.index(x) for x in (*batch, *summed, *columns)])

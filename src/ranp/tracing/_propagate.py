@@ -419,7 +419,7 @@ class Tracer:
 
     def attribute(self, name: str, labels: Labels | None, weight: Tensor | None = None) -> None:
         """Note that a number stored by the current module, or by the one that holds a weight, counts these channels."""
-        held = self.base_name(weight) if weight is not None else None
+        held = None if weight is None else self.base_name(weight) or self.origins.get(id(weight))
         if labels is not None:
             self.attributes[held.rpartition(".")[0] if held else self.path, name] = labels.reshape(-1)
 

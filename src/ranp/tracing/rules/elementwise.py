@@ -79,6 +79,7 @@ def view_as_complex(tracer: Tracer, call: Call) -> None:
 
 def embedding(tracer: Tracer, call: Call) -> None:
     """Rows of a table: all entries are kept, and their features are channels."""
+    tracer.mark_unprunable(tracer.vector(call.args[0], 0), "is a row of a table")
     out, features = call.outputs[0], tracer.vector(call.args[0], 1)
     if features is not None:
         tracer.set(out, [labels_along(features, -1, out.ndim)])

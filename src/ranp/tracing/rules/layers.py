@@ -24,6 +24,7 @@ def convolution(tracer: Tracer, call: Call) -> None:
     rows = [labels for labels in tracer.labels(source) if not along(labels, 1)]
     batch = mark_along(tracer, rows, set(range(2, source.ndim)), POSITIONS)
     channels = tracer.vector(source, 1)
+    holder = None if hasattr(call.forward.module, "in_channels") else weight
     read = channels if groups == 1 else None
     first = tracer.vector(weight, 0, channels if transposed or groups > 1 else None)
     second = tracer.vector(weight, 1, None if transposed else read)
@@ -38,8 +39,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     if bias is not None and made is not None:
         tracer.meet(made, tracer.vector(bias, 0))
     tracer.set(out, batch if made is None else [*batch, labels_along(made, 1, out.ndim)])
-    tracer.attribute("in_channels", channels)
-    tracer.attribute("out_channels", made)
+    tracer.attribute("in_channels", channels, holder)
+    tracer.attribute("out_channels", made, holder)
 
     macs = source.shape[0] * math.prod((source if transposed else out).shape[2:]) * weight.numel()
     tracer.multiply_adds(macs, [*batch, first, second])
@@ -66,7 +67,7 @@ def _grouped(
         block = tracer.couple(rows, [1]).reshape(-1)
         tracer.meet(block, None if inputs is None else tracer.couple(inputs, [1]).reshape(-1))
         tracer.mark_unprunable(second, "is a block of a grouped convolution")
-        tracer.attribute("groups", block)
+        tracer.attribute("groups", block, None if hasattr(call.forward.module, "groups") else weight)
         return np.repeat(block, outs) if transposed else first
     position = tracer.couple(rows, [0]).reshape(-1)
     columns = None if inputs is None else tracer.couple(inputs, [0]).reshape(-1)
