@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ranp.arguments import describe
 from ranp.costs import RESOURCES, Cost
 from ranp.errors import BudgetError
 
@@ -74,4 +75,4 @@ def _check_fraction(name: str, value: float, *, removes: bool) -> None:
     if not number or not (0 <= value < 1 if removes else 0 < value <= 1):
         expected = "a fraction to remove in [0, 1)" if removes else "a fraction to keep in (0, 1]"
         hint = f"for example {name}={0.8 if removes else 0.05}"
-        raise BudgetError("Budget", got=f"{name}={value!r}", expected=expected, hint=hint)
+        raise BudgetError("Budget", got=f"{name}={describe(value)}", expected=expected, hint=hint)

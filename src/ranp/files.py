@@ -10,10 +10,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeAlias
 
+from ranp.arguments import Must
 from ranp.errors import ArtifactError, RanpError, first_line
 from ranp.optional import optional_import
+
+
+def _is_path(value: str | os.PathLike[str]) -> bool:
+    try:
+        path = os.fspath(value)
+        return isinstance(path, str) and 0 < len(os.fsencode(path)) < 4096 and "\0" not in path
+    except UnicodeError:
+        return False
+
+
+FilePath: TypeAlias = Annotated[str | os.PathLike[str], Must(_is_path, "a path")]
+"""A path that a file or folder can have."""
 
 # Far above what ranp writes, and low enough that a hostile file is refused within about a second.
 MAX_JSON_BYTES = 64 * 2**20
@@ -33,9 +46,9 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     An `ArtifactError` says that the folder exists already, or that its parent cannot be written.
     """
     target = Path(folder)
-    refuse_existing(target)
     missing: list[Path] = []
     try:
+        refuse_existing(target)
         missing += [parent for parent in target.parents if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True) as name:
@@ -55,7 +68,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 def refuse_existing(folder: Path) -> None:
     """Raise an `ArtifactError` if a path exists already."""
-    if folder.exists() or folder.is_symlink():
+    if os.path.lexists(folder):
         hint = "choose another name or remove it; nothing is overwritten"
         raise ArtifactError(str(folder), "exists already", hint=hint)
 
@@ -200,4 +213,5 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # It has been renamed.
+            partial.unlink()

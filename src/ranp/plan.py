@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from ranp.arguments import checked
 from ranp.budget import Budget
 from ranp.costs import Cost
 from ranp.deprecation import RenamedAttribute, renamed_names
@@ -113,6 +114,7 @@ class Plan:
         return html_text(how) + cost_table(self.full_cost, self.cost).html() + width_table(rows).html()
 
     @classmethod
+    @checked
     def from_json(cls, text: str) -> "Plan":
         """Read a plan; every field is checked, and nothing is executed.
 

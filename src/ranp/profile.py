@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
+from ranp.arguments import checked
 from ranp.costs import Cost
+from ranp.module_utils import Inputs
 from ranp.tracing import operators
 
 
@@ -43,7 +44,8 @@ class Profile:
     total: Cost
 
 
-def profile(model: nn.Module, example_inputs: Any) -> Profile:
+@checked
+def profile(model: nn.Module, example_inputs: Inputs) -> Profile:
     """Count what every module of a network costs in one forward pass, without computing it.
 
     Args:

@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ranp.arguments import checked
 from ranp.errors import ArtifactError, PlanError, first_line
-from ranp.files import new_folder, read_json, write_json
-from ranp.module_utils import all_tensors
+from ranp.files import FilePath, new_folder, read_json, write_json
+from ranp.module_utils import ModelWithValues, all_tensors
 from ranp.plan import Plan, read_plan
 from ranp.surgery import apply
 
@@ -23,7 +24,8 @@ FORMAT, FORMAT_VERSION = "ranp-artifact", 1
 _FILES = ("plan.json", "weights.safetensors")
 
 
-def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
+@checked
+def save(model: ModelWithValues, plan: Plan, folder: FilePath) -> Path:
     """Write a pruned model, trained or not, and the plan it was made by into a new folder, whose path is returned.
 
     Raises:
@@ -54,7 +56,8 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
     write_json(folder / "artifact.json", {"format": FORMAT, "version": FORMAT_VERSION, "sha256": digests})
 
 
-def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
+@checked
+def load(folder: FilePath, model: ModelWithValues) -> nn.Module:
     """Read a pruned model back.
 
     Args:
@@ -73,13 +76,14 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     return small
 
 
-def load_plan(folder: str | os.PathLike[str]) -> Plan:
+@checked
+def load_plan(folder: FilePath) -> Plan:
     """Read the plan of an artifact whose files are all there and unchanged; or a `plan.json` on its own."""
     root = Path(folder)
-    if root.is_file():
+    if os.path.isfile(root):
         return read_plan(root)
     for name in ("artifact.json", *_FILES):
-        if not (root / name).is_file():
+        if not os.path.isfile(root / name):
             hint = "expected a folder with artifact.json, plan.json and weights.safetensors"
             raise ArtifactError(str(root / name), "there is no such file", hint=hint)
     digests = read_json(root / "artifact.json", format=FORMAT, version=FORMAT_VERSION).get("sha256")

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from ranp.arguments import Count, checked
 from ranp.budget import Budget
 from ranp.costs import RESOURCES, Resource
 from ranp.errors import BudgetError, InputError, nearest
@@ -16,13 +17,14 @@ from ranp.plan import Plan, make_plan
 from ranp.scores import Scores, rank_within_groups
 
 
+@checked
 def allocate(
     graph: ChannelGraph,
     scores: Scores,
     budget: Budget,
     *,
-    min_width: int = 1,
-    round_to: int = 1,
+    min_width: Count = 1,
+    round_to: Count = 1,
     resources: Sequence[Resource] = (),
 ) -> Plan:
     """Keep the highest-scored channels of the whole network that the budget permits.

@@ -7,10 +7,19 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from ranp.arguments import checked
 from ranp.errors import RanpError, VerificationError
-from ranp.module_utils import all_tensors, call_model, copy_model, preserve_rng, tensors_in
+from ranp.module_utils import (
+    DispatchMode,
+    Inputs,
+    ModelWithValues,
+    all_tensors,
+    call_model,
+    copy_model,
+    preserve_rng,
+    tensors_in,
+)
 from ranp.plan import Plan
 from ranp.surgery._apply import apply
 
@@ -39,7 +48,8 @@ class Verification:
     note: str = ""
 
 
-def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
+@checked
+def verify(model: ModelWithValues, plan: Plan, example_inputs: Inputs) -> Verification:
     """Prove that pruning a model by a plan does what the plan says, in float64 and eval mode.
 
     The model is copied; in one copy every weight that reads a removed channel is set to zero there, the other is
@@ -180,7 +190,7 @@ def _run_small(model: nn.Module, example_inputs: Any, dtype: torch.dtype | None)
         return inputs, _outputs(model, inputs)
 
 
-class _ConstantRandom(TorchDispatchMode):
+class _ConstantRandom(DispatchMode):
     """Replaces random numbers of any shape by the same constant, which both copies of a model then use."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

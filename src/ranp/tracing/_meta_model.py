@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import BaseTorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_state
+from ranp.module_utils import DispatchMode, all_modules, all_tensors, as_arguments, copy_model, preserve_state
 from ranp.tracing._shapes import run_operator
 
 # Modules that run the same operators on channels in training and in eval mode.
@@ -42,7 +41,7 @@ class Forward:
         return not (self.module._parameters or self.module._buffers or self.module._modules)
 
 
-class Observer(TorchDispatchMode):
+class Observer(DispatchMode):
     """Is called for every operator of a run, and knows in which module it runs."""
 
     def __init__(self) -> None:
@@ -63,11 +62,6 @@ class Observer(TorchDispatchMode):
         """Remember in which module an error was raised; modules around it report the same error again."""
         if self._failed is None or self._failed[0] is not error:
             self._failed = error, path
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled while this is active, so torch need not guard every operator against that."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
