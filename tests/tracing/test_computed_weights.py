@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -104,13 +103,6 @@ def test_initialized_weights_go_through_their_parametrization() -> None:
     assert plans[0].keep == plans[1].keep
     drawn = [ranp.apply(net, plan, weights="glorot", seed=3) for net, plan in zip((model, plain), plans, strict=True)]
     torch.testing.assert_close(drawn[0].first.weight, drawn[1].first.weight)
-
-
-def test_the_neuron_reading_names_a_weight_that_it_cannot_gate() -> None:
-    model = NORMED["weight norm"]()
-    batch: Any = (X, torch.randn_like(model(X)))
-    with pytest.raises(InputError, match=r"at second.*use importance='parameter'"):
-        ranp.score(model, ranp.trace(model, X), [batch], F.mse_loss, importance="neuron")
 
 
 def test_lazy_modules_are_refused_by_name() -> None:

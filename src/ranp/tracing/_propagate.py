@@ -41,16 +41,22 @@ class Allocated:
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One run of a convolution or linear layer."""
+    """One run of a convolution or linear layer.
+
+    `inputs` are the channels that it reads; a convolution that passes them on block by block reads none. `computed`
+    says that the weight is computed from the parameter.
+    """
 
     weight: str
     bias: str | None
+    inputs: Axis
     out: Labels | None
     out_dim: int
     blocks: int
     width: int
     macs: int
     output_elements: int
+    computed: bool
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Tracer:
     ) -> None:
         self.whole_blocks, self.filled = whole_blocks, filled
         self.names: dict[int, str] = {}
+        self.held = {id(tensor): tensor for tensor in tensors.values()}
         for name, tensor in tensors.items():
             self.names.setdefault(id(tensor), name)
         self.parameters = {name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
@@ -190,6 +197,11 @@ class Tracer:
 
     def _base(self, tensor: Tensor) -> int:
         return self.bases.get(id(tensor), id(tensor))
+
+    def is_permuted(self, weight: Tensor) -> bool:
+        """Whether a weight is a parameter or buffer, or a view of one with its dimensions in another order."""
+        held = self.held.get(self._base(weight))
+        return held is not None and _layout(held) == _layout(weight)
 
     def origin(self, weight: Tensor) -> str:
         """Name of the largest parameter or buffer that a weight was computed from."""
@@ -327,6 +339,11 @@ Rule: TypeAlias = Callable[[Tracer, Call], None]
 
 # Operators whose schema does not say that they return views.
 _HIDDEN_VIEWS = {"_unsafe_view", "unsafe_split", "unsafe_split_with_sizes"}
+
+
+def _layout(tensor: Tensor) -> list[tuple[int, int]]:
+    """Sizes and strides of all dimensions, in any order."""
+    return sorted(zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _wide(shape: Sequence[int]) -> frozenset[int]:

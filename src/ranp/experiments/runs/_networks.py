@@ -122,6 +122,7 @@ def _prune(
         round_to=pruning.round_to,
         weights=pruning.weights,
         stop_at_correlation=pruning.stability if pruning.batches == "stable" else None,
+        process_group=torch.distributed.group.WORLD if fabric.world_size > 1 else None,
         progress=progress,
     )
     return (

@@ -42,7 +42,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
     factor = positions * math.prod(weight.shape[2:])
     tracer.seen.macs.append((factor, [Axis(first, weight.shape[0]), Axis(second, weight.shape[1])]))
     macs = positions * weight.numel()
-    _record(tracer, call, weight, bias, made, out_dim=int(transposed), blocks=groups, macs=macs)
+    inputs = Axis(None if _passes_on(weight, transposed, groups) else channels, source.shape[1])
+    _record(tracer, call, weight, bias, inputs, made, out_dim=int(transposed), blocks=groups, macs=macs)
 
 
 def _grouped(
@@ -54,14 +55,13 @@ def _grouped(
     where they are large and few, the same positions of all blocks are coupled.
     """
     weight, transposed, groups = call.args[1], call.args[6], call.args[8]
-    ins = weight.shape[0] // groups if transposed else weight.shape[1]
-    outs = weight.shape[1] if transposed else weight.shape[0] // groups
+    ins, outs = _per_block(weight, transposed, groups)
     if first is None:
         tracer.mark_unprunable(channels, "meets a weight that carries no channels")
         return None
     rows = first.reshape(groups, -1)
     inputs = None if channels is None else channels.reshape(groups, ins)
-    if groups >= min(ins, outs):
+    if _passes_on(weight, transposed, groups):
         block = tracer.couple(rows, [1]).reshape(-1)
         tracer.meet(block, None if inputs is None else tracer.couple(inputs, [1]).reshape(-1))
         tracer.mark_unprunable(second, "is a block of a grouped convolution")
@@ -76,6 +76,17 @@ def _grouped(
     tracer.meet(columns, second)
     _read(tracer, second)
     return first
+
+
+def _per_block(weight: Tensor, transposed: bool, groups: int) -> tuple[int, int]:
+    """Input and output channels of each block."""
+    rows, columns = weight.shape[:2]
+    return (rows // groups, columns) if transposed else (columns, rows // groups)
+
+
+def _passes_on(weight: Tensor, transposed: bool, groups: int) -> bool:
+    """Whether a convolution's blocks are so small that they are removed as a whole."""
+    return groups > 1 and groups >= min(_per_block(weight, transposed, groups))
 
 
 def multiply(tracer: Tracer, call: Call) -> None:
@@ -108,7 +119,8 @@ def multiply(tracer: Tracer, call: Call) -> None:
             tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
         found = tracer.source(right if made is None else made)
         out_dim = 0 if found is None else (1 - found.dim if made is None else found.dim)
-        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=a.numel() * b.shape[outer])
+        inputs = Axis(left, a.shape[-1])
+        _record(tracer, call, b, bias, inputs, made, out_dim=out_dim, blocks=1, macs=a.numel() * b.shape[outer])
 
 
 def _operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
@@ -145,6 +157,7 @@ def _record(
     call: Call,
     weight: Tensor,
     bias: Tensor | None,
+    inputs: Axis,
     made: Labels | None,
     *,
     out_dim: int,
@@ -158,4 +171,7 @@ def _record(
     out = call.outputs[0]
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]
     name = tracer.names.get(id(bias)) if bias is not None else None
-    tracer.seen.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))
+    # A weight of a matrix product may be a parameter that is transposed; that of a convolution may not.
+    computed = id(weight) not in tracer.names and (call.name == "convolution" or not tracer.is_permuted(weight))
+    call_of_layer = LayerCall(held, name, inputs, made, out_dim, blocks, width, macs, out.numel(), computed)
+    tracer.seen.layers.append(call_of_layer)
