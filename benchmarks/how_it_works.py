@@ -13,7 +13,7 @@ import torch
 import ranp
 from ranp.experiments.data import ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
-from ranp.experiments.plots import DARK_GRAY, LIGHT_GRAY, PALETTE, blank_figure, importance_per_layer, style_panel
+from ranp.experiments.plots import DARK_GRAY, LIGHT_GRAY, PALETTE, importance_per_layer, panels, style_panel
 from ranp.experiments.recipes import read_recipe, recipe_file
 from ranp.experiments.runs import full_network
 
@@ -44,8 +44,7 @@ def kept_over_budgets(result: ranp.PruneResult) -> dict[str, list[float]]:
 
 def draw_budgets(kept: Mapping[str, Sequence[float]], chosen: float) -> None:
     """Plot all resources against the multiply-adds that are kept."""
-    figure = blank_figure(8, 4.6)
-    axis = figure.subplots()
+    figure, axis = panels(8, 4.6)
     for (name, label), color in zip(RESOURCES.items(), PALETTE, strict=False):
         axis.plot(kept["macs"], kept[name], color=color, linewidth=2, label=label)
     axis.axvline(chosen, color=DARK_GRAY, linewidth=1, linestyle="--")

@@ -166,11 +166,10 @@ def test_no_wrong_argument_ends_in_another_error(
             ranp.Budget,
             "place: got 0.5; expected a Budget; for example ranp.Budget(macs=0.25)",
         ),
-        (nn.Conv2d, nn.Module, "place: got the class Conv2d; expected a Module; give the network itself, for example"),
+        (nn.Conv2d, nn.Module, "place: got the class Conv2d; expected a Module; give the network itself, before"),
         (torch.zeros(2, 3), nn.Module, "place: got a tensor of shape (2, 3); expected a Module"),
         (3, Annotated[int, Must(lambda value: value < 3, "a small integer", "use 2")], "place: got 3; expected a sm"),
     ],
-    ids=str,
 )
 def test_a_value_that_does_not_fit(value: Any, kind: Any, message: str) -> None:
     with pytest.raises(InputError) as refused:
@@ -192,7 +191,6 @@ def test_a_value_that_does_not_fit(value: Any, kind: Any, message: str) -> None:
         (Path(), str | os.PathLike[str]),
         (Wrong(), Any),
     ],
-    ids=str,
 )
 def test_a_value_that_fits(value: Any, kind: Any) -> None:
     require("place", value, kind)

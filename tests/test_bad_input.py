@@ -130,7 +130,7 @@ BAD: dict[str, tuple[dict[str, Any], type[RanpError], str]] = {
     "a budget below the minimum": (
         {"budget": ranp.Budget(macs=0.001)},
         BudgetError,
-        r"^allocate: got macs=0.001; expected a feasible budget: macs >= 0\.\d+; raise the budget or lower min_width",
+        r"^allocate: got macs=0.001; expected a feasible budget: macs >= 0\.\d+; raise the budget, or lower min_width",
     ),
     "an unknown criterion": (
         {"criterion": "rapn-f"},

@@ -56,7 +56,7 @@ def test_the_plan_says_what_it_said() -> None:
     renamed = {"mixes": "has_cross_channel_norm", "lam": "resource_weight"}
     for name in stored.keys() - {"version", "budget"}:
         assert data[renamed.get(name, name)] == stored[name], name
-    assert data["budget"] == {**stored["budget"], "custom": {}}
+    assert data["budget"] == {**stored["budget"], "step_time": None, "train_memory": None, "custom": {}}
     assert not data.keys() & renamed.keys()
     assert ranp.Plan.from_json(plan.to_json()) == plan == load_plan(GOLDEN / "pruned")
 
@@ -71,7 +71,7 @@ def test_a_plan_with_a_cross_channel_norm_applies() -> None:
     # The plan that the present version makes of the same network is the same.
     graph = ranp.trace(structural_model(), torch.zeros(1, 1, 4, 4))
     scores = ranp.score(structural_model(), graph, [], criterion="uniform")
-    again = ranp.allocate(graph, scores, plan.budget)
+    again = ranp.allocate(graph, scores, plan.budget, min_width=plan.min_width, round_to=plan.round_to)
     assert {**vars(again), "versions": plan.versions} == vars(plan)
 
 

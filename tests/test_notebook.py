@@ -90,24 +90,21 @@ def test_rich_prints_a_result_as_its_report(result: ranp.PruneResult) -> None:
 
 
 def test_a_table_is_the_same_in_every_form() -> None:
-    table = Table("Sizes", ("a|b", "[bold]n[/bold]"), [("x|y", "1"), ("two\nlines", "[2]")], footer=("total", "3"))
+    table = Table("Sizes", ("a|b", "[bold]n[/bold]"), [("x|y", "1"), ("two\nlines", "[2]")])
     assert table.markdown().splitlines() == [
         "| a\\|b | [bold]n[/bold] |",
         "| --- | ---: |",
         "| x\\|y | 1 |",
         "| two lines | [2] |",
-        "| total | 3 |",
     ]
-    assert Reader(table.html()).tables == [
-        [["a|b", "[bold]n[/bold]"], ["x|y", "1"], ["two\nlines", "[2]"], ["total", "3"]]
-    ]
+    assert Reader(table.html()).tables == [[["a|b", "[bold]n[/bold]"], ["x|y", "1"], ["two\nlines", "[2]"]]]
     assert Reader(table.html()).texts == ["Sizes"]
-    assert table.html().count("text-align:left") == 1 + 4
+    assert table.html().count("text-align:left") == 1 + 3
     console = Console(width=60, color_system=None)
     with console.capture() as captured:
         console.print(table)
     shown = captured.get()
-    assert all(text in shown for text in ("Sizes", "a|b", "[bold]n[/bold]", "x|y", "[2]", "total"))
+    assert all(text in shown for text in ("Sizes", "a|b", "[bold]n[/bold]", "x|y", "[2]"))
     assert "│ x|y   │              1 │" in shown
 
 

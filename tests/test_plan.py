@@ -17,7 +17,7 @@ from torch import nn
 
 import ranp
 from helpers.networks import CASES
-from helpers.oracles import random_plan, scores_of
+from helpers.oracles import EVERY_WIDTH, random_plan, scores_of
 from ranp.errors import PlanError, RanpError
 from ranp.plan import Plan, pack, unpack
 
@@ -31,7 +31,7 @@ def small_model() -> nn.Module:
 
 def small_plan() -> Plan:
     graph = ranp.trace(small_model(), torch.zeros(2, 1, 3))
-    plan = ranp.allocate(graph, scores_of(graph, [1, 4, 3, 2]), ranp.Budget(macs=0.75))
+    plan = ranp.allocate(graph, scores_of(graph, [1, 4, 3, 2]), ranp.Budget(macs=0.75), **EVERY_WIDTH)
     return dataclasses.replace(plan, versions={"ranp": "0.1.0", "torch": "2.13.0"})
 
 
@@ -74,7 +74,7 @@ def test_what_a_plan_says() -> None:
     graph = ranp.trace(case.build(), case.inputs())
     scores = scores_of(graph, [0, 1, 2, 9, 10, 11, 3, 4, 8, 9, 10])
     # At 3 of 6 and 3 of 5 channels: 98 positions times 3 * 3 * 9 + 3 * 3 * 9 + 3 * 3 * 9 + 2 * 3.
-    plan = ranp.allocate(graph, scores, ranp.Budget(macs=98 * 249 / graph.cost().macs), min_width=2)
+    plan = ranp.allocate(graph, scores, ranp.Budget(macs=98 * 249 / graph.cost().macs), min_width=2, round_to=1)
     assert plan.keep == {"stem": (3, 4, 5), "inner": (2, 3, 4)}
     assert plan.widths == {"stem": 3, "inner": 3, "outer": 3, "head": 2}
     assert plan.full_widths == {"stem": 6, "inner": 5, "outer": 6, "head": 2}
@@ -169,8 +169,8 @@ def test_values_of_the_wrong_kind(value: Any) -> None:
 
         try:
             assert Plan.from_json(Plan.from_json(changed(path, put)).to_json())
-            # A float where any number may stand, or a limit that is not set.
-            assert path in {("resource_weight",), ("budget", "macs")}, path
+            # A float where any number may stand, a limit that is not set, or a default.
+            assert path in {("resource_weight",), ("budget", "macs"), ("min_width",), ("round_to",)}, path
         except RanpError:
             refused += 1
     assert refused > 60
@@ -181,7 +181,7 @@ def test_missing_fields() -> None:
         del holder[key]
 
     fields = [path for path in every_field() if isinstance(path[-1], str) and path[0] in {"slices", "settings", "cost"}]
-    fields += [path for path in every_field() if len(path) == 1]
+    fields += [path for path in every_field() if len(path) == 1 and path != ("policy",)]
     assert len(fields) > 60
     for path in fields:
         with pytest.raises(PlanError):
@@ -275,6 +275,6 @@ def test_plans_that_fit_no_model(change: Callable[[Any], Any], message: str) -> 
 
 def test_keep_is_read_as_it_was_made() -> None:
     graph = ranp.trace(small_model(), torch.zeros(2, 1, 3))
-    plan = ranp.allocate(graph, scores_of(graph, [4, 1, 3, 2]), ranp.Budget(macs=0.75))
+    plan = ranp.allocate(graph, scores_of(graph, [4, 1, 3, 2]), ranp.Budget(macs=0.75), **EVERY_WIDTH)
     assert plan.keep == {"0": (0, 2, 3)}
     assert np.array_equal(ranp.apply(small_model(), plan)[0].weight.shape, [3, 1, 1])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -94,3 +95,17 @@ def test_the_report_warns() -> None:
     assert [entry.macs_share for entry in found.unprunable if entry.operator == "logcumsumexp"] == [
         pytest.approx(share)
     ]
+
+
+def test_a_warning_names_every_group_that_nearly_vanishes() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 64, 1), nn.Conv2d(64, 64, 1), nn.Conv2d(64, 60, 1), nn.Conv2d(60, 2, 1))
+    scores = [0.0] * 64 + list(range(64)) + [-1.0] * 60
+    by_scores = ranp.scoring.Criterion(
+        "fixed", "Given scores.", needs_batches=False, finish=lambda graph, channels, rng: np.array(scores)
+    )
+    how: dict[str, Any] = {"budget": ranp.Budget(sparsity=0.65), "criterion": by_scores}
+    result = ranp.prune(model, torch.zeros(1, 1, 4, 4), [], **how, min_width=3, round_to=1)
+    assert [len(kept) for kept in result.plan.keep.values()] == [3, 58, 3]
+    (warning,) = result.report.warnings
+    assert warning.startswith("less than 5% of the channels remain in 0 (3 of 64): such a layer can be a bottleneck;")
+    assert ranp.prune(model, torch.zeros(1, 1, 4, 4), [], **how).report.warnings == ()

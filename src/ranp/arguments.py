@@ -58,7 +58,7 @@ _HINTS = {
     "Budget": "for example ranp.Budget(macs=0.25)",
     "ChannelGraph": "use what ranp.trace returned",
     "Criterion": "for example 'ranp-f'",
-    "Module": "give the network itself, for example torch.nn.Sequential(...)",
+    "Module": "give the network itself, before scripting or exporting it",
     "Plan": "use the plan that ranp.prune or ranp.allocate returned",
     "Scores": "use what ranp.score returned",
 }

@@ -1,11 +1,10 @@
 """What the pruned network may cost."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ranp.arguments import describe
-from ranp.costs import RESOURCES, Cost
+from ranp.costs import RESOURCES, Cost, Resource
 from ranp.errors import BudgetError
 
 
@@ -13,66 +12,78 @@ from ranp.errors import BudgetError
 class Budget:
     """Limits that a plan must meet, all of them together.
 
+    Each limit is a fraction of what the full network needs, as a number (`0.25`) or in percent (`"25%"`), or an amount
+    with a unit (`"80 ms"`, `"8 GiB"`, `"10G"`).
+
     Attributes:
-        macs: Fraction of the full model's multiply-adds to keep, in (0, 1].
-        params: Fraction of its parameters to keep, in (0, 1].
-        activations: Fraction of its activation bytes to keep, in (0, 1].
-        sparsity: Fraction of its neurons (output channels of all layers) to remove, in [0, 1).
+        macs: Multiply-adds to keep; units k, M, G, T.
+        params: Parameters to keep; units k, M, G, T.
+        activations: Activation memory of a forward pass to keep; units B to TiB (powers of 1024), kB to TB (of 1000).
+        sparsity: Fraction of the neurons (output channels of all layers) to remove, in [0, 1).
+        step_time: Duration of a training step; units us, ms, s, min. Needs a table of measured times.
+        train_memory: Peak memory of a training step; units as for `activations`.
         custom: Fractions to keep of resources of your own, by the name of the `ranp.costs.Resource`; see
             `ranp.allocate`.
 
     Raises:
-        BudgetError: No limit, or one that is not such a fraction.
+        BudgetError: No limit, or one that is neither a fraction nor an amount.
 
     Example:
-        >>> Budget(macs=0.05, params=0.1).limits(Cost(macs=1000, params=50, activation_bytes=8, neurons=9))
-        {'macs': 50, 'params': 5}
-        >>> print(Budget(macs=0.05, custom={"energy": 0.3}))
-        macs=0.05, energy=0.3
+        >>> Budget(macs=0.05, params="8").limits(Cost(macs=1000, params=50, activation_bytes=8, neurons=9))
+        Traceback (most recent call last):
+        ranp.errors.BudgetError: Budget: got params='8'; expected a fraction to keep in (0, 1], ...
+        >>> Budget(macs=0.05, params="10%").limits(Cost(macs=1000, params=50, activation_bytes=8, neurons=9))
+        {'macs': 50.0, 'params': 5.0}
+        >>> print(Budget(macs="2.5G", custom={"energy": 0.3}))
+        macs=2.5 G, energy=0.3
     """
 
-    macs: float | None = None
-    params: float | None = None
-    activations: float | None = None
-    sparsity: float | None = None
+    macs: float | str | None = None
+    params: float | str | None = None
+    activations: float | str | None = None
+    sparsity: float | str | None = None
+    step_time: float | str | None = None
+    train_memory: float | str | None = None
     custom: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.custom, Mapping):
             raise BudgetError("Budget", "custom must be a mapping from names of resources to fractions to keep")
-        object.__setattr__(self, "custom", dict(self.custom))
-        if not list(self.given()) and not self.custom:
-            raise BudgetError("Budget", "it has no limit", hint="give at least one, for example Budget(macs=0.05)")
-        for name, value in self.given():
-            _check_fraction(name, value, removes=name == "sparsity")
-        for name, value in self.custom.items():
+        given = {each.limit: getattr(self, each.limit) for each in RESOURCES}
+        for each in RESOURCES:
+            if given[each.limit] is not None:
+                object.__setattr__(self, each.limit, _parsed(each, given[each.limit]))
+        for name in self.custom:
             if not isinstance(name, str) or not name or name in _NAMES:
                 raise BudgetError("Budget", f"a custom limit cannot have the name {name!r}", hint="choose another name")
-            _check_fraction(name, value, removes=False)
+        custom = {name: _parsed(Resource(name, lambda *_: 0.0), value) for name, value in self.custom.items()}
+        object.__setattr__(self, "custom", custom)
+        if not list(self.given()) and not self.custom:
+            raise BudgetError("Budget", "it has no limit", hint="give at least one, for example Budget(macs=0.05)")
 
-    def given(self) -> Iterator[tuple[str, float]]:
+    def given(self) -> Iterator[tuple[str, float | str]]:
         """The limits on ranp's own resources that were set, by name; the others are in `custom`."""
         for name in (resource.limit for resource in RESOURCES):
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
 
-    def limits(self, full: Cost) -> dict[str, int]:
+    def limits(self, full: Cost) -> dict[str, float]:
         """The limits on ranp's own resources as amounts, by field of `Cost`."""
         given = dict(self.given())
-        most = {each.name: each.most(given[each.limit], each.of(full)) for each in RESOURCES if each.limit in given}
-        # 10 * (1 - 0.9) is 0.9999999999999998: a limit must not be missed by a rounding error.
-        return {name: math.floor(amount * (1 + 1e-12)) for name, amount in most.items()}
+        return {
+            each.name: each.most(given[each.limit], each.of(full) or 0) for each in RESOURCES if each.limit in given
+        }
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={value:g}" for name, value in (*self.given(), *self.custom.items()))
+        limits = (*self.given(), *self.custom.items())
+        return ", ".join(f"{name}={value if isinstance(value, str) else f'{value:g}'}" for name, value in limits)
 
 
 _NAMES = {name for resource in RESOURCES for name in (resource.name, resource.limit)}
 
 
-def _check_fraction(name: str, value: float, *, removes: bool) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (0 <= value < 1 if removes else 0 < value <= 1):
-        expected = "a fraction to remove in [0, 1)" if removes else "a fraction to keep in (0, 1]"
-        hint = f"for example {name}={0.8 if removes else 0.05}"
-        raise BudgetError("Budget", got=f"{name}={describe(value)}", expected=expected, hint=hint)
+def _parsed(resource: Resource, value: object) -> float | str:
+    try:
+        return resource.parse(value)
+    except ValueError as error:
+        raise BudgetError("Budget", got=f"{resource.limit}={describe(value)}", expected=str(error)) from error

@@ -24,13 +24,37 @@ MODULES = {
     "ranp.page": "ranp.explorer",
     "ranp.plots": "ranp.experiments.plots",
     "ranp.recipes": "ranp.experiments.recipes",
-    "ranp.reproduce": "ranp.experiments.reproduce",
+    "ranp.reproduce": "ranp.experiments.reproduce.resources ranp.experiments.reproduce.networks "
+    "ranp.experiments.reproduce.counting",
     "ranp.runs": "ranp.experiments.runs",
-    "ranp.studies": "ranp.experiments.studies",
+    "ranp.studies": "ranp.experiments.studies ranp.experiments.studies.running ranp.experiments.studies.results "
+    "ranp.experiments.studies.measuring ranp.experiments.studies.page",
     "ranp.survey": "ranp.explorer",
     "ranp.training": "ranp.costs.measure ranp.experiments.data ranp.experiments.losses",
 }
 """Old module -> new module, or several in which to look."""
+
+NAMES = {
+    "ranp.data": {"Opened": "ranp.experiments.data.DataBundle", "Progress": "ranp.progress.Progress"},
+    "ranp.page": {"write_page": "ranp.explorer.write_report"},
+    "ranp.plots": {
+        "FAINT": "ranp.experiments.plots.LIGHT_GRAY",
+        "FULL_COLOUR": "ranp.experiments.plots.FULL_COLOR",
+        "PRUNED_COLOUR": "ranp.experiments.plots.PRUNED_COLOR",
+        "tidy": "ranp.experiments.plots.style_panel",
+    },
+    "ranp.recipes": {
+        "Limits": "ranp.Budget",
+        **{name: f"ranp.experiments.recipes.{name}Fields" for name in ("Network", "Pruning", "Training")},
+    },
+    "ranp.reproduce": {
+        "Row": "ranp.experiments.reproduce.resources.ResourceRow",
+        "tables": "ranp.experiments.reproduce.resources.resource_tables",
+    },
+    "ranp.studies": {"Setting": "ranp.experiments.studies.RecipeChoice"},
+    "ranp.survey": {"timed": "ranp.explorer.with_forward_seconds"},
+}
+"""For old modules, the names in them that have changed, too."""
 
 
 def warn(old: str, new: str, *, stacklevel: int = 3) -> None:
@@ -103,13 +127,14 @@ class _OldModules(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         homes = MODULES[module.__name__].split()
         warn(module.__name__, " or ".join(homes))  # The import system's own frames do not count.
+        renamed = renamed_names(module.__name__, NAMES.get(module.__name__, {}))
 
         def find(name: str) -> Any:
             # What looks through all modules, as `inspect` does for `__file__`, must not import anything.
             for home in homes if not name.startswith("__") else ():
                 if hasattr(import_module(home), name):
                     return getattr(import_module(home), name)
-            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            return renamed(name)
 
         module.__getattr__ = find  # type: ignore[method-assign]
 

@@ -7,15 +7,15 @@ costs are ordinary arrays.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ranp.arguments import describe
-from ranp.costs import Cost, CostTable
+from ranp.costs import Cost, CostModel, CostTable
 from ranp.deprecation import RenamedAttribute, renamed_names
 from ranp.errors import InputError
 
@@ -206,15 +206,24 @@ class ChannelGraph:
     def cost(self, widths: npt.ArrayLike | None = None) -> Cost:
         """What the network costs at given widths of its groups (by default the full ones), of shape (groups,).
 
-        It is exact, by formula, and takes microseconds. An `InputError` refuses widths of another shape.
+        Counts are exact, by formula, and take microseconds. An `InputError` refuses widths of another shape.
         """
         given = self.widths if widths is None else self._as_widths(widths)
-        table, sizes = self.costs, self.costs.axes_at(given)
-        per_channel, fixed = self._neuron_counts
-        macs, params, activation_bytes = (
-            terms.evaluate(sizes) for terms in (table.macs, table.params, table.activation_bytes)
-        )
-        return Cost(macs, params, activation_bytes, neurons=int(per_channel @ given) + fixed)
+        return Cost(**{entry.name: self.amount(entry.name, given) for entry in fields(Cost)})
+
+    def amount(self, name: str, widths: Ints) -> Any:
+        """One field of `cost`, by name; None where nothing predicts it."""
+        if name == "neurons":
+            per_channel, fixed = self._neuron_counts
+            return int(per_channel @ widths) + fixed
+        if name in self.costs.models:
+            return self.costs.models[name].evaluate(widths)
+        terms = getattr(self.costs, name, None)
+        return None if terms is None else terms.evaluate(self.costs.axes_at(widths))
+
+    def with_costs(self, **models: CostModel) -> "ChannelGraph":
+        """The same graph with models of further fields of `Cost`, such as `step_seconds`."""
+        return replace(self, costs=replace(self.costs, models={**self.costs.models, **models}))
 
     def _as_widths(self, widths: npt.ArrayLike) -> Ints:
         with suppress(TypeError, ValueError, RuntimeError):  # of numpy, and of tensors that are no arrays

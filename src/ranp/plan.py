@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -75,9 +75,10 @@ class Plan:
         importance: Reading of importance.
         resource_weight: Weight of the resource term.
         seed: Seed of the scores.
-        min_width: Channels that every group kept at least.
-        round_to: Widths are multiples of this, where groups are wide enough.
+        min_width: Channels that every group kept at least; None for the default of `ranp.allocate`, as below.
+        round_to: Widths are multiples of this, or full widths.
         versions: Versions of ranp and torch that made the plan.
+        policy: How widths were chosen; see `ranp.allocate`.
     """
 
     keep: Mapping[str, tuple[int, ...]] = field(repr=False)
@@ -94,9 +95,10 @@ class Plan:
     importance: str
     resource_weight: float
     seed: int
-    min_width: int
-    round_to: int
+    min_width: int | None
+    round_to: int | None
     versions: Mapping[str, str]
+    policy: str = "threshold"
     mixes = RenamedAttribute("has_cross_channel_norm")
     lam = RenamedAttribute("resource_weight")
 
@@ -105,6 +107,7 @@ class Plan:
         data = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
         data["keep"] = {name: pack(kept) for name, kept in self.keep.items()}
         data["slices"] = [{**entry, "keep": pack(entry["keep"])} for entry in data["slices"]]
+        data |= {"cost": self.cost.known(), "full_cost": self.full_cost.known()}
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
     def _repr_html_(self) -> str:
@@ -202,7 +205,7 @@ def _plan_of(data: dict[str, Any]) -> Plan:
         # Limits that are not set may be left out.
         data["budget"] = dict.fromkeys(_hints(Budget)) | {"custom": {}} | _typed(dict, data["budget"], "budget")
     plan: Plan = _read(Plan, data, "the plan")
-    if plan.min_width < 1 or plan.round_to < 1:
+    if any(number is not None and number < 1 for number in (plan.min_width, plan.round_to)):
         raise ValueError("min_width and round_to must be at least 1")
     if not all(entry.keep for entry in plan.slices):
         raise ValueError("a slice keeps nothing of its tensor")
@@ -237,12 +240,14 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     origin, arguments, make = get_origin(kind), get_args(kind), kind
     if is_dataclass(kind):
         hints, entries = _hints(make), _typed(dict, value, place)
-        if odd := hints.keys() ^ entries.keys():
+        required = {entry.name for entry in fields(make) if entry.default is MISSING}
+        if odd := (required - entries.keys()) | (entries.keys() - hints.keys()):
             name = min(odd)
             raise ValueError(f"{place} has {'no' if name in hints else 'the unknown'} field {name!r:.40}")
-        return make(**{name: _read(hint, entries[name], name) for name, hint in hints.items()})
+        return make(**{name: _read(hints[name], entry, name) for name, entry in entries.items()})
     if origin is UnionType:
-        return None if value is None else _read(arguments[0], value, place)
+        same = (option for option in arguments if option is type(value))
+        return None if value is None else _read(next(same, arguments[0]), value, place)
     if isinstance(value, tuple):
         return value  # indices, checked when they were unpacked
     if origin is tuple:

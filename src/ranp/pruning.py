@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from ranp.allocation import allocate
+from ranp.allocation import Balanced, allocate, policy_named, require_feasible_budget
 from ranp.arguments import Count, Seed, checked
 from ranp.budget import Budget
 from ranp.costs import Resource
@@ -83,8 +82,9 @@ def prune(
     importance: Importance = "parameter",
     resource_weight: ResourceWeight | None = None,
     seed: Seed = 0,
-    min_width: Count = 1,
-    round_to: Count = 1,
+    policy: str | Balanced = "threshold",
+    min_width: Count | None = None,
+    round_to: Count | None = None,
     weights: Weights = "keep",
     step: Step | None = None,
     stop_at_correlation: Correlation | None = None,
@@ -106,8 +106,9 @@ def prune(
         importance: `parameter` or `neuron`; see `ranp.score`.
         resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`; 11 by default.
         seed: Seed of all random numbers.
-        min_width: Channels that every group keeps at least.
-        round_to: Round widths down to multiples of this.
+        policy: How widths follow from scores and budget, `threshold` or `balanced`; see `ranp.allocate`.
+        min_width: Channels that every group keeps at least; by default a guard against bottlenecks.
+        round_to: Widths are multiples of this, or full; by default of 8, where groups are wide enough.
         weights: `keep` the remaining weights, or initialize them by `glorot` or `orthogonal`.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
         stop_at_correlation: Score no more batches once the ranking has become stable; see `ranp.score`.
@@ -134,13 +135,14 @@ def prune(
         'exact'
     """
     seconds: dict[str, float] = {}
+    widths: dict[str, Any] = {"min_width": min_width, "round_to": round_to, "resources": resources}
     timed = partial(_timed, seconds=seconds, progress=progress)
     with timed("tracing"):
         graph = trace(model, example_inputs, rules=rules)
         require_channels(graph)
-        # A budget that no plan can meet is refused before any batch is scored.
-        no_scores = Scores("", "", 0.0, 0, {}, np.zeros(len(graph.group_of)), 0)
-        allocate(graph, no_scores, budget, min_width=min_width, round_to=round_to, resources=resources)
+        # Refused before any batch is scored.
+        policy_named(policy)
+        require_feasible_budget(graph, budget, **widths)
     with timed("scoring"):
         scores = score(
             model,
@@ -157,7 +159,7 @@ def prune(
             progress=progress,
         )
     with timed("allocating"):
-        plan = allocate(graph, scores, budget, min_width=min_width, round_to=round_to, resources=resources)
+        plan = allocate(graph, scores, budget, policy=policy, **widths)
     with timed("verifying"):
         verification = verify(model, plan, example_inputs)
     with timed("applying"):

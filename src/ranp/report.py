@@ -12,6 +12,9 @@ from ranp.graph import ChannelGraph, Unprunable
 from ranp.plan import Plan
 from ranp.tables import Table, cost_table, html_text, width_table
 
+# A layer that keeps a smaller part of its channels is worth a warning.
+NARROW = 1 / 20
+
 
 @dataclass(frozen=True)
 class LayerRow:
@@ -74,12 +77,18 @@ def make_report(
     """Make the report of a plan that was verified and applied."""
     total = max(sum(layer.macs for layer in graph.layers), 1)
     rows = [LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers]
-    costs, warnings = (plan.full_cost, plan.cost), tuple(_warnings(graph, note))
+    costs, warnings = (plan.full_cost, plan.cost), tuple(_warnings(graph, plan, note))
     return Report(tuple(rows), *costs, graph.unprunable, warnings, verification, dict(seconds))
 
 
-def _warnings(graph: ChannelGraph, note: str) -> list[str]:
+def _warnings(graph: ChannelGraph, plan: Plan, note: str) -> list[str]:
     found = []
+    kept = {group.name: (len(plan.keep[group.name]), group.width) for group in graph.groups}
+    if narrow := [f"{name} ({width} of {full})" for name, (width, full) in kept.items() if width < NARROW * full]:
+        found.append(
+            f"less than {NARROW:.0%} of the channels remain in {', '.join(narrow)}: such a layer can be a bottleneck; "
+            "raise the budget or min_width"
+        )
     untouched = sum(entry.macs_share for entry in graph.unprunable)
     if untouched > 0.5:
         worst = max(graph.unprunable, key=lambda entry: entry.macs_share)

@@ -16,7 +16,7 @@ class Table:
     r"""A table of texts. The first `text_columns` columns are aligned to the left, the others to the right.
 
     A terminal shows it by `console.print(table)`, a notebook as it is. Markdown leaves out the title, since a page has
-    headings. The footer is a last row that is set apart, such as totals.
+    headings.
 
     Example:
         >>> print(Table("Widths", ("layer", "kept"), [("stem|a", "3")]).markdown())
@@ -28,7 +28,6 @@ class Table:
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    footer: Sequence[str] = ()
     text_columns: int = 1
 
     def rich(self) -> "RichTable":
@@ -36,10 +35,9 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        shown = RichTable(title=Text(self.title, "table.title") if self.title else None, show_footer=bool(self.footer))
+        shown = RichTable(title=Text(self.title, "table.title") if self.title else None)
         for place, name in enumerate(self.header):
-            footer = Text(self.footer[place]) if self.footer else ""
-            shown.add_column(Text(name), footer=footer, justify="left" if place < self.text_columns else "right")
+            shown.add_column(Text(name), justify="left" if place < self.text_columns else "right")
         for row in self.rows:
             shown.add_row(*(Text(text) for text in row))
         return shown
@@ -47,21 +45,24 @@ class Table:
     def markdown(self) -> str:
         """The table for a Markdown page, without the title."""
         rule = ["---" if place < self.text_columns else "---:" for place in range(len(self.header))]
-        rows = [self.header, rule, *self.rows, *([self.footer] if self.footer else [])]
-        lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in rows]
+        lines = [
+            [text.replace("|", "\\|").replace("\n", " ") for text in row] for row in (self.header, rule, *self.rows)
+        ]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-    def html(self) -> str:
-        """The table for a notebook, in the notebook's own colors."""
-        caption = f'<caption style="text-align:left;font-weight:bold">{escape(self.title)}</caption>'
-        body = "".join(self._html_row("td", row) for row in self.rows)
-        foot = f"<tfoot>{self._html_row('th', self.footer)}</tfoot>" if self.footer else ""
-        head = f"<thead>{self._html_row('th', self.header)}</thead>"
-        return f"<table>{caption if self.title else ''}{head}<tbody>{body}</tbody>{foot}</table>"
+    def html(self, id: str = "") -> str:
+        """The table for a notebook or a page, in their own colors; the first column names the rows."""
+        name = f' id="{escape(id)}"' if id else ""
+        title = f'<caption style="text-align:left">{escape(self.title)}</caption>' if self.title else ""
+        head, *body = (self._html_row(row, is_head=place == 0) for place, row in enumerate((self.header, *self.rows)))
+        return f"<table{name}>{title}<thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
 
-    def _html_row(self, tag: str, texts: Sequence[str]) -> str:
-        styles = [' style="text-align:left"' if place < self.text_columns else "" for place in range(len(texts))]
-        cells = [f"<{tag}{style}>{escape(text)}</{tag}>" for style, text in zip(styles, texts, strict=True)]
+    def _html_row(self, texts: Sequence[str], *, is_head: bool) -> str:
+        cells = []
+        for place, text in enumerate(texts):
+            tag, scope = ("td", "") if place and not is_head else ("th", f' scope="{"col" if is_head else "row"}"')
+            style = ' style="text-align:left"' if place < self.text_columns else ""
+            cells.append(f"<{tag}{scope}{style}>{escape(text)}</{tag}>")
         return f"<tr>{''.join(cells)}</tr>"
 
     __rich__ = rich
@@ -73,14 +74,20 @@ def cost_table(before: Cost, after: Cost) -> Table:
     rows = []
     for resource in RESOURCES:
         full, kept = resource.of(before), resource.of(after)
-        share = f"{kept / full:.2%}" if full else "-"
-        rows.append((resource.label, resource.text(full), resource.text(kept), share))
+        if full is not None and kept is not None:
+            share = f"{kept / full:.2%}" if full else "-"
+            rows.append((resource.label, resource.text(full), resource.text(kept), share))
     return Table("Cost of one forward pass", ("", "full", "pruned", "kept"), rows)
 
 
 def width_table(rows: Sequence[Sequence[str]], *more: str) -> Table:
     """The neurons of every layer: rows of (layer, neurons, kept) and the cells of any further columns."""
     return Table("Neurons by layer", ("layer", "neurons", "kept", *more), rows)
+
+
+def metric_text(value: float | None) -> str:
+    """The value of a metric; a dash where there is none."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def html_text(*lines: str) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 
 import ranp
 from helpers.networks import CASES
-from helpers.oracles import random_scores, scores_of
+from helpers.oracles import EVERY_WIDTH, random_scores, scores_of
 from ranp.allocation.threshold import rank
 from ranp.costs import Resource
 from ranp.errors import BudgetError, InputError
@@ -31,13 +31,13 @@ def graph_of(name: str) -> ChannelGraph:
     return ranp.trace(CASES[name].build(), CASES[name].inputs())
 
 
-def narrowest(graph: ChannelGraph, min_width: int = 1) -> Any:
-    return graph.cost(np.minimum(graph.widths, min_width))
+def narrowest(graph: ChannelGraph, min_width: int = 1, round_to: int = 1) -> Any:
+    return graph.cost(np.minimum(graph.widths, -(-min_width // round_to) * round_to))
 
 
-def budget_at(graph: ChannelGraph, at: dict[str, float], min_width: int = 1) -> ranp.Budget:
+def budget_at(graph: ChannelGraph, at: dict[str, float], min_width: int = 1, round_to: int = 1) -> ranp.Budget:
     """A feasible budget: each limit that far from the narrowest network's cost to the full one's."""
-    least, full = narrowest(graph, min_width), graph.cost()
+    least, full = narrowest(graph, min_width, round_to), graph.cost()
     limits = {}
     for name, share in at.items():
         low, high = getattr(least, RESOURCES[name]), getattr(full, RESOURCES[name])
@@ -75,7 +75,7 @@ def test_budgets_are_met_to_within_one_channel(name: str, seed: int, at: dict[st
     graph = graph_of(name)
     scores = random_scores(graph, seed)
     budget = budget_at(graph, at, min_width)
-    plan = ranp.allocate(graph, scores, budget, min_width=min_width)
+    plan = ranp.allocate(graph, scores, budget, min_width=min_width, round_to=1)
     widths, limits = widths_of(plan, graph), limits_of(budget, graph)
     assert not exceeds(graph, widths, limits)
     assert (widths >= np.minimum(graph.widths, min_width)).all()
@@ -107,7 +107,8 @@ def test_a_tighter_budget_never_costs_more(
     graph = graph_of("nested_concatenation")
     scores = random_scores(graph, seed)
     tight, loose = (
-        ranp.allocate(graph, scores, budget_at(graph, {resource: share}), round_to=round_to) for share in sorted(shares)
+        ranp.allocate(graph, scores, budget_at(graph, {resource: share}, 1, round_to), min_width=1, round_to=round_to)
+        for share in sorted(shares)
     )
     for name in RESOURCES.values():
         assert getattr(tight.cost, name) <= getattr(loose.cost, name)
@@ -131,7 +132,7 @@ def test_the_threshold_is_the_lowest_that_fits(seed: int) -> None:
         widths = np.bincount(graph.group_of[sorted(kept)], minlength=len(graph.groups))
         if not exceeds(graph, widths, limits):
             feasible.append(kept)
-    plan = ranp.allocate(graph, scores, budget)
+    plan = ranp.allocate(graph, scores, budget, **EVERY_WIDTH)
     chosen = {
         int(start) + channel
         for start, group in zip(graph.offsets, graph.groups, strict=False)
@@ -163,26 +164,28 @@ def test_sparsity_counts_neurons_of_all_layers() -> None:
     # 8 + 8 + 4 neurons; half of them is 10: 4 outputs are kept, so 6 channels are.
     model = nn.Sequential(nn.Conv1d(1, 8, 1), nn.Conv1d(8, 8, 1), nn.Conv1d(8, 4, 1))
     graph = ranp.trace(model, torch.zeros(1, 1, 3))
-    plan = ranp.allocate(graph, scores_of(graph, range(16)), ranp.Budget(sparsity=0.5))
+    plan = ranp.allocate(graph, scores_of(graph, range(16)), ranp.Budget(sparsity=0.5), **EVERY_WIDTH)
     assert plan.widths == {"0": 1, "1": 5, "2": 4}
     # A decimal fraction is not missed for a rounding error: 20 * (1 - 0.65) is 6.999999999999999.
-    assert ranp.allocate(graph, scores_of(graph, range(16)), ranp.Budget(sparsity=0.65)).cost.neurons == 7
+    assert (
+        ranp.allocate(graph, scores_of(graph, range(16)), ranp.Budget(sparsity=0.65), **EVERY_WIDTH).cost.neurons == 7
+    )
 
 
 @pytest.mark.parametrize("min_width", [1, 3, 9])
-def test_widths_are_rounded_down_to_multiples(min_width: int) -> None:
+def test_widths_are_multiples_or_full(min_width: int) -> None:
     model = nn.Sequential(nn.Conv1d(1, 32, 1), nn.Conv1d(32, 20, 1), nn.Conv1d(20, 3, 1), nn.Conv1d(3, 2, 1))
     graph = ranp.trace(model, torch.zeros(1, 1, 3))
+    least = [8, 8, 3] if min_width < 9 else [16, 16, 3]
     for seed in range(5):
-        for share in (0.1, 0.3, 0.5, 0.8):
-            budget = budget_at(graph, {"params": share}, min_width)
+        for share in (0.01, 0.1, 0.3, 0.5, 0.8):
+            low, high = graph.cost(least).params, graph.cost().params
+            budget = ranp.Budget(params=(low + share * (high - low)) / high)
             plan = ranp.allocate(graph, random_scores(graph, seed), budget, round_to=8, min_width=min_width)
-            assert not exceeds(graph, widths_of(plan, graph), limits_of(budget, graph))
-            for group in graph.groups:
-                width = len(plan.keep[group.name])
-                # Whole groups and those that cannot hold a multiple keep their own width.
-                assert width % 8 == 0 or width == group.width or width < max(8, -(-min_width // 8) * 8)
-                assert width >= min(min_width, group.width)
+            widths = widths_of(plan, graph)
+            assert not exceeds(graph, widths, limits_of(budget, graph))
+            assert ((widths % 8 == 0) | (widths == graph.widths)).all()
+            assert (widths >= least).all()
 
 
 # -- what cannot be met ------------------------------------------------------------------------------------------
@@ -193,16 +196,20 @@ def test_widths_are_rounded_down_to_multiples(min_width: int) -> None:
 def test_the_feasible_minimum_is_named_and_accepted(resource: str, min_width: int) -> None:
     graph = graph_of("plain")
     impossible = ranp.Budget(**{resource: 0.999 if resource == "sparsity" else 0.001})
-    with pytest.raises(BudgetError, match=r"^allocate: got .*raise the budget or lower min_width") as caught:
-        ranp.allocate(graph, random_scores(graph, 0), impossible, min_width=min_width)
+    with pytest.raises(
+        BudgetError, match=r"^allocate: got .*raise the budget, or lower min_width and round_to"
+    ) as caught:
+        ranp.allocate(graph, random_scores(graph, 0), impossible, min_width=min_width, round_to=1)
     sign = "<=" if resource == "sparsity" else ">="
     named = float(str(caught.value).split(f"{resource} {sign} ")[1].split(";")[0])
-    plan = ranp.allocate(graph, random_scores(graph, 0), ranp.Budget(**{resource: named}), min_width=min_width)
+    plan = ranp.allocate(
+        graph, random_scores(graph, 0), ranp.Budget(**{resource: named}), min_width=min_width, round_to=1
+    )
     assert plan.cost == narrowest(graph, min_width)
     # And it is the minimum, but for the rounding of the message.
     slack = 1.01 * named if resource == "sparsity" else 0.99 * named
     with pytest.raises(BudgetError):
-        ranp.allocate(graph, random_scores(graph, 0), ranp.Budget(**{resource: slack}), min_width=min_width)
+        ranp.allocate(graph, random_scores(graph, 0), ranp.Budget(**{resource: slack}), min_width=min_width, round_to=1)
 
 
 def test_all_limits_are_named_together() -> None:

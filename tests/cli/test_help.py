@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from helpers.command_lines import parse
 from ranp import __version__
 from ranp.cli import app
-from ranp.experiments.reproduce import NETWORKS
+from ranp.experiments.reproduce.networks import NETWORKS
 from ranp.experiments.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +154,7 @@ def test_old_options_work_with_a_warning(tmp_path: Path) -> None:
     )
     new = CliRunner().invoke(app, shlex.split(f"{line} --resource-weight 7 --stop-at-correlation 0.1"))
     (tmp_path / "out").rename(tmp_path / "new")
-    old = CliRunner().invoke(app, shlex.split(f"{line} --lam 7 --until 0.1"))
+    old = CliRunner().invoke(app, shlex.split(f"{line} --lam=7 --until 0.1"))
     assert (old.exit_code, new.exit_code, new.stderr) == (0, 0, "")
     assert old.stderr.splitlines() == [
         "warning: --lam is deprecated; use --resource-weight",
@@ -162,6 +162,7 @@ def test_old_options_work_with_a_warning(tmp_path: Path) -> None:
     ]
     assert (tmp_path / "out" / "plan.json").read_bytes() == (tmp_path / "new" / "plan.json").read_bytes()
     assert "--lam" not in CliRunner().invoke(app, ["prune", "--help"]).output
+    assert CliRunner().invoke(app, ["compare", "run", "--lam", "7"]).exit_code == 2  # It never had that option.
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ def test_install_says_what_is_missing(trainers: Path, monkeypatch: pytest.Monkey
     assert "read-only" in told
     assert "ranp nnunet path" in told
 
-    monkeypatch.setattr("ranp.cli._nnunet.find_spec", lambda name: None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nnunetv2"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "nnunetv2", None)
     found = CliRunner().invoke(app, ["nnunet", "install"])
     assert "pip install 'ranp[nnunet]'" in f"{found.output}{found.exception}"

@@ -54,10 +54,10 @@ REFUSED = {
     "profile torch.nn:LazyLinear --set out_features=3 --input 1,4": "whose parameters have no shape yet",
     "check torch.nn:Identity --input 1,4": "it has no channel that can be removed",
     # The budget.
-    f"check nets.py:build {SHAPE} --budget macs": "--budget: the limit in 'macs' is not a number; for example macs=0.0",
+    f"check nets.py:build {SHAPE} --budget macs": "got macs=''; expected a fraction to keep in (0, 1], for example",
     f"check nets.py:build {SHAPE} --budget mac=5%": "--budget: 'mac=5%' does not limit a known resource; did you mean",
-    f"check nets.py:build {SHAPE} --budget macs=0": "got macs=0.0; expected a fraction to keep in (0, 1]",
-    f"check nets.py:build {SHAPE} --budget macs=nan": "got macs=nan; expected a fraction to keep in (0, 1]",
+    f"check nets.py:build {SHAPE} --budget macs=0": "got macs='0'; expected a fraction to keep in (0, 1]",
+    f"check nets.py:build {SHAPE} --budget macs=nan": "got macs='nan'; expected a fraction to keep in (0, 1]",
     f"check nets.py:build {SHAPE} --budget macs=5% --budget macs=6%": "--budget: macs is given twice",
     f"check nets.py:build {SHAPE} --budget macs=0.01%": "got macs=0.0001; expected a feasible budget: macs >=",
     # The data.

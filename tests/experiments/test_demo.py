@@ -18,7 +18,7 @@ import ranp
 from ranp.cli import app
 from ranp.experiments import demo
 from ranp.experiments.data.mni152 import TISSUES
-from ranp.experiments.demo import QUICK, markdown, rows
+from ranp.experiments.demo import QUICK, comparison, markdown
 from ranp.experiments.recipes import read_recipe, recipe_file
 from ranp.experiments.runs import read_runs
 from ranp.models import UNet3D
@@ -28,6 +28,8 @@ TINY = replace(
     QUICK,
     changes=(
         f"network.arguments.width={WIDTH}",
+        "pruning.min_width=1",
+        "pruning.round_to=1",
         "data.validation_patches=3",
         "pruning.batches=2",
         "training.batch=2",
@@ -126,7 +128,7 @@ def test_the_page_says_what_the_data_say(out: Path, report: dict[str, Any]) -> N
     page = (out / "report.md").read_text()
     assert page == markdown(report)
     table = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
-    assert [tuple(line) for line in table[-len(rows(report)) :]] == rows(report)
+    assert [tuple(line) for line in table[-len(comparison(report).rows) :]] == comparison(report).rows
     cells = {line[0]: line[1:3] for line in table}
     for column, name in enumerate(("full", "pruned")):
         entry = report[name]

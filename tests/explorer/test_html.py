@@ -3,10 +3,11 @@
 from ranp import Budget
 from ranp.costs import Cost
 from ranp.explorer._html import amount, budget_text, result_text, share, table, times
+from ranp.tables import Table
 
 
 def test_texts_are_escaped() -> None:
-    assert "<td>1 &lt; 2</td>" in table("t", ["a", "b"], [["x", "1 < 2"]])
+    assert "<td>1 &lt; 2</td>" in table(Table("t", ["a", "b"], [["x", "1 < 2"]]))
 
 
 def test_numbers_have_units() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import ranp
 from helpers.networks import CASES
-from helpers.oracles import random_scores
+from helpers.oracles import EVERY_WIDTH, random_scores
 from ranp.costs import Cost
 from ranp.explorer import read_survey, survey, with_forward_seconds, write_survey
 from ranp.explorer._survey import BUDGETS, MEASURED_STEPS
@@ -43,7 +43,11 @@ def unet() -> Made:
     torch.manual_seed(0)
     graph = ranp.trace(UNet3D(1, 3, width=8), torch.zeros(1, 1, 16, 16, 16))
     scores = random_scores(graph, seed=0)
-    return graph, scores, ranp.allocate(graph, scores, ranp.Budget(params=0.2, activations=0.6), round_to=2)
+    return (
+        graph,
+        scores,
+        ranp.allocate(graph, scores, ranp.Budget(params=0.2, activations=0.6), min_width=1, round_to=1),
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -168,7 +172,7 @@ def slow() -> tuple[Any, ...]:
     model, x = Slow(), torch.zeros(1, 1, 4)
     graph = ranp.trace(model, x)
     scores = random_scores(graph, 0)
-    plan = ranp.allocate(graph, scores, ranp.Budget(macs=0.3))
+    plan = ranp.allocate(graph, scores, ranp.Budget(macs=0.3), **EVERY_WIDTH)
     return survey(graph, plan, scores), graph, plan, model, x
 
 

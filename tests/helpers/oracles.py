@@ -23,6 +23,9 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 # -- models and plans --------------------------------------------------------------------------------------------
 
+# Allocation as published: neither a guard against narrow layers nor rounding.
+EVERY_WIDTH: dict[str, int] = {"min_width": 1, "round_to": 1}
+
 
 def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
     """A float64 model in eval mode, with random parameters and buffers (variances positive)."""
@@ -68,7 +71,7 @@ def random_plan(graph: ChannelGraph, seed: int, fraction: float) -> Plan:
     """A plan for a random ranking, `fraction` of the way from the narrowest network to the full one."""
     least = graph.cost(np.ones(len(graph.groups))).macs / graph.cost().macs
     budget = ranp.Budget(macs=min(1.0, least + fraction * (1 - least) + 1e-9))
-    return ranp.allocate(graph, random_scores(graph, seed), budget)
+    return ranp.allocate(graph, random_scores(graph, seed), budget, **EVERY_WIDTH)
 
 
 # -- masked = pruned ---------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ranp.experiments.studies import RecipeChoice, Study, StudyRequest, Task, Variant
+from ranp.experiments.studies import RecipeChoice, Study, Task, Variant
+from ranp.experiments.studies.running import StudyRequest
 
 TINY = Study(
     name="tiny",

@@ -22,7 +22,8 @@ def test_the_environment_changes_what_it_names() -> None:
     [
         ("budget", "0.1", "nnUNet_ranp_budget"),
         ("batchs", "3", "did you mean 'batches'"),
-        ("macs", "5%", "'5%'"),
+        ("macs", "5 ms", "5 ms"),
+        ("step_time", "80", '"80%"'),
         ("macs", "2", "a fraction"),
         ("batches", "0", "at least 1"),
         ("batches", "1.5", "an integer"),

@@ -129,7 +129,7 @@ def test_uniform_and_constant_widths_by_hand() -> None:
     model, graph, _ = network()  # groups of 4 and of 6 channels
     for criterion, sparsity, expected in (("uniform", 5 / 12, [2, 3]), ("constant", 2 / 12, [4, 4])):
         scores = ranp.score(model, graph, [], criterion=criterion)
-        plan = ranp.allocate(graph, scores, ranp.Budget(sparsity=sparsity))
+        plan = ranp.allocate(graph, scores, ranp.Budget(sparsity=sparsity), min_width=1, round_to=1)
         assert [len(kept) for kept in plan.keep.values()] == expected
         assert all(kept == tuple(range(len(kept))) for kept in plan.keep.values())
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ranp
 from families import FAMILIES, Family, Member, uncovered
-from helpers.oracles import counted_macs, counted_params, random_scores, slow_attention
+from helpers.oracles import EVERY_WIDTH, counted_macs, counted_params, random_scores, slow_attention
 from ranp.errors import TraceError
 from ranp.graph import ChannelGraph
 from ranp.module_utils import call_model, tensors_in
@@ -119,7 +119,7 @@ def assert_refused(member: Member, model: nn.Module, inputs: Any) -> None:
 def random_plan(graph: ChannelGraph) -> Plan:
     """A plan within the budget, or the least that the network allows."""
     least = graph.cost([1] * len(graph.groups)).macs / graph.cost().macs
-    return ranp.allocate(graph, random_scores(graph, 0), ranp.Budget(macs=max(BUDGET, least)))
+    return ranp.allocate(graph, random_scores(graph, 0), ranp.Budget(macs=max(BUDGET, least)), **EVERY_WIDTH)
 
 
 def without_data(member: Member) -> tuple[nn.Module, Any]:

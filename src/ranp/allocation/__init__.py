@@ -1,12 +1,24 @@
 """Choosing the channels to keep: from scores and a budget to a plan, on arrays alone."""
 
-from typing import TYPE_CHECKING
+from ranp.allocation._allocate import (
+    POLICIES,
+    allocate,
+    allocated_widths,
+    channels_by_score,
+    policy_named,
+    require_feasible_budget,
+)
+from ranp.allocation._grid import WidthGrid
+from ranp.allocation.balanced import Balanced, tied_groups
 
-from ranp.allocation.threshold import ThresholdSweep, allocate
-from ranp.deprecation import renamed_names
-
-__all__ = ["ThresholdSweep", "allocate"]
-
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_names(__name__, {"Ladder": "ThresholdSweep"})
+__all__ = [
+    "POLICIES",
+    "Balanced",
+    "WidthGrid",
+    "allocate",
+    "allocated_widths",
+    "channels_by_score",
+    "policy_named",
+    "require_feasible_budget",
+    "tied_groups",
+]

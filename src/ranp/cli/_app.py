@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from ranp import __version__
 from ranp.cli import _networks, _nnunet, _runs
-from ranp.cli._options import CommandWithLists
+from ranp.cli._options import Command
 from ranp.cli._reproduce import Reproduce
 from ranp.errors import RanpError
 
@@ -74,7 +74,7 @@ def _group(name: str, summary: str, example: str, cls: type[TyperGroup] = TyperG
 
 def _add(group: typer.Typer, command: Any, example: str, name: str | None = None) -> None:
     """Add a command whose help ends with an example."""
-    group.command(name, cls=CommandWithLists, epilog=f"Example: ranp {example}")(command)
+    group.command(name, cls=Command, epilog=f"Example: ranp {example}")(command)
 
 
 SMALL = "recipes/small-decathlon.yaml"

@@ -3,22 +3,13 @@
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ranp.cli import _options as options
-from ranp.cli._output import print_json, print_pruning, renamed, say, stdout, working
+from ranp.cli._output import print_pruning, print_results, working
 from ranp.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-    from torch import nn
-
-    from ranp.graph import ChannelGraph
-    from ranp.plan import Plan
-    from ranp.profile import Profile
-    from ranp.report import Report
 
 
 def check(
@@ -44,12 +35,6 @@ def check(
         raise typer.Exit(1)
 
 
-# -- profile -----------------------------------------------------------------------------------------------------
-
-# Label, attribute, unit, digits.
-_COLUMNS = (("parameters", "params", 1, 0), ("MACs (M)", "macs", 1e6, 2), ("MiB", "activation_bytes", 2**20, 3))
-
-
 def profile(
     model: options.Model,
     arguments: options.Arguments = None,
@@ -66,37 +51,14 @@ def profile(
     inputs = parse_inputs(model, shapes)
     with working():
         found = profile(parse_network(model, arguments, seed=0), inputs)
-    if as_json:
-        print_json("profile", {"model": model, "input": [list(tensor.shape) for tensor in inputs], **asdict(found)})
-    else:
-        console = stdout()
-        wide = console.width >= 110  # Narrower terminals get shorter bars and no column of kinds.
-        console.print(_profile_table(found, kinds=wide, bar=(8 if wide else 4) if console.is_terminal else 0))
-        say("MiB: activation memory, which the operators of the forward pass allocate.")
-
-
-def _profile_table(found: "Profile", *, kinds: bool, bar: int) -> "Table":
-    """A row for every module; bars are relative to the largest module of their column, `bar` characters long."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(title="Cost of one forward pass, by module", box=SIMPLE_HEAD, show_footer=True, padding=0)
-    table.add_column("module", footer="total", overflow="fold")
-    if kinds:
-        table.add_column("kind")
-    shares = []
-    for label, name, unit, digits in _COLUMNS:
-        whole = getattr(found.total, name)
-        table.add_column(label, footer=f"{whole / unit:,.{digits}f}", justify="right", no_wrap=True)
-        table.add_column("share", no_wrap=True)
-        shares.append([getattr(module, name) / max(whole, 1) for module in found.modules])
-    for row, module in enumerate(found.modules):
-        cells = [module.name or "(model)", *([module.kind] if kinds else [])]
-        for (_, name, unit, digits), column in zip(_COLUMNS, shares, strict=True):
-            length = round(bar * column[row] / max(*column, 1e-9))
-            cells += [f"{getattr(module, name) / unit:,.{digits}f}", f"{column[row]:4.0%} {'█' * length}".rstrip()]
-        table.add_row(*cells)
-    return table
+    note = "MiB: activation memory, which the operators of the forward pass allocate."
+    results = {
+        "model": model,
+        "input": [list(tensor.shape) for tensor in inputs],
+        **asdict(found),
+        "total": found.total.known(),
+    }
+    print_results("profile", results, found, note, as_json=as_json)
 
 
 # -- prune -------------------------------------------------------------------------------------------------------
@@ -106,13 +68,7 @@ def prune(
     model: options.Model,
     out: options.NewFolder,
     budget: options.Limits,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Batches to score neurons on: {options.OWN}, which returns an iterable of (inputs, targets); a file "
-            "with both (.npz, .safetensors, .pt); a recipe, with --folder; or noise."
-        ),
-    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"Batches to score neurons on: {options.BATCHES}.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Folder of the data set, if --data is a recipe.")] = None,
     loss: Annotated[
         str | None,
@@ -151,14 +107,21 @@ def prune(
         float | None,
         typer.Option(help="Stop scoring once the rank correlation with the scores of half the batches reaches this."),
     ] = None,
-    min_width: Annotated[int, typer.Option(min=1, help="Least number of channels to keep in every group.")] = 1,
-    round_to: Annotated[int, typer.Option(min=1, help="Round widths down to multiples of this.")] = 1,
+    policy: Annotated[
+        str, typer.Option(help="How widths follow from scores and budget: threshold, balanced, balanced(decoder=0.5).")
+    ] = "threshold",
+    min_width: Annotated[
+        int | None,
+        typer.Option(min=1, help="Least number of channels to keep in every group.", show_default="no bottlenecks"),
+    ] = None,
+    round_to: Annotated[
+        int | None,
+        typer.Option(min=1, help="Widths are multiples of this, or full.", show_default="8, where wide enough"),
+    ] = None,
     weights: options.Weights = "keep",
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     as_json: options.AsJson = False,
-    lam: Annotated[float | None, typer.Option(min=0, hidden=True)] = None,
-    until: Annotated[float | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Prune a network before training, and write the pruned network and its plan to a new folder.
 
@@ -179,12 +142,10 @@ def prune(
     from ranp.import_by_name import find_device
     from ranp.storage import write_artifact
 
-    resource_weight = renamed("--lam", lam, "--resource-weight", resource_weight)
-    stop_at_correlation = renamed("--until", until, "--stop-at-correlation", stop_at_correlation)
     limits, on = parse_budget(budget), find_device(device)
     needs_batches = CRITERIA[criterion].needs_batches
     if needs_batches and data is None:
-        raise InputError("--data", f"the criterion {criterion} needs batches", expected=sources.KINDS)
+        raise InputError("--data", f"the criterion {criterion} needs batches", expected=options.BATCHES)
     data = data if needs_batches else None
     sources.check_options(data or "", folder, batch)
     inputs = parse_inputs(model, shapes) if shapes or data in (None, "noise") else ()
@@ -210,6 +171,7 @@ def prune(
             importance=importance,
             resource_weight=resource_weight,
             seed=seed,
+            policy=policy,
             min_width=min_width,
             round_to=round_to,
             weights=weights,
@@ -254,38 +216,28 @@ def apply(
     MODEL is the full network that the plan was made for, or a similar one.
     Its number of input channels and of classes may differ; the weights that are kept are its own.
     """
+    import ranp
     from ranp.cli._parse import parse_inputs, parse_network
     from ranp.explorer import survey, write_survey
     from ranp.files import new_folder
+    from ranp.report import make_report
     from ranp.storage import load_plan, write_artifact
-    from ranp.surgery import apply
 
     inputs = parse_inputs(model, shapes)
     with working(), new_folder(out) as partial:
         chosen = load_plan(plan)
         network = parse_network(model, arguments, seed)
-        small = apply(network, chosen, weights=weights, seed=seed)
-        report, graph = _report_of_applied(network, small, chosen, inputs)
+        small = ranp.apply(network, chosen, weights=weights, seed=seed)
+        begin = time.perf_counter()
+        verification = ranp.verify(network, chosen, inputs)
+        full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
+        seconds = {"apply": time.perf_counter() - begin}
+        report = make_report(full, chosen, verification=verification.status, note=verification.note, seconds=seconds)
+        # First and last layers may differ from those that the plan was made for: widths and costs are counted again.
+        rows = zip(report.layers, pruned.layers, strict=True)
+        layers = tuple(replace(row, kept=layer.width) for row, layer in rows)
+        report = replace(report, layers=layers, before=full.cost(), after=pruned.cost())
         write_artifact(small, chosen, partial)
-        write_survey(partial, survey(graph, chosen, verification=report.verification, warnings=report.warnings))
+        write_survey(partial, survey(full, chosen, verification=report.verification, warnings=report.warnings))
     settings = {"plan": str(plan), "weights": weights, "seed": seed, "out": str(out)}
     print_pruning("apply", model, inputs, chosen, report, settings, as_json=as_json)
-
-
-def _report_of_applied(
-    network: "nn.Module", small: "nn.Module", plan: "Plan", inputs: Any
-) -> "tuple[Report, ChannelGraph]":
-    """The report of applying the plan to this network, and the graph of the network.
-
-    The first and last layers may differ from those that the plan was made for, so widths and costs are counted again.
-    """
-    import ranp
-    from ranp.report import make_report
-
-    begin = time.perf_counter()
-    verification = ranp.verify(network, plan, inputs)
-    full, pruned = ranp.trace(network, inputs), ranp.trace(small, inputs)
-    seconds = {"apply": time.perf_counter() - begin}
-    report = make_report(full, plan, verification=verification.status, note=verification.note, seconds=seconds)
-    layers = tuple(replace(row, kept=layer.width) for row, layer in zip(report.layers, pruned.layers, strict=True))
-    return replace(report, layers=layers, before=full.cost(), after=pruned.cost()), full

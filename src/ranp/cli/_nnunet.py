@@ -1,10 +1,10 @@
 """`ranp nnunet`: two ways to make the trainer available to nnU-Net."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from ranp.errors import RanpError
 from ranp.files import write_bytes
+from ranp.optional import optional_import
 
 TRAINERS = Path(__file__).parents[1] / "integrations" / "nnunet_trainers"
 MODULE = TRAINERS / "nnUNetTrainerRanp.py"
@@ -12,15 +12,8 @@ MODULE = TRAINERS / "nnUNetTrainerRanp.py"
 
 def install() -> None:
     """Copy a small file into nnU-Net's folder of trainers. To undo this, delete the file, whose path is printed."""
-    package = "nnunetv2.training.nnUNetTrainer"
-    try:
-        found = find_spec(package)
-    except ModuleNotFoundError:
-        found = None
-    if found is None or not found.submodule_search_locations:
-        problem = "nnU-Net v2 is not installed in this environment"
-        raise RanpError("nnunet install", problem, hint="run: pip install 'ranp[nnunet]'")
-    target = Path(found.submodule_search_locations[0]) / MODULE.name
+    package = optional_import("nnunetv2.training.nnUNetTrainer", "nnunet install", extra="nnunet")
+    target = Path(package.__path__[0]) / MODULE.name
     try:
         write_bytes(target, MODULE.read_bytes())
     except OSError as error:

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and the completion of their values."""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -11,10 +12,33 @@ from ranp.errors import nearest
 from ranp.models import BUILT_IN
 
 OWN = "package.module:factory or path/to/file.py:factory"
+BATCHES = (
+    f"{OWN}, which returns an iterable of (inputs, targets); a file with both (.npz, .safetensors, .pt); a recipe, "
+    "with --folder; or noise"
+)
 
 
-class CommandWithLists(TyperCommand):
-    """A command whose help lists names that are looked up only when the help is shown."""
+# Options of ranp 0.1; they work until ranp 0.3.
+OLD_OPTIONS = {
+    "--lam": "--resource-weight",
+    "--until": "--stop-at-correlation",
+    "--beside": "--compare",
+    "--figures": "--results",
+}
+
+
+class Command(TyperCommand):
+    """A command that knows the old names of its options, and whose help looks up lists of names when it is shown."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line, in which today's names of options replace old ones."""
+        own = {name for param in self.params for name in param.opts}
+        for place, word in enumerate(args):
+            old, equals, value = word.partition("=")
+            if (new := OLD_OPTIONS.get(old)) in own:
+                print(f"warning: {old} is deprecated; use {new}", file=sys.stderr)
+                args[place] = f"{new}{equals}{value}"
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with lists of names in place of the placeholders."""
@@ -94,7 +118,8 @@ Shapes = Annotated[
 ]
 _LIMITS = typer.Option(
     "--budget",
-    help="Such as macs=5%, params=0.1, activations=50% (to keep) or sparsity=80% (to remove); can be repeated.",
+    help="Such as macs=5%, step_time=80ms, train_memory=8GiB, params=1M (to keep) or sparsity=80% (to remove); can be "
+    "repeated.",
     autocompletion=complete_limits,
 )
 Limits = Annotated[list[str], _LIMITS]

@@ -7,10 +7,11 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from ranp.files import is_rank_zero
 from ranp.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,10 +25,21 @@ VERSION = 1
 _OLD_NAMES = {"unprunable": "frozen", "resource_weight": "lam", "metrics": "figures", "primary_metric": "headline"}
 
 
-def print_json(command: str, results: Mapping[str, Any], *, version: int = VERSION) -> None:
-    """Print the results of a command as one JSON object, which starts with its format and version."""
-    kind = {"format": f"ranp-{command}", "version": version}
-    print(json.dumps(kind | _with_old_names(results) | kind, indent=1, allow_nan=False))
+def print_results(
+    command: str, results: Mapping[str, Any], *shown: RenderableType, as_json: bool, version: int = VERSION
+) -> None:
+    """Print the results of a command: what is shown, or one JSON object, which starts with its format and version.
+
+    Of several processes only the first prints. Lines of text are printed literally, and only the terminal wraps them.
+    """
+    if not is_rank_zero():
+        return
+    if as_json:
+        kind = {"format": f"ranp-{command}", "version": version}
+        print(json.dumps(kind | _with_old_names(results) | kind, indent=1, allow_nan=False))
+        return
+    for each in shown:
+        stdout().print(each, markup=False, soft_wrap=isinstance(each, str))
 
 
 def _with_old_names(value: Any) -> Any:
@@ -42,16 +54,6 @@ def _with_old_names(value: Any) -> Any:
     }
 
 
-def renamed(old_name: str, old: Any, new_name: str, new: Any) -> Any:
-    """The value of an option that may have been given by its old name; lists given by both names are joined."""
-    if old in (None, []):
-        return new
-    print(f"warning: {old_name} is deprecated; use {new_name}", file=sys.stderr)
-    if isinstance(old, list):
-        return [*(new or []), *old]
-    return old if new is None else new
-
-
 def stdout() -> Console:
     """A console for tables; if stdout is no terminal, it has no colors and is wide enough for any table."""
     console = Console(highlight=False)
@@ -61,11 +63,14 @@ def stdout() -> Console:
 
 
 @contextmanager
-def working(*, bars: bool = True) -> Iterator[Progress]:
-    """Send everything that is printed to stderr; if that is a terminal, the progress callback shows bars there."""
+def working() -> Iterator[Progress]:
+    """Send everything that is printed to stderr; if that is a terminal, the progress callback shows bars there.
+
+    Of several processes only the first shows bars.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    disable = not (bars and console.is_terminal)
+    disable = not (is_rank_zero() and console.is_terminal)
     with redirect_stdout(sys.stderr), Bars(*columns, console=console, transient=True, disable=disable) as shown:
         tasks: dict[str, TaskID] = {}
 
@@ -85,42 +90,34 @@ def print_pruning(
     `settings` are further fields of the JSON; of these, the text shows `error` (why verification failed) and `out` (the
     new folder).
     """
-    if as_json:
-        print_json(command, {**_pruning_results(model, inputs, plan, report), **settings})
-        return
-    stdout().print(*report.tables(), sep="\n")
-    for entry in report.unprunable:
-        where = f"{entry.operator} in {entry.path}" if entry.path else entry.operator
-        say(f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}")
-    for warning in report.warnings:
-        say(f"warning: {warning}")
-    verification = f"failed: {settings['error']}" if settings.get("error") else report.verification
-    say(f"Pruned to {plan.budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
-    if out := settings.get("out"):
-        say(f"Plan and weights are in {out}. Load them with ranp.load({out!r}, model).")
-        say(f"To see the report, run ranp report {out}.")
-
-
-def _pruning_results(model: str, inputs: Any, plan: "Plan", report: "Report") -> dict[str, Any]:
     from ranp.module_utils import tensors_in
 
-    return {
+    results = {
         "model": model,
         "input": [list(tensor.shape) for tensor in tensors_in(inputs)],
         "budget": dict(plan.budget.given()),
         "criterion": plan.criterion,
         "seed": plan.seed,
         "verified": report.verification,
-        "full_cost": asdict(report.before),
-        "cost": asdict(report.after),
+        "full_cost": report.before.known(),
+        "cost": report.after.known(),
         "full_widths": {row.layer: row.full for row in report.layers},
         "widths": {row.layer: row.kept for row in report.layers},
         "unprunable": [asdict(entry) for entry in report.unprunable],
         "warnings": list(report.warnings),
         "seconds": dict(report.seconds),
+        **settings,
     }
-
-
-def say(text: str) -> None:
-    """Print a line of plain text to stdout; only the terminal wraps it."""
-    stdout().print(text, markup=False, soft_wrap=True)
+    lines = []
+    for entry in report.unprunable:
+        where = f"{entry.operator} in {entry.path}" if entry.path else entry.operator
+        lines.append(
+            f"unprunable: {entry.channels} channels, {entry.macs_share:.1%} of the MACs: {where} {entry.reason}"
+        )
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    verification = f"failed: {settings['error']}" if settings.get("error") else report.verification
+    lines.append(f"Pruned to {plan.budget} in {sum(report.seconds.values()):.2f} s. Verification: {verification}.")
+    if out := settings.get("out"):
+        lines.append(f"Plan and weights are in {out}. Load them with ranp.load({out!r}, model).")
+        lines.append(f"To see the report, run ranp report {out}.")
+    print_results(command, results, *report.tables(), *lines, as_json=as_json)

@@ -42,7 +42,7 @@ def _parse_shape(text: str) -> tuple[int, ...]:
 
 
 def parse_budget(texts: Sequence[str]) -> Budget:
-    """A budget; limits are fractions or percentages, such as `macs=5%` or `params=0.1`."""
+    """A budget; limits are fractions, percentages or amounts, such as `params=0.1`, `macs=5%` or `step_time=80ms`."""
     limits: dict[str, Any] = {}
     known = [resource.limit for resource in RESOURCES]
     for text in texts:
@@ -51,11 +51,7 @@ def parse_budget(texts: Sequence[str]) -> Budget:
             raise InputError("--budget", f"{text!r} does not limit a known resource", hint=nearest(name, known))
         if name in limits:
             raise InputError("--budget", f"{name} is given twice")
-        try:
-            limits[name] = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
-        except ValueError as error:
-            hint = f"for example {name}=0.05 or {name}=5%"
-            raise InputError("--budget", f"the limit in {text!r} is not a number", hint=hint) from error
+        limits[name] = value
     return Budget(**limits)
 
 

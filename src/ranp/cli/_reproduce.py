@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ranp.cli._options import AsJson, Seed
-from ranp.cli._output import print_json, renamed, say, stdout, working
+from ranp.cli._options import AsJson, Changes, Command, Seed
+from ranp.cli._output import print_results, working
 from ranp.errors import InputError
 from ranp.files import is_rank_zero
 
@@ -27,7 +27,8 @@ class Reproduce(TyperGroup):
         group = typer.Typer(add_completion=False)
         group.command(epilog="Example: ranp reproduce resources --networks shapenet")(resources)
         for name, study in STUDIES.items():
-            group.command(name, epilog=f"Example: ranp reproduce {name} --small --out {name}")(command_of(study))
+            example = f"Example: ranp reproduce {name} --small --out {name}"
+            group.command(name, cls=Command, epilog=example)(command_of(study))
         return typer.main.get_command(group)
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -40,7 +41,7 @@ class Reproduce(TyperGroup):
 
 
 def _complete_published(incomplete: str) -> list[str]:
-    from ranp.experiments.reproduce import NETWORKS
+    from ranp.experiments.reproduce.networks import NETWORKS
 
     return [name for name in NETWORKS if name.startswith(incomplete)]
 
@@ -61,15 +62,16 @@ def resources(
     """Compute the resource table of the source paper, and compare it with the published values."""
     from dataclasses import asdict
 
-    from ranp.experiments.reproduce import NETWORKS, NOTE, resource_tables, run_resources
+    from rich.text import Text
+
+    from ranp.experiments.reproduce.networks import NETWORKS
+    from ranp.experiments.reproduce.resources import NOTE, resource_tables, run_resources
 
     names = [name for option in networks or NETWORKS for name in option.split(",")]
     with working() as progress:
         rows = run_resources(names, seed=seed, batches=batches, progress=progress)
-    if as_json:
-        print_json("resources", {"seed": seed, "batches": batches, "rows": [asdict(row) for row in rows]})
-    else:
-        stdout().print(*resource_tables(rows), NOTE, sep="\n")
+    results = {"seed": seed, "batches": batches, "rows": [asdict(row) for row in rows]}
+    print_results("resources", results, *resource_tables(rows), Text(NOTE), as_json=as_json)
 
 
 # -- studies -----------------------------------------------------------------------------------------------------
@@ -93,10 +95,7 @@ def command_of(study: "Study") -> Callable[..., None]:
             int | None, typer.Option(min=1, help="Number of seeds.", show_default="the study's; 1 with --small")
         ] = None,
         only: Annotated[list[str] | None, typer.Option(help="Run only this variant; can be repeated.")] = None,
-        changes: Annotated[
-            list[str] | None,
-            typer.Option("--set", help="Change a field of all recipes, such as training.steps=10; can be repeated."),
-        ] = None,
+        changes: Changes = None,
         recipe: Annotated[Path | None, typer.Option("--recipe", help="Use this recipe instead of the study's.")] = None,
         collect: Annotated[
             bool, typer.Option("--collect", help="Run nothing; only show the results of finished runs.")
@@ -115,11 +114,12 @@ def command_of(study: "Study") -> Callable[..., None]:
             Path | None, typer.Option(help="Where to write the page.", show_default="OUT/results.md")
         ] = None,
         as_json: AsJson = False,
-        figures: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
     ) -> None:
-        from ranp.experiments import studies
+        from ranp.experiments.studies import measuring, running
+        from ranp.experiments.studies.page import study_tables, write_page
+        from ranp.experiments.studies.results import RESULTS_FILE, read_results
 
-        request = studies.StudyRequest(
+        request = running.StudyRequest(
             study=study,
             out=out,
             data=_data_folders(study, out, data or [], generated=small or (collect and not measure)),
@@ -130,20 +130,21 @@ def command_of(study: "Study") -> Callable[..., None]:
             recipe=recipe,
         )
         if small and not data and not collect:
-            studies.generate_data(request)
-        others = renamed("--figures", figures, "--results", known) or []
-        results = studies.read_results(study.name, [out / studies.RESULTS_FILE, *others])
-        with working(bars=is_rank_zero()) as progress:
+            running.generate_data(request)
+        results = read_results(study.name, [out / RESULTS_FILE, *(known or [])])
+        with working() as progress:
             if collect:
-                studies.collect(request, results)
+                running.collect(request, results)
             else:
-                studies.run_study(request, results, progress=progress)
-            if measure and study.trains:
-                studies.measure_study(request, results, progress=progress)
-            if measure and study.batches:
-                studies.measure_batches(request, results, progress=progress)
+                running.run_study(request, results, progress=progress)
+            if measure:
+                measuring.measure_study(request, results, progress=progress)
+        page = page or out / "results.md"
         if is_rank_zero():
-            _show(request, results, page or out / "results.md", as_json=as_json)
+            write_page(request, results, page)
+        note = f"The page is {page}; all results are in {out}."
+        tables = study_tables(request, results)
+        print_results("study", results, *tables, note, as_json=as_json, version=results["version"])
 
     reproduce.__doc__ = study.question
     return reproduce
@@ -160,15 +161,3 @@ def _data_folders(study: "Study", out: Path, given: list[str], *, generated: boo
         wanted = " ".join(f"--data {task}=FOLDER" if task else "--data FOLDER" for task in study.tasks)
         raise InputError("--data", got=" ".join(given) or "nothing", expected=wanted, hint="or try it with --small")
     return folders
-
-
-def _show(request: Any, results: Any, page: Path, *, as_json: bool) -> None:
-    from ranp.experiments import studies
-
-    studies.write_page(request, results, page)
-    if as_json:
-        print_json("study", results, version=results["version"])
-        return
-    for table in studies.study_tables(request, results):
-        stdout().print(table)
-    say(f"The page is {page}; all results are in {request.out}.")

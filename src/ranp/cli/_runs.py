@@ -1,20 +1,15 @@
 """The commands on recipes and runs: `ranp train`, `evaluate`, `compare`, `report`, `data` and `demo`."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count as counting
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from ranp.cli._options import AsJson, Changes, DataFolder, Device, NewFolder, RecipeFile, Seed
-from ranp.cli._output import print_json, renamed, stdout, working
-from ranp.files import is_rank_zero
-
-if TYPE_CHECKING:
-    from ranp.explorer import RunSummary
+from ranp.cli._output import print_results, working
 
 
 def train(
@@ -31,14 +26,9 @@ def train(
     from ranp.experiments.runs import run_recipe, runs_table
 
     chosen = read_recipe(recipe, changes or (), seed)
-    with working(bars=is_rank_zero()) as progress:
+    with working() as progress:
         result = {"run": str(out), **run_recipe(chosen, data, out, resume=resume, progress=progress)}
-    if not is_rank_zero():
-        return
-    if as_json:
-        print_json("train", result)
-    else:
-        stdout().print(runs_table([result]))
+    print_results("train", result, runs_table([result]), as_json=as_json)
 
 
 def evaluate(
@@ -47,13 +37,10 @@ def evaluate(
     """Evaluate the best weights of a run with the metrics of the data set, and write evaluation.json to its folder."""
     from ranp.experiments.runs import evaluate_run
 
-    with working(bars=is_rank_zero()) as progress:
+    with working() as progress:
         found = evaluate_run(out, data, progress=progress)
-    if as_json:
-        print_json("evaluate", {"run": str(out), **found})
-        return
-    for name, value in found["metrics"].items():
-        print(f"{name}: {'-' if value is None else format(value, '.4f')}")
+    metrics = [f"{name}: {'-' if value is None else format(value, '.4f')}" for name, value in found["metrics"].items()]
+    print_results("evaluate", {"run": str(out), **found}, *metrics, as_json=as_json)
 
 
 def compare(
@@ -63,10 +50,7 @@ def compare(
     from ranp.experiments.runs import read_runs, runs_table
 
     found = read_runs(runs)
-    if as_json:
-        print_json("compare", {"runs": found})
-    else:
-        stdout().print(runs_table(found))
+    print_results("compare", {"runs": found}, runs_table(found), as_json=as_json)
 
 
 # -- report ------------------------------------------------------------------------------------------------------
@@ -81,7 +65,6 @@ def report(
             "--compare", help="Folder of a run to compare with, such as that of the full network; can be repeated."
         ),
     ] = None,
-    beside: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Write a report of a pruned network or a run: results, plots, training, and plans for other budgets.
 
@@ -89,25 +72,21 @@ def report(
     """
     from ranp.explorer import write_report
 
-    others = renamed("--beside", beside, "--compare", others) or []
+    others = others or []
     if not (is_run := (folder / "run.json").is_file()) and not others:
         print(write_report(folder, out))
         return
     from ranp.experiments.runs import read_run_summary, runs_table
 
-    runs = _distinct([read_run_summary(path) for path in [*([folder] if is_run else []), *others]])
+    runs = [read_run_summary(path) for path in [*([folder] if is_run else []), *others]]
+    names = [run.name for run in runs]
+    for place, name in enumerate(names):
+        if before := names[:place].count(name):  # Runs that have the same name are numbered.
+            runs[place] = replace(runs[place], name=f"{name} ({before + 1})")
     finished = [{**run.result, "run": run.name} for run in runs if run.result is not None]
     comparison = runs_table(finished) if finished else None
     own, rest = (runs[0], runs[1:]) if is_run else (None, runs)
     print(write_report(folder, out, run=own, runs=rest, comparison=comparison))
-
-
-def _distinct(runs: "Sequence[RunSummary]") -> "list[RunSummary]":
-    """Number runs that have the same name."""
-    names = [run.name for run in runs]
-    counts = [names[: place + 1].count(name) for place, name in enumerate(names)]
-    numbered = zip(runs, counts, strict=True)
-    return [replace(run, name=f"{run.name} ({count})") if count > 1 else run for run, count in numbered]
 
 
 # -- data sets ---------------------------------------------------------------------------------------------------
@@ -158,24 +137,14 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Prune a 3D U-Net before training, and train it and the full network on a real MRI."""
-    from ranp.experiments.demo import DEFAULT, QUICK, quickest_threads, rows, run
+    from ranp.experiments.demo import DEFAULT, QUICK, comparison, quickest_threads, run
     from ranp.files import new_folder
     from ranp.import_by_name import find_device
-    from ranp.tables import Table
 
-    folder = out or first_free(Path(), "ranp-demo")
+    names = (f"ranp-demo-{number}".removesuffix("-1") for number in count(1))
+    folder = out or next(Path(name) for name in names if not os.path.lexists(name))
     on = find_device(device)
     with working() as progress, new_folder(folder) as partial, quickest_threads():
         results = run(partial, QUICK if quick else DEFAULT, seed=seed, device=on, progress=progress)
-    if as_json:
-        print_json("demo", {"out": str(folder), **results})
-        return
-    title = "A 3D U-Net, full and pruned before training"
-    stdout().print(Table(title, ("", "full", "pruned", "change"), rows(results)))
-    print(f"The report, plots, plan and weights are in {folder}/; start with report.md.")
-
-
-def first_free(parent: Path, name: str) -> Path:
-    """The first of `name`, `name-2`, `name-3`, ... that does not exist in the parent folder."""
-    names = (name if number == 1 else f"{name}-{number}" for number in counting(1))
-    return next(parent / each for each in names if not os.path.lexists(parent / each))
+    note = f"The report, plots, plan and weights are in {folder}/; start with report.md."
+    print_results("demo", {"out": str(folder), **results}, comparison(results), note, as_json=as_json)

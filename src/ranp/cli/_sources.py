@@ -12,15 +12,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ranp.cli._options import BATCHES
 from ranp.errors import InputError, nearest
 from ranp.import_by_name import call, find, users_code
 from ranp.progress import Progress
 from ranp.tracing import output_shapes
 
-KINDS = (
-    "package.module:factory or file.py:factory, which returns an iterable of (inputs, targets); a file with both "
-    "(.npz, .safetensors, .pt); a recipe, with --folder; or noise"
-)
 NOISE = "neurons were scored on noise: the widths show the effect of the budget, and may differ for real data"
 _RECIPES = (".yaml", ".yml")
 
@@ -46,7 +43,7 @@ def check_options(data: str, folder: Path | None, batch: int | None) -> None:
 
 
 def open_source(name: str, *, folder: Path | None, batch: int | None, seed: int, progress: Progress) -> Source:
-    """Open batches by name (see `KINDS`), except noise; the seed is that of the order and augmentation of a recipe."""
+    """Open batches by name (see `BATCHES`), except noise; the seed is for the order and augmentation of a recipe."""
     suffix = Path(name).suffix
     if suffix in _RECIPES and folder is not None:
         return _from_recipe(Path(name), folder, batch, seed, progress)
@@ -54,7 +51,7 @@ def open_source(name: str, *, folder: Path | None, batch: int | None, seed: int,
         return Source(_from_file(Path(name), batch or 1))
     if ":" not in name:
         hint = "for a folder, give a recipe that reads it: --data recipe.yaml --folder DIR"
-        raise InputError("--data", got=repr(name), expected=KINDS, hint=hint if Path(name).is_dir() else "")
+        raise InputError("--data", got=repr(name), expected=BATCHES, hint=hint if Path(name).is_dir() else "")
     place = f"--data {name}"
     batches = call(find(name, place), {}, place, "wrap it in a function without arguments")
     if not isinstance(batches, Iterable):

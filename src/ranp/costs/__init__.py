@@ -1,5 +1,6 @@
-"""What a network costs: exact formulas of its widths; measured step times and memory are in `ranp.costs.measure`."""
+"""What a network costs: exact formulas of its widths, and the resources that a budget can limit."""
 
-from ranp.costs.formulas import RESOURCES, Cost, CostTable, OutputBytes, Resource, Terms
+from ranp.costs.formulas import Cost, CostModel, CostTable, OutputBytes, Terms
+from ranp.costs.resources import RESOURCES, Resource
 
-__all__ = ["RESOURCES", "Cost", "CostTable", "OutputBytes", "Resource", "Terms"]
+__all__ = ["RESOURCES", "Cost", "CostModel", "CostTable", "OutputBytes", "Resource", "Terms"]

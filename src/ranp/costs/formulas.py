@@ -1,12 +1,12 @@
-"""What a network costs, as exact formulas of its widths, and the resources that a budget can limit.
+"""What a network costs, as exact formulas of its widths.
 
 MACs are multiply-adds: one MAC is one multiplication and one addition, so MACs are half of what counters of
 floating-point operations (FLOPs) report. Biases, norms and activations count no MACs.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,20 @@ class Cost:
             and in-place operators take none. (An upper bound in one case: a reshape of a permuted tensor copies it only
             while the permutation moves dimensions wider than 1.)
         neurons: Output channels of all layers.
+        step_seconds: Predicted duration of a training step; None without a `ranp.costs.TimeTable`.
+        train_bytes: Predicted peak memory of a training step; None unless its prediction was requested.
     """
 
     macs: int
     params: int
     activation_bytes: int
     neurons: int
+    step_seconds: float | None = None
+    train_bytes: int | None = None
+
+    def known(self) -> dict[str, float]:
+        """The amounts that are known, by name."""
+        return {name: amount for name, amount in asdict(self).items() if amount is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +77,13 @@ class OutputBytes:
     axes: tuple[int, ...]
 
 
+class CostModel(Protocol):
+    """Predicts a resource that is measured or simulated rather than counted."""
+
+    def evaluate(self, widths: Sizes) -> float:
+        """The amount at given widths of the groups, of shape (groups,)."""
+
+
 @dataclass(frozen=True, eq=False)
 class CostTable:
     """Formulas of what a forward pass at the traced shape costs, as functions of the kept widths.
@@ -79,6 +94,7 @@ class CostTable:
         params: See `Cost`.
         activation_bytes: See `Cost`.
         outputs: The summands of `activation_bytes`, operator by operator in the order in which they ran.
+        models: Models of resources that are not formulas, by field of `Cost`.
     """
 
     axes: Sizes
@@ -86,79 +102,9 @@ class CostTable:
     params: Terms
     activation_bytes: Terms
     outputs: tuple[OutputBytes, ...]
+    models: Mapping[str, CostModel] = field(default_factory=dict)
     allocations = RenamedAttribute("outputs")
 
     def axes_at(self, widths: Sizes) -> Sizes:
         """Size of every axis at given widths of the groups."""
         return self.axes @ np.append(widths, 1)  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A resource that a budget can limit.
-
-    Args:
-        name: Name of the resource; for those of ranp, the field of `Cost`.
-        cost: From a `ChannelGraph` and the kept width of every group, of shape (groups,), to what the network costs
-            then. It must not decrease when a width grows.
-        label: Name in tables; by default `name`.
-        unit: Unit in tables.
-        scale: How much one unit is.
-        limit: Name of its limit in `ranp.Budget`; by default `name`.
-        removes: Whether the limit is a fraction to remove, not one to keep.
-
-    Example:
-        A resource of your own, proportional to the number of channels that are kept. It is passed as an argument:
-        `ranp.allocate(graph, scores, ranp.Budget(custom={"energy": 0.3}), resources=[energy])`.
-
-        >>> energy = Resource("energy", lambda graph, widths: 2.5 * float(widths.sum()), unit="J")
-        >>> energy.cost(None, np.array([4, 8])), energy.text(30.0)
-        (30.0, '30.000 J')
-    """
-
-    name: str
-    cost: Callable[[Any, Sizes], float]
-    label: str = ""
-    unit: str = ""
-    scale: float = 1
-    limit: str = ""
-    removes: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "label", self.label or self.name)
-        object.__setattr__(self, "limit", self.limit or self.name)
-
-    def of(self, cost: Cost) -> int:
-        """The amount of one of ranp's own resources in a cost."""
-        return int(getattr(cost, self.name))
-
-    def text(self, amount: float) -> str:
-        """An amount with its unit."""
-        return f"{amount / self.scale:,.{3 if self.unit else 0}f} {self.unit}".strip()
-
-    def fraction(self, amount: float, full: float) -> float:
-        """The fraction that the limit bounds: what is kept of the full network's amount, or what is removed of it."""
-        kept = amount / full if full else 1.0
-        return 1 - kept if self.removes else kept
-
-    def most(self, fraction: float, full: float) -> float:
-        """The largest amount that a limit permits.
-
-        Example:
-            >>> [resource.most(0.25, 100) for resource in RESOURCES]
-            [25.0, 25.0, 25.0, 75.0]
-        """
-        return full * (1 - fraction if self.removes else fraction)
-
-
-def _cost(name: str) -> Callable[[Any, Sizes], int]:
-    return lambda graph, widths: getattr(graph.cost(widths), name)  # type: ignore[no-any-return]
-
-
-RESOURCES = (
-    Resource("macs", _cost("macs"), "multiply-adds", "G", 1e9),
-    Resource("params", _cost("params"), "parameters", "M", 1e6),
-    Resource("activation_bytes", _cost("activation_bytes"), "activations", "MiB", 2**20, limit="activations"),
-    Resource("neurons", _cost("neurons"), "neurons", limit="sparsity", removes=True),
-)
-"""The resources of every network: the fields of `Cost`, in the order of tables and budgets."""

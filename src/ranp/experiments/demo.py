@@ -4,7 +4,7 @@ The full and the pruned network are two runs of `recipes/demo.yaml`, which train
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,13 +18,13 @@ from torch import nn
 from torch.utils.data import default_collate
 
 import ranp
-from ranp.costs.measure import peak_step_bytes, step_seconds
 from ranp.environment import hardware, versions
 from ranp.experiments import plots
 from ranp.experiments.data.mni152 import TISSUES, load_brain, split
 from ranp.experiments.losses import objective
 from ranp.experiments.recipes import read_recipe, recipe_file
 from ranp.experiments.runs import Run, finish_run, fit, open_run, validate
+from ranp.experiments.studies.measuring import Workload, measure_steps
 from ranp.files import write_json
 from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
@@ -93,19 +93,12 @@ def _report_progress(progress: Progress, name: str, what: str, done: int, total:
 
 def measure(runs: Mapping[str, Run], settings: DemoSettings, progress: Progress) -> dict[str, dict[str, float]]:
     """`step_seconds` and `peak_bytes` of a training step of each network, before they are trained."""
-    what, one = "measure time and memory of a step", runs["pruned"]
+    one = runs["pruned"]
     batch = tuple(default_collate([one.bundle.train[index] for index in range(one.recipe.training.batch)]))
-    models = {name: run.model for name, run in runs.items()}
     loss_fn = objective(one.recipe.training.loss, one.bundle.ignore_index)
-    optimizer = partial(torch.optim.AdamW, lr=1e-3)
-    progress(what, 0, 2)
-    seconds = step_seconds(
-        models, batch, loss_fn, optimizer, repeats=settings.timed_steps, limit_seconds=settings.timing_seconds
-    )
-    progress(what, 1, 2)
-    peaks = peak_step_bytes(models, batch, loss_fn, optimizer)
-    progress(what, 2, 2)
-    return {name: {"step_seconds": seconds[name], "peak_bytes": peaks[name]} for name in runs}
+    models, optimizer = {name: run.model for name, run in runs.items()}, partial(torch.optim.AdamW, lr=1e-3)
+    work = Workload(models, batch, loss_fn, optimizer, one.fabric.device)
+    return measure_steps(work, progress, repeats=settings.timed_steps, limit_seconds=settings.timing_seconds)
 
 
 def train_in_turns(runs: Mapping[str, Run]) -> dict[str, list[dict[str, Any]]]:
@@ -181,8 +174,8 @@ def _background_dice(run: Run) -> float | None:
     return _validated(replace(run, bundle=replace(run.bundle, metric=metric)))["dice"]
 
 
-def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """The table of a report: what is compared, full, pruned, and the change."""
+def comparison(report: Mapping[str, Any]) -> Table:
+    """The table of a report."""
     full, pruned = report["full"], report["pruned"]
     found = []
     for label, key, unit, style in (
@@ -200,16 +193,15 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         before, after = full["dice"][key], pruned["dice"][key]
         label = "mean Dice of grey, white and other" if key == "mean" else f"Dice, {key}"
         found.append((label, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"))
-    return found
+    return Table("A 3D U-Net, full and pruned before training", ("", "full", "pruned", "change"), found)
 
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The report as a page: `demo_report.md` with the results filled in."""
-    table = Table("", ("", "full", "pruned", "change"), rows(report)).markdown()
     packages = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     durations = ", ".join(f"{what} after {seconds:.0f} s" for what, seconds in report["elapsed_seconds"].items())
     template = Path(__file__).with_name("demo_report.md").read_text(encoding="utf-8")
-    return template.format(table=table, packages=packages, durations=durations, **report)
+    return template.format(table=comparison(report).markdown(), packages=packages, durations=durations, **report)
 
 
 def write_files(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run], progress: Progress) -> None:
@@ -223,23 +215,18 @@ def write_files(folder: Path, report: Mapping[str, Any], runs: Mapping[str, Run]
         title: [{**point, "dice": point["dice"]["mean"]} for point in report[name]["curve"]]
         for name, title in titles.items()
     }
-    drawings: dict[str, Callable[[], Any]] = {
-        "dice.png": lambda: plots.dice_curves(points),
-        "importance.png": lambda: plots.importance_per_layer(stages),
-        "channels.png": lambda: plots.channels_kept(plan.widths, plan.full_widths),
-        "segmentation.png": lambda: draw_slice(report, titles, runs),
-    }
-    total = len(drawings) + 1
-    for done, (name, draw) in enumerate(drawings.items()):
-        progress("draw and write", done, total)
-        draw().savefig(folder / name)
-    progress("draw and write", total - 1, total)
+    progress("draw and write", 0, 2)
+    plots.dice_curves(points).savefig(folder / "dice.png")
+    plots.importance_per_layer(stages).savefig(folder / "importance.png")
+    plots.channels_kept(plan.widths, plan.full_widths).savefig(folder / "channels.png")
+    draw_slice(report, titles, runs).savefig(folder / "segmentation.png")
+    progress("draw and write", 1, 2)
     ranp.save(pruned.model.cpu(), plan, folder / "pruned")
     weights = {name: tensor.cpu().contiguous() for name, tensor in runs["full"].model.state_dict().items()}
     save_file(weights, folder / "full.safetensors")
     write_json(folder / "report.json", report)
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    progress("draw and write", total, total)
+    progress("draw and write", 2, 2)
 
 
 def draw_slice(report: Mapping[str, Any], titles: Mapping[str, str], runs: Mapping[str, Run]) -> Any:

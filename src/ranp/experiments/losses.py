@@ -39,27 +39,21 @@ def dice_cross_entropy(outputs: Tensor, targets: Tensor, ignore_index: int = -10
     return F.cross_entropy(outputs, targets, ignore_index=ignore_index) + (1 - dice).mean()
 
 
-def mean_squared_error(outputs: Tensor, targets: Tensor, ignore_index: int = -100) -> Tensor:
-    """Mean squared error; targets are values and not classes, so that none is ignored."""
-    return F.mse_loss(outputs, targets)
-
-
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "cross-entropy": F.cross_entropy,
     "dice-cross-entropy": dice_cross_entropy,
-    "mse": mean_squared_error,
+    # Its targets are values and not classes, so that none is ignored.
+    "mse": lambda outputs, targets, ignore_index: F.mse_loss(outputs, targets),
 }
 """Losses of outputs and targets with the keyword argument `ignore_index`."""
-
-
-def warm_up_then_decay(progress: float) -> float:
-    """Factor on the learning rate: linear warm-up in the first twentieth of the training, then linear decay to zero."""
-    return min(1.0, progress / 0.05 + 0.02) * max(0.0, 1.0 - progress)
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: (1 + math.cos(math.pi * min(progress, 1.0))) / 2,
-    "linear": warm_up_then_decay,
+    "linear": lambda progress: min(1.0, progress / 0.05 + 0.02) * max(0.0, 1.0 - progress),
 }
-"""Factors on the learning rate as functions of the fraction of the training that is done."""
+"""Factors on the learning rate as functions of the fraction of the training that is done.
+
+`linear` warms up in the first twentieth of the training, then decays to zero.
+"""

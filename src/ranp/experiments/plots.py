@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ranp.criteria import CRITERIA
-from ranp.deprecation import renamed_names
 from ranp.optional import optional_import
 
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ Floats = npt.NDArray[np.floating[Any]]
 
 def dice_curves(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> "Figure":
     """Dice against time and against steps: one line per network, whose points have `seconds`, `steps` and `dice`."""
-    figure = blank_figure(11, 4.4)
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = panels(11, 4.4, 1, 2, sharey=True)
     for axis, key, label in zip(axes, ("seconds", "steps"), ("training time (s)", "training steps"), strict=True):
         for curve, color in zip(curves.values(), PALETTE, strict=False):
             x, y = [point[key] for point in curve], [point["dice"] for point in curve]
@@ -62,9 +60,8 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, Floats]]) -> "Figure"
     the name of a stage to the name of a layer to the importance of each of its neurons.
     """
     layers = list(next(iter(stages.values())))
-    figure = blank_figure(9, 1.6 + 1.9 * len(stages))
-    axes = np.atleast_1d(figure.subplots(len(stages), 1, sharex=True))
-    for axis, (stage, scores) in zip(axes, stages.items(), strict=True):
+    figure, axes = panels(9, 1.6 + 1.9 * len(stages), len(stages), 1, sharex=True, squeeze=False)
+    for axis, (stage, scores) in zip(axes.flat, stages.items(), strict=True):
         columns = [np.asarray(scores[layer], dtype=float) for layer in layers]
         lowest, low, high, highest = (np.array([np.quantile(each, q) for each in columns]) for q in (0, 0.1, 0.9, 1))
         positions = range(len(layers))
@@ -76,8 +73,8 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, Floats]]) -> "Figure"
         axis.set_axisbelow(True)
         axis.set_ylabel("importance")
         style_panel(axis, stage, grid=True)
-    axes[-1].set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
-    axes[-1].set_xlim(-0.6, len(layers) - 0.4)
+    name_layers(axis, layers)
+    axis.set_xlim(-0.6, len(layers) - 0.4)
     figure.supxlabel("dot: mean of the layer's neurons   bar: middle 80%   line: all", fontsize=9, color=DARK_GRAY)
     return figure
 
@@ -85,8 +82,7 @@ def importance_per_layer(stages: Mapping[str, Mapping[str, Floats]]) -> "Figure"
 def channels_kept(widths: Mapping[str, int], full_widths: Mapping[str, int]) -> "Figure":
     """Output channels of every layer, before and after pruning."""
     layers = list(full_widths)
-    figure = blank_figure(8, 1.4 + 0.33 * len(layers))
-    axis = figure.subplots()
+    figure, axis = panels(8, 1.4 + 0.33 * len(layers))
     positions = np.arange(len(layers))
     before, after = ([each[layer] for layer in layers] for each in (full_widths, widths))
     axis.barh(positions, before, color=LIGHT_GRAY, height=0.72, label="full")
@@ -117,9 +113,8 @@ def segmentations(
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    panels = 2 + len(labels)
-    figure = blank_figure(2.5 * panels, 5)
-    axes = figure.subplots(1, panels, width_ratios=[1.25] + [1] * (panels - 1))
+    ratios = [1.25] + [1] * (1 + len(labels))
+    figure, axes = panels(2.5 * len(ratios), 5, 1, len(ratios), width_ratios=ratios)
     _draw_locator(axes[0], *locator)
     axes[1].imshow(image.T, origin="lower", cmap="gray")
     axes[1].set_title("T1 image", fontsize=11)
@@ -152,12 +147,17 @@ def _draw_locator(axis: "Axes", section: Floats, boxes: Mapping[str, tuple[slice
     axis.set_title("seen from above", fontsize=11)
 
 
-def blank_figure(width: float, height: float) -> "Figure":
-    """An empty white figure, its size in inches, that is not registered with pyplot."""
+def panels(width: float, height: float, rows: int = 1, columns: int = 1, **how: Any) -> "tuple[Figure, Any]":
+    """A white figure, its size in inches, that is not registered with pyplot; and its empty panels."""
     figure: Figure = optional_import("matplotlib.figure", "plots", extra="plots").Figure(
         figsize=(width, height), dpi=150, layout="constrained", facecolor="white"
     )
-    return figure
+    return figure, figure.subplots(rows, columns, **how)
+
+
+def name_layers(axis: "Axes", layers: Sequence[str]) -> None:
+    """Write the names of layers below the panel."""
+    axis.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
 
 
 def style_panel(axis: "Axes", title: str, *, grid: bool = False) -> None:
@@ -166,10 +166,3 @@ def style_panel(axis: "Axes", title: str, *, grid: bool = False) -> None:
         axis.grid(axis="y", color=LIGHT_GRAY, linewidth=0.8)
     axis.set_title(title, loc="left", fontsize=12, fontweight="bold", color=DARK_GRAY)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_names(
-        __name__,
-        {"FAINT": "LIGHT_GRAY", "FULL_COLOUR": "FULL_COLOR", "PRUNED_COLOUR": "PRUNED_COLOR", "tidy": "style_panel"},
-    )

@@ -1,8 +1,5 @@
 """The HTML report of a pruned network, and the survey: the data that it draws."""
 
-from typing import TYPE_CHECKING
-
-from ranp.deprecation import renamed_names
 from ranp.explorer._content import NOT_METRICS, RunSummary
 from ranp.explorer._report import write_report
 from ranp.explorer._survey import survey, with_forward_seconds
@@ -17,7 +14,3 @@ __all__ = [
     "write_report",
     "write_survey",
 ]
-
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_names(__name__, {"timed": "with_forward_seconds", "write_page": "write_report"})

@@ -1,13 +1,13 @@
 """Small pieces of the report: HTML, in which every text is escaped here, and numbers with their units."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Decimal
 from html import escape
 from importlib.resources import files
 
 from ranp.budget import Budget
 from ranp.costs import RESOURCES, Cost, Resource
+from ranp.tables import Table
 
 TIMES = "\u00d7"
 
@@ -20,35 +20,18 @@ def asset(name: str) -> str:
 # -- HTML --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Section:
+def section(id: str, title: str, body: str) -> str:
     """A section of the report: the anchor that links point to, the heading, and HTML."""
-
-    id: str
-    title: str
-    body: str
-
-    def html(self) -> str:
-        """The section as HTML."""
-        heading = f"{self.id}-title"
-        return (
-            f'<section id="{self.id}" aria-labelledby="{heading}">\n'
-            f'<h2 id="{heading}">{escape(self.title)}</h2>\n{self.body}\n</section>'
-        )
-
-
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, id: str = "") -> str:
-    """A table whose first column names the rows; it scrolls sideways if it is too wide for the page."""
-    cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    lines = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(text)}</td>" for text in rest)}</tr>\n'
-        for first, *rest in rows
-    )
-    name = f' id="{id}"' if id else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table{name}>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{cells}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f'<section id="{id}" aria-labelledby="{id}-title">\n'
+        f'<h2 id="{id}-title">{escape(title)}</h2>\n{body}\n</section>'
     )
+
+
+def table(shown: Table, *, id: str = "") -> str:
+    """A table that scrolls sideways if it is too wide for the page."""
+    label = escape(shown.title)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">{shown.html(id)}</div>'
 
 
 def tile(label: str, big: str, small: str, *, bar: float | None = None, attributes: str = "") -> str:
@@ -89,9 +72,12 @@ def paragraph(text: str, kind: str = "") -> str:
 # -- numbers; `format.js` formats them in the same way -----------------------------------------------------------
 
 
-def amount(resource: str, value: int) -> str:
+def amount(resource: str, value: float) -> str:
     """A cost with a suitable unit."""
-    if resource == "activation_bytes":
+    if resource.endswith("seconds"):
+        value, unit = (value, "s") if value >= 1 else (1e3 * value, "ms")
+        return f"{_fixed(value, _digits(value))} {unit}"
+    if resource.endswith("bytes"):
         return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
     return _scaled(value, 1000, ("", "k", "M", "G", "T")).strip()
 
@@ -102,7 +88,11 @@ def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
     power = 0
     while value >= base and power < len(units) - 1:
         value, power = value / base, power + 1
-    return f"{_fixed(value, 2 if value < 10 else 1 if value < 100 else 0)} {units[power]}"
+    return f"{_fixed(value, _digits(value))} {units[power]}"
+
+
+def _digits(value: float) -> int:
+    return 2 if value < 10 else 1 if value < 100 else 0
 
 
 def _fixed(value: float, digits: int) -> str:
@@ -122,15 +112,12 @@ def times(full: float, kept: float) -> str:
     return f"{_fixed(factor, 0 if factor >= 20 else 1)}{TIMES}" if factor < 1e9 else "∞"
 
 
-def metric(value: float | None) -> str:
-    """The value of a metric; a dash where there is none."""
-    return "-" if value is None else f"{value:.3f}"
-
-
 def budget_text(budget: Budget) -> str:
     """A budget in words."""
     texts = [
-        f"at {'least' if each.removes else 'most'} {_part_text(limit, each.label, each.removes)}"
+        f"{each.label} of at most {limit}"
+        if isinstance(limit, str)
+        else f"at {'least' if each.removes else 'most'} {_part_text(limit, each.label, each.removes)}"
         for each, limit in _limits(budget)
     ]
     return "; ".join([*texts, *(f"at most {_part_text(value, name)}" for name, value in budget.custom.items())])
@@ -139,11 +126,13 @@ def budget_text(budget: Budget) -> str:
 def result_text(budget: Budget, cost: Cost, full: Cost) -> str:
     """What is kept or removed of the resources that a budget limits."""
     return "; ".join(
-        _part_text(each.fraction(each.of(cost), each.of(full)), each.label, each.removes) for each, _ in _limits(budget)
+        _part_text(each.fraction(kept, whole), each.label, each.removes)
+        for each, _ in _limits(budget)
+        if (kept := each.of(cost)) is not None and (whole := each.of(full)) is not None
     )
 
 
-def _limits(budget: Budget) -> list[tuple[Resource, float]]:
+def _limits(budget: Budget) -> list[tuple[Resource, float | str]]:
     limits = dict(budget.given())
     return [(each, limits[each.limit]) for each in RESOURCES if each.limit in limits]
 

@@ -14,7 +14,7 @@ from typing import Any
 from ranp.costs import RESOURCES
 from ranp.errors import ArtifactError
 from ranp.explorer._content import Content, RunSummary, read_content
-from ranp.explorer._html import asset
+from ranp.explorer._html import asset, section
 from ranp.explorer._sections import headline, sections
 from ranp.files import write_bytes
 from ranp.optional import optional_import
@@ -59,17 +59,20 @@ def write_report(
 
 def _render(content: Content) -> str:
     shown = sections(content)
-    labels = {resource.name: resource.label for resource in RESOURCES}
+    plotly: str = optional_import("plotly.offline", "report", extra="report").get_plotlyjs()
+    known = content.costs[1].known() if content.plan else {}
+    labels = {resource.name: resource.label for resource in RESOURCES if resource.name in known}
     runs = [{"name": run.name, "curve": list(run.curve)} for run in content.runs]
     return Template(asset("page.html")).substitute(
         title=escape(content.name),
         headline=headline(content),
         style=asset("style.css"),
-        links="\n".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in shown),
-        sections="\n".join(section.html() for section in shown),
+        links="\n".join(f'<li><a href="#{id}">{escape(title)}</a></li>' for id, title, _ in shown),
+        sections="\n".join(section(*each) for each in shown),
         version=escape(version("ranp")),
         data=script_json({"survey": content.survey, "runs": runs, "resources": labels}),
-        plotly=_plotly(),
+        # Compressed: the page has two megabytes instead of five.
+        plotly=base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode(),
         script="\n".join(asset(name) for name in _SCRIPTS),
     )
 
@@ -78,9 +81,3 @@ def script_json(value: Any) -> str:
     """JSON that is safe inside a script element, whatever its strings contain."""
     text = json.dumps(value, allow_nan=False)
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
-
-
-def _plotly() -> str:
-    """The plotting library, compressed: the page has two megabytes instead of five."""
-    script: str = optional_import("plotly.offline", "report", extra="report").get_plotlyjs()
-    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()

@@ -9,8 +9,8 @@ from ranp.costs import RESOURCES
 from ranp.explorer import _html as html
 from ranp.explorer._content import Content, RunSummary
 from ranp.plan import Plan
+from ranp.tables import Table, metric_text
 
-_LABELS = {resource.name: resource.label.capitalize() for resource in RESOURCES}
 _VERIFICATION = {
     "exact": "exact: the pruned network equals the masked one in float64",
     "structural": "structural: shapes, finite values, gradients",
@@ -30,21 +30,21 @@ def headline(content: Content) -> str:
     return f"{less_macs} and <strong>{memory}</strong> less activation memory than the full network."
 
 
-def sections(content: Content) -> list[html.Section]:
-    """All sections that the content allows, in order."""
+def sections(content: Content) -> list[tuple[str, str, str]]:
+    """All sections that the content allows, in order: anchor, title and HTML."""
     plan, survey = content.plan, content.survey
-    found = [html.Section("summary", "Summary", _summary(content))]
+    found = [("summary", "Summary", _summary(content))]
     if plan is not None and survey is not None:
-        found.append(html.Section("explorer", "Budget explorer", _explorer(plan, survey)))
-        found.append(html.Section("network", "Network", html.asset("network.html")))
-        found.append(html.Section("memory", "Activation memory by operator", html.asset("memory.html")))
-        found.append(html.Section("importance", "Importance by layer", _importance(survey)))
+        found.append(("explorer", "Budget explorer", _explorer(plan, survey)))
+        found.append(("network", "Network", html.asset("network.html")))
+        found.append(("memory", "Activation memory by operator", html.asset("memory.html")))
+        found.append(("importance", "Importance by layer", _importance(survey)))
     elif plan is not None:
-        found.append(html.Section("widths", "Neurons by layer", _widths(plan)))
+        found.append(("widths", "Neurons by layer", _widths(plan)))
     if trained := _training(content):
-        found.append(html.Section("training", "Training", trained))
+        found.append(("training", "Training", trained))
     if survey is not None:
-        found.append(html.Section("notes", "Warnings and unprunable channels", _notes(survey)))
+        found.append(("notes", "Warnings and unprunable channels", _notes(survey)))
     return found
 
 
@@ -64,18 +64,19 @@ def _summary(content: Content) -> str:
     shown = "".join(html.paragraph(text, "notice") for text in notices)
     if content.plan is None:
         return shown + html.facts(_recipe_facts(content.runs[0]))
-    tiles = "".join([*(_cost_tile(content, name, label) for name, label in _LABELS.items()), *_run_tiles(content)])
+    labels = _known_labels(content.costs[1].known())
+    tiles = "".join([*(_cost_tile(content, name, label) for name, label in labels.items()), *_run_tiles(content)])
     return f'{shown}<ul class="tiles">{tiles}</ul>{html.facts(_plan_facts(content, content.plan))}'
 
 
 def _cost_tile(content: Content, name: str, label: str) -> str:
     value, full = (getattr(cost, name) for cost in content.costs)
-    less = "less" if name == "activation_bytes" else "fewer"
+    less = "less" if name.endswith(("bytes", "seconds")) else "fewer"
     return html.tile(
         label,
         "100%" if value == full else f"{html.times(full, value)}<small> {less}</small>",
         f"{html.amount(name, value)} of {html.amount(name, full)} ({html.share(value, full)})",
-        bar=100 * value / max(full, 1),
+        bar=100 * value / (full or 1),
         attributes=f' data-resource="{name}" data-value="{value}"',
     )
 
@@ -89,8 +90,7 @@ def _run_tiles(content: Content) -> list[str]:
     full = next((result for result in finished if result["cost"] == result["full_cost"]), None)
     primary, seconds = own["primary_metric"], own["step_seconds"]
     best, at_step = own["best"].get(primary), f"at step {own['best'].get('step', 0):,}"
-    time_text, metric_text = f"{seconds * 1e3:,.0f}<small> ms</small>", "-" if best is None else f"{best:.3f}"
-    time_note = f"{seconds * 1e3:,.1f} ms"
+    time_text, time_note = f"{seconds * 1e3:,.0f}<small> ms</small>", f"{seconds * 1e3:,.1f} ms"
     if full is not None:
         time_text = f"{html.times(full['step_seconds'], seconds)}<small> less</small>"
         time_note += f" of {full['step_seconds'] * 1e3:,.1f} ms"
@@ -98,7 +98,7 @@ def _run_tiles(content: Content) -> list[str]:
             at_step += f"; full network {other:.3f}"
     return [
         html.tile("Training step, measured", time_text, time_note),
-        html.tile(f"Best {primary}", metric_text, at_step),
+        html.tile(f"Best {primary}", metric_text(best), at_step),
     ]
 
 
@@ -131,7 +131,7 @@ def _recipe_facts(run: RunSummary) -> list[tuple[str, str]]:
     return [
         ("Data", str(run.recipe["data"].get("name", "-"))),
         ("Method", str(pruning.get("method", "-"))),
-        ("Budget", ", ".join(f"{name} {value:g}" for name, value in budget.items()) or "none"),
+        ("Budget", ", ".join(f"{name} {value}" for name, value in budget.items()) or "none"),
         ("Steps", str(training.get("steps") or f"{training.get('epochs')} epochs")),
     ]
 
@@ -141,7 +141,8 @@ def _recipe_facts(run: RunSummary) -> list[tuple[str, str]]:
 
 def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
     last = len(survey["steps"]) - 1
-    cards = "".join(html.tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in _LABELS.items())
+    labels = _known_labels(survey["plan"]["full_cost"])
+    cards = "".join(html.tile(label, "", "", bar=0, attributes=f' id="at-{name}"') for name, label in labels.items())
     if any("forward_seconds" in step for step in survey["steps"]):
         cards += html.tile("Forward pass, measured", "", "", attributes=' id="at-seconds"')
     only = "" if last else html.paragraph("There are no scores for this plan, so there are no plans for other budgets.")
@@ -158,36 +159,39 @@ def _explorer(plan: Plan, survey: Mapping[str, Any]) -> str:
 def _widths(plan: Plan, *, slider: bool = False) -> str:
     head = ["Layer", "Full", "Chosen plan", *(["At the slider"] if slider else [])]
     rows = [[name, str(full), *[str(plan.widths[name])] * (len(head) - 2)] for name, full in plan.full_widths.items()]
-    return html.table("Neurons by layer", head, rows, id="widths-table")
+    return html.table(Table("Neurons by layer", head, rows), id="widths-table")
 
 
 def _steps(survey: Mapping[str, Any]) -> str:
     full = survey["plan"]["full_cost"]
+    labels = _known_labels(full)
     rows = [
         [
             html.share(step["cost"]["macs"], full["macs"]) + (" (chosen)" if number == survey["chosen"] else ""),
-            *(html.amount(name, step["cost"][name]) for name in _LABELS),
+            *(html.amount(name, step["cost"][name]) for name in labels),
         ]
         for number, step in enumerate(survey["steps"])
     ]
-    return html.table("Costs of all plans", ["Share of the multiply-adds", *_LABELS.values()], rows)
+    return html.table(Table("Costs of all plans", ["Share of the multiply-adds", *labels.values()], rows))
+
+
+def _known_labels(cost: Mapping[str, Any]) -> dict[str, str]:
+    return {resource.name: resource.label.capitalize() for resource in RESOURCES if cost.get(resource.name) is not None}
 
 
 def _importance(survey: Mapping[str, Any]) -> str:
     stages = survey["stages"]
     if not stages:
         return html.paragraph(f"The criterion {survey['plan']['criterion']} does not use importance.")
-    found = {
-        name: [stage["layers"].get(name) for stage in stages] for name in (each["name"] for each in survey["layers"])
-    }
+    found = {name: [stage["layers"].get(name) for stage in stages] for name in survey["plan"]["full_widths"]}
     rows = [[name, *("-" if each is None else f"{each['mean']:.3g}" for each in row)] for name, row in found.items()]
-    means = html.table("Mean score of the neurons of a layer", ["Layer", *(stage["name"] for stage in stages)], rows)
+    means = Table("Mean score of the neurons of a layer", ["Layer", *(stage["name"] for stage in stages)], rows)
     return html.figure(
         "importance-plot",
         "Scores of the neurons of each layer (quartiles, minimum and maximum; dashed: mean) after each step of the "
         f"criterion: {', then '.join(stage['name'] for stage in stages)}. Logarithmic scale.",
         "Boxes: quartiles of the neurons' scores by layer and step",
-        html.folded("Mean scores (table)", means),
+        html.folded("Mean scores (table)", html.table(means)),
     )
 
 
@@ -203,8 +207,9 @@ def _notes(survey: Mapping[str, Any]) -> str:
         for entry in survey["unprunable"]
     ]
     head = ["Operator", "Reason", "Channels", "Share of the multiply-adds"]
+    table = Table("Unprunable channels", head, rows, text_columns=2)
     return (f"<ul>{warnings}</ul>" if warnings else html.paragraph("There are no warnings.")) + (
-        html.table("Unprunable channels", head, rows) if rows else html.paragraph("All channels can be pruned.")
+        html.table(table) if rows else html.paragraph("All channels can be pruned.")
     )
 
 
@@ -226,8 +231,8 @@ def _training(content: Content) -> str:
             + "</div>"
             + html.folded("All validations (tables)", "".join(map(_curve, validated)))
         )
-    if (compared := content.comparison) is not None:
-        parts.append(html.table(compared.title, compared.header, compared.rows))
+    if content.comparison is not None:
+        parts.append(html.table(content.comparison))
     return "".join([*parts, _evaluations(content.runs)])
 
 
@@ -238,11 +243,11 @@ def _evaluations(runs: Sequence[RunSummary]) -> str:
         return ""
     names = dict.fromkeys(name for evaluation in found.values() for name in evaluation["metrics"])
     rows = [["weights of step", *(f"{evaluation['step']:,}" for evaluation in found.values())]]
-    rows += [[name, *(html.metric(evaluation["metrics"].get(name)) for evaluation in found.values())] for name in names]
-    return html.table("Results of ranp evaluate", ["", *found], rows)
+    rows += [[name, *(metric_text(evaluation["metrics"].get(name)) for evaluation in found.values())] for name in names]
+    return html.table(Table("Results of ranp evaluate", ["", *found], rows))
 
 
 def _curve(run: RunSummary) -> str:
     names = list(run.curve[0])
     rows = [["-" if row[name] is None else f"{row[name]:.6g}" for name in names] for row in run.curve]
-    return html.table(f"Validations of {run.name}", names, rows)
+    return html.table(Table(f"Validations of {run.name}", names, rows))

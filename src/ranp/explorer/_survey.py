@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ranp.allocation import ThresholdSweep
+from ranp.allocation import WidthGrid, allocated_widths, channels_by_score
 from ranp.arguments import checked
 from ranp.budget import Budget
 from ranp.errors import PlanError
@@ -25,7 +25,7 @@ from ranp.surgery import apply
 BUDGETS = 41
 MEASURED_STEPS, REPEATS = 9, 5
 # Fields of a plan that are the same at every budget.
-_SETTINGS = ("criterion", "importance", "resource_weight", "seed", "min_width", "round_to", "versions")
+_SETTINGS = ("criterion", "importance", "resource_weight", "seed", "min_width", "round_to", "versions", "policy")
 
 
 @checked
@@ -66,7 +66,7 @@ def survey(
         >>> scores = ranp.score(model, graph, [], criterion="uniform")
         >>> found = survey(graph, ranp.allocate(graph, scores, ranp.Budget(macs=0.5)), scores)
         >>> [step["widths"] for step in found["steps"]], found["chosen"]
-        ([[1], [2], [3], [4], [5], [6], [7], [8]], 3)
+        ([[2], [4], [8]], 1)
     """
     widths = {group.name: group.width for group in graph.groups}
     if plan.keep.keys() != widths.keys() or any(
@@ -77,7 +77,17 @@ def survey(
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "plan": _common_fields(graph, plan),
+        # The fields that the plans of all steps share, for the traced model: the plan may come from another task.
+        "plan": {
+            "format": "ranp-plan",
+            "version": PLAN_VERSION,
+            "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
+            "full_widths": {layer.name: layer.width for layer in graph.layers},
+            "full_cost": graph.cost().known(),
+            "has_cross_channel_norm": graph.has_cross_channel_norm,
+            **{name: getattr(plan, name) for name in _SETTINGS},
+            "versions": dict(plan.versions),
+        },
         "axes": [_linear_form(row) for row in graph.costs.axes],
         "groups": [_group(group, order[group.name]) for group in graph.groups],
         "layers": [_layer(graph, layer) for layer in graph.layers],
@@ -96,20 +106,6 @@ def survey(
         "warnings": list(warnings),
         "unprunable": [asdict(entry) for entry in graph.unprunable],
         "seconds": dict(seconds or {}),
-    }
-
-
-def _common_fields(graph: ChannelGraph, plan: Plan) -> dict[str, Any]:
-    """The fields that the plans of all steps share, for the traced model: the plan may come from another task."""
-    return {
-        "format": "ranp-plan",
-        "version": PLAN_VERSION,
-        "shapes": {name: list(shape) for name, shape in graph.shapes.items()},
-        "full_widths": {layer.name: layer.width for layer in graph.layers},
-        "full_cost": asdict(graph.cost()),
-        "has_cross_channel_norm": graph.has_cross_channel_norm,
-        **{name: getattr(plan, name) for name in _SETTINGS},
-        "versions": dict(plan.versions),
     }
 
 
@@ -169,22 +165,25 @@ def _steps(graph: ChannelGraph, plan: Plan, scores: Scores | None) -> tuple[dict
         kept_first = ((group, plan.keep[group.name]) for group in graph.groups)
         order = {group.name: np.r_[kept, np.setdiff1d(range(group.width), kept)] for group, kept in kept_first}
     else:
-        sweep = ThresholdSweep(graph, scores, min_width=plan.min_width, round_to=plan.round_to)
-        order = sweep.order
+        order = channels_by_score(graph, scores)
+        grid = WidthGrid(graph, plan.min_width, plan.round_to)
+        how: dict[str, Any] = {"policy": plan.policy, "min_width": plan.min_width, "round_to": plan.round_to}
         # Budgets that give the same widths are one step.
-        others = {tuple(sweep.widths(budget).tolist()): budget for budget in _budgets(graph, sweep)}
+        others = {
+            tuple(allocated_widths(graph, scores, budget, **how).tolist()): budget for budget in _budgets(graph, grid)
+        }
     found = {**others, tuple(chosen.tolist()): plan.budget}
     steps = [
-        {"budget": asdict(budget), "widths": list(widths), "cost": asdict(graph.cost(widths))}
+        {"budget": asdict(budget), "widths": list(widths), "cost": graph.cost(widths).known()}
         for widths, budget in sorted(found.items(), key=lambda item: sum(item[0]))
     ]
     return order, steps, next(index for index, step in enumerate(steps) if step["widths"] == chosen.tolist())
 
 
-def _budgets(graph: ChannelGraph, sweep: ThresholdSweep) -> Iterator[Budget]:
+def _budgets(graph: ChannelGraph, grid: WidthGrid) -> Iterator[Budget]:
     """Fractions of the multiply-adds, evenly spaced on a logarithmic scale, rounded up to three digits."""
     full = graph.cost().macs
-    least = max(graph.cost(sweep.narrowest()).macs, 1) / full if full else 1.0
+    least = max(graph.cost(grid.narrowest).macs, 1) / full if full else 1.0
     for fraction in np.geomspace(least, 1.0, BUDGETS):
         step = 10.0 ** (np.floor(np.log10(fraction)) - 2)
         # Rounded up, because the smallest budget must be feasible.

@@ -23,7 +23,7 @@ move_data_to_device = _needed("lightning.fabric.utilities").move_data_to_device
 strategies: Any = _needed("lightning.pytorch.strategies")
 Metric: Any = _needed("torchmetrics").Metric
 
-_OPTIONS = ("criterion", "importance", "resource_weight", "min_width", "round_to", "seed", "weights")
+_OPTIONS = ("criterion", "importance", "resource_weight", "policy", "min_width", "round_to", "seed", "weights")
 
 
 class RanpPruning(pytorch.Callback):  # type: ignore[misc]
@@ -41,7 +41,8 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
             It must exist after the module's `__init__`.
         batches: How many training batches to score with, in each process; or batches to use instead.
         example_inputs: Inputs of the network; if not given, those of its first call on the first batch.
-        options: As for `ranp.prune`: criterion, importance, resource_weight, min_width, round_to, seed, weights.
+        options: As for `ranp.prune`: criterion, importance, resource_weight, policy, min_width, round_to, seed,
+            weights.
 
     Attributes:
         result: What `ranp.prune` returned, if it ran.
@@ -89,7 +90,13 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         with _restored(pl_module):
             self.result = self._prune(trainer, pl_module, network)
         shrink_in_place(network, self.result.model, self.result.plan)
-        _renew_optimizers(trainer, pl_module)
+        # The optimizers, and the wrapper for several processes, have to be those of the present parameters.
+        strategy = trainer.strategy
+        if isinstance(strategy, strategies.DDPStrategy):
+            strategy.model = pl_module
+            strategy.configure_ddp()
+        strategy.setup_optimizers(trainer)
+        strategy.setup_precision_plugin()
         pytorch.utilities.rank_zero_info(str(self.result.report))
 
     def _prune(self, trainer: Any, pl_module: Any, network: nn.Module) -> PruneResult:
@@ -169,13 +176,3 @@ def _restored(pl_module: Any) -> Iterator[None]:
             for module in pl_module.modules():
                 if isinstance(module, Metric):
                     module.reset()
-
-
-def _renew_optimizers(trainer: Any, pl_module: Any) -> None:
-    """Create the optimizers, and the wrapper for several processes, for the present parameters."""
-    strategy = trainer.strategy
-    if isinstance(strategy, strategies.DDPStrategy):
-        strategy.model = pl_module
-        strategy.configure_ddp()
-    strategy.setup_optimizers(trainer)
-    strategy.setup_precision_plugin()

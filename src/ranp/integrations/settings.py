@@ -1,7 +1,7 @@
 """How nnU-Net's trainer prunes: options of `ranp.prune`, and environment variables that change them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ranp.budget import Budget
@@ -27,15 +27,12 @@ class NnUNetPruning:
     criterion: str = "ranp-f"
     importance: Importance = "parameter"
     batches: int = 20
-    round_to: int = 1
-    min_width: int = 1
+    policy: str = "threshold"
+    round_to: int | None = None
+    min_width: int | None = None
     resource_weight: float | None = None
     seed: int = 0
     weights: Weights = "keep"
-
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of `ranp.prune`: all settings but the batches."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "batches"}
 
     def changed_by(self, environment: Mapping[str, str]) -> "NnUNetPruning":
         """Settings for a single run, from environment variables: `nnUNet_ranp_macs=0.05`, `nnUNet_ranp_round_to=8`.
@@ -58,8 +55,8 @@ class NnUNetPruning:
 
 _LIMITS = [resource.limit for resource in RESOURCES]
 _KINDS: dict[str, type] = {
-    **dict.fromkeys((*_LIMITS, "resource_weight"), float),
-    **dict.fromkeys(("criterion", "importance", "weights"), str),
+    **dict.fromkeys((*_LIMITS, "criterion", "importance", "policy", "weights"), str),
+    "resource_weight": float,
     **dict.fromkeys(("batches", "round_to", "min_width", "seed"), int),
 }
 

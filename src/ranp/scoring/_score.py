@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ranp.arguments import Seed, checked, describe
+from ranp.costs.training import Step, as_step, check_loss
 from ranp.criteria import (
     DEFAULT_RESOURCE_WEIGHT,
     Criterion,
@@ -22,15 +23,12 @@ from ranp.criteria import (
 from ranp.deprecation import renamed_arguments
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph, Floats
-from ranp.module_utils import ModelWithValues, all_tensors, call_model, preserve_rng, preserve_state
+from ranp.module_utils import ModelWithValues, all_tensors, preserve_rng, preserve_state
 from ranp.progress import Progress, no_progress
 from ranp.scores import Scores
 from ranp.scoring._average import Correlation, Estimator, ProcessGroup, Ranking, averaged
 from ranp.scoring.neuron import NeuronImportance
 from ranp.scoring.parameter import ParameterImportance
-
-Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
-"""From a model and a batch to a loss."""
 
 
 @renamed_arguments(lam="resource_weight", until="stop_at_correlation")
@@ -92,19 +90,19 @@ def score(
         (['importance', 'weighted', 'ranp-f'], (4,))
     """
     chosen = criterion_named(criterion)
-    _require_same_model(model, graph)
     weight = DEFAULT_RESOURCE_WEIGHT if resource_weight is None else resource_weight
     ranking = Ranking(lambda found: chosen.evaluate(graph, found, weight)[1], stop_at_correlation)
     found: dict[str, Floats] = {}
     seen, used = 0, ""
     if chosen.needs_batches:
+        _require_same_model(model, graph)
         used = "parameter" if chosen.reduce else importance
         estimator: Estimator
         if used == "neuron":
             estimator = NeuronImportance(model, graph)
         else:
             estimator = ParameterImportance(model, graph, chosen.reduce or reduce)
-        losses = _losses(model, batches, step or _as_step(loss_fn), estimator.check_forward, progress or no_progress)
+        losses = _losses(model, batches, step or as_step(loss_fn), estimator.check_forward, progress or no_progress)
         with _prepared(model, graph, estimator.trained, seed), estimator:
             found, seen = averaged(losses, estimator, ranking, process_group)
         _require_gradients(graph, found)
@@ -135,22 +133,6 @@ def _require_gradients(graph: ChannelGraph, importance: LayerScores) -> None:
         problem = "its gradient is zero for every neuron that may be removed, so none is more important than another"
         hint = "check that the loss depends on the model's outputs, and that inputs and weights are not all zero"
         raise InputError("loss", problem, hint=hint)
-
-
-def _as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
-    """The usual step: call the model on the inputs, and the loss on its outputs and the targets."""
-    if loss_fn is None:
-        raise InputError("loss_fn", got="None", expected="a function of (outputs, targets)", hint="or give step=")
-
-    def step(model: nn.Module, batch: Any) -> Tensor:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            hint = "for other batches give step=, a function of (model, batch) that returns the loss"
-            raise InputError("batch", got=describe(batch), expected="a pair (inputs, targets)", hint=hint)
-        inputs, targets = batch
-        loss: Tensor = loss_fn(call_model(model, inputs), targets)
-        return loss
-
-    return step
 
 
 @contextmanager
@@ -227,16 +209,8 @@ def _run(step: Step, model: nn.Module, batch: Any, index: int) -> Any:
 
 def _checked(loss: Any, index: int) -> Tensor:
     where = f"loss of batch {index}"
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        hint = "reduce it by a mean or a sum"
-        raise InputError(where, got=describe(loss), expected="a tensor with one element", hint=hint)
-    if loss.is_complex():
-        hint = "take its absolute value or its real part"
-        raise InputError(where, got="a complex number", expected="a real one", hint=hint)
-    if not loss.requires_grad:
-        hint = "compute it without torch.no_grad(), .detach() or .item()"
-        raise InputError(where, "it does not depend on the model's weights", hint=hint)
-    if not math.isfinite(value := float(loss.detach())):
+    checked = check_loss(loss, where)
+    if not math.isfinite(value := float(checked.detach())):
         hint = "check the data for NaN and the model's initial weights"
         raise InputError(where, got=str(value), expected="a finite number", hint=hint)
-    return loss.reshape(())
+    return checked

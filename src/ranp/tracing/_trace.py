@@ -116,9 +116,8 @@ def output_shapes(model: nn.Module, example_inputs: Inputs) -> list[tuple[int, .
 
 def _require_eager(model: nn.Module) -> None:
     """Refuse anything but an eager module whose parameters have shapes."""
-    modules = all_modules(model) if isinstance(model, nn.Module) else {"": model}
-    for path, module in modules.items():
-        if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
+    for path, module in all_modules(model).items():
+        if isinstance(module, torch.jit.ScriptModule):
             hint = "prune the module before scripting or exporting it"
             raise TraceError(path or "model", got=type(module).__name__, expected="an eager nn.Module", hint=hint)
         held = (*module._parameters.values(), *module._buffers.values())

@@ -13,8 +13,6 @@ from ranp.experiments.data.shapenet import (
     Shape,
     ShapeNet,
     into_unit_sphere,
-    load_shape,
-    read_shape,
     voxelize,
 )
 
@@ -53,7 +51,7 @@ def test_categories_are_those_of_the_challenge() -> None:
 
 
 def test_part_ids_continue_from_one_category_to_the_next(shape: Shape) -> None:
-    read = read_shape(shape)
+    read = ShapeNet().read(shape)
     assert read is not None
     points, parts = read
     assert points.tolist() == [[10, 10, 10], [14, 10, 10], [12, 11, 10]]
@@ -63,7 +61,7 @@ def test_part_ids_continue_from_one_category_to_the_next(shape: Shape) -> None:
 def test_three_points_fall_into_the_voxels_computed_by_hand(shape: Shape) -> None:
     # The box's middle is (12, 10.5, 10); the first two points are the farthest, sqrt(4.25) away. So x is
     # -0.970, 0.970 and 0, y -0.243, -0.243 and 0.243, z 0; voxels of 4 a side are (value + 1) * 2 rounded down.
-    occupied, parts = load_shape(shape, 4, augment=False)
+    occupied, parts = ShapeNet(size=4).load(shape, augment=False)
     expected = torch.full((4, 4, 4), EMPTY)
     expected[0, 1, 2], expected[3, 1, 2], expected[2, 2, 2] = 19, 21, 19
     assert torch.equal(parts, expected)
@@ -88,7 +86,7 @@ def test_a_single_point_is_centered() -> None:
 def test_augmented_shapes_are_scaled_and_shifted_within_the_cube(shape: Shape) -> None:
     widths, places = set(), set()
     for _ in range(30):
-        _, parts = load_shape(shape, 64, augment=True)
+        _, parts = ShapeNet(size=64).load(shape, augment=True)
         (first,), (second,) = ((parts == part).nonzero()[:1, 0].tolist() for part in (19, 21))
         assert int((parts != EMPTY).sum()) == 3
         widths.add(second - first)
@@ -121,19 +119,19 @@ def test_every_fault_is_reported_with_its_file(shape: Shape, file: str, content:
     path: Path = getattr(shape, file)
     path.unlink() if content is None else path.write_text(content)
     problems: list = []
-    assert read_shape(shape, problems.append) is None
+    assert ShapeNet().read(shape, problems.append) is None
     (problem,) = problems
     assert problem.path == path
     assert reason in problem.message
     with pytest.raises(DataError, match=path.name):
-        read_shape(shape)
+        ShapeNet().read(shape)
 
 
 def test_faults_in_both_files_are_both_reported(shape: Shape) -> None:
     shape.points.write_text("0 0 0\n1 1\n")
     shape.labels.write_text("9\n")
     problems: list = []
-    read_shape(shape, problems.append)
+    ShapeNet().read(shape, problems.append)
     assert [problem.path for problem in problems] == [shape.points, shape.labels]
 
 

@@ -5,7 +5,8 @@ from torch import nn
 
 import ranp
 from ranp.errors import InputError
-from ranp.experiments.reproduce import NETWORKS, PublishedResources, published_resources
+from ranp.experiments.reproduce.counting import PublishedResources, published_resources
+from ranp.experiments.reproduce.networks import NETWORKS
 from ranp.experiments.reproduce.resources import prune
 from ranp.experiments.reproduce.selection import Evidence, couple, select
 from ranp.graph import ChannelGraph, Layer

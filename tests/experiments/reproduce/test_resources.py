@@ -14,15 +14,9 @@ from ranp.cli import app
 from ranp.errors import InputError
 from ranp.experiments.data.synthetic import brain_tumor, draw_batches
 from ranp.experiments.losses import dice_cross_entropy
-from ranp.experiments.reproduce import (
-    METHODS,
-    NETWORKS,
-    PublishedNetwork,
-    PublishedResources,
-    ResourceRow,
-    run_resources,
-)
-from ranp.experiments.reproduce.resources import in_layer_order, record_saliency
+from ranp.experiments.reproduce.counting import PublishedResources
+from ranp.experiments.reproduce.networks import METHODS, NETWORKS, PublishedNetwork
+from ranp.experiments.reproduce.resources import ResourceRow, in_layer_order, record_saliency, run_resources
 from ranp.experiments.reproduce.selection import Evidence, kept_channels, select, wiring
 from ranp.models import UNet3D
 

@@ -12,7 +12,7 @@ from ranp.experiments.runs._networks import _batches
 
 def test_scoring_sees_the_same_batches_in_every_run_of_a_seed(data: Path) -> None:
     bundle = recipe().data_set().open(data)
-    one_process = SimpleNamespace(global_rank=0, world_size=1)
+    one_process = SimpleNamespace(global_rank=0, world_size=1, device=torch.device("cpu"))
 
     def batches(**changes: Any) -> list[torch.Tensor]:
         return [inputs for inputs, _ in _batches(recipe(**changes), bundle, one_process)]

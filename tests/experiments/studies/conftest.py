@@ -7,7 +7,8 @@ import pytest
 from helpers.tiny_runs import quiet
 from helpers.tiny_runs import recipe as tiny
 from helpers.tiny_studies import make_request
-from ranp.experiments.studies import Results, StudyRequest, read_results, run_study
+from ranp.experiments.studies.results import Results, read_results
+from ranp.experiments.studies.running import StudyRequest, run_study
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Measurements of a study: training steps of all variants, and the largest batches in the same memory."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ import ranp
 from helpers.tiny_runs import quiet
 from helpers.tiny_studies import make_request
 from ranp.errors import InputError
-from ranp.experiments.studies import RESULTS_FILE, Results, StudyRequest, _measuring, read_results
-from ranp.experiments.studies._measuring import (
+from ranp.experiments.studies import measuring
+from ranp.experiments.studies.measuring import (
     LARGEST_BATCH,
     largest_within,
-    measure_batches,
     measure_study,
     workload,
 )
+from ranp.experiments.studies.results import RESULTS_FILE, Results, read_results
+from ranp.experiments.studies.running import StudyRequest
 
 Done = tuple[StudyRequest, Results]
 
@@ -60,7 +62,7 @@ def test_the_networks_have_the_initial_weights_of_the_runs(done: Done, tmp_path:
 
 
 def test_steps_of_all_variants_are_measured_and_kept(mine: StudyRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_measuring, "REPEATS", 1)
+    monkeypatch.setattr(measuring, "REPEATS", 1)
     known = read_results("tiny", [mine.out / RESULTS_FILE])
     measure_study(mine, known, progress=quiet)
     found = read_results("tiny", [mine.out / RESULTS_FILE])["measured"][""]
@@ -95,9 +97,10 @@ def test_the_largest_batches_are_searched_and_kept(
             raise torch.OutOfMemoryError  # It is too much as well.
         return {name: macs[name] * len(batch[0]) for name in models}
 
-    monkeypatch.setattr(_measuring, "peak_step_bytes", peaks)
+    monkeypatch.setattr(measuring, "peak_step_bytes", peaks)
     known = read_results("tiny", [mine.out / RESULTS_FILE])
-    measure_batches(mine, known, progress=quiet)
+    study = replace(mine.study, trains=False, batches=True)
+    measure_study(replace(mine, study=study), known, progress=quiet)
     found = read_results("tiny", [mine.out / RESULTS_FILE])["batches"][""]
     sample = 8**3 * (4 + 8)  # inputs and targets
     limit = 2 * (macs["full"] + sample)

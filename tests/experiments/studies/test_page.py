@@ -7,8 +7,9 @@ import statistics
 from pathlib import Path
 
 from helpers.tiny_studies import MEASURED, TINY, make_request, values_of_runs
-from ranp.experiments.studies import Results, StudyRequest, write_plots
-from ranp.experiments.studies._page import missing, page_text
+from ranp.experiments.studies.page import missing, page_text, write_plots
+from ranp.experiments.studies.results import Results
+from ranp.experiments.studies.running import StudyRequest
 
 Done = tuple[StudyRequest, Results]
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from helpers.tiny_studies import BATCHES, MEASURED, TINY
-from ranp.experiments.studies import Results, StudyRequest
 from ranp.experiments.studies._plots import draw
+from ranp.experiments.studies.results import Results
+from ranp.experiments.studies.running import StudyRequest
 
 Done = tuple[StudyRequest, Results]
 

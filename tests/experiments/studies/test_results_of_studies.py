@@ -8,7 +8,10 @@ import pytest
 
 from helpers.tiny_studies import make_request
 from ranp.errors import ArtifactError
-from ranp.experiments.studies import STUDIES, StudyRequest, collect, read_results, study_tables, write_page
+from ranp.experiments.studies import STUDIES
+from ranp.experiments.studies.page import study_tables, write_page
+from ranp.experiments.studies.results import read_results
+from ranp.experiments.studies.running import StudyRequest, collect
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "0.1" / "study.json"

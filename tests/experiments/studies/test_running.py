@@ -15,15 +15,9 @@ import pytest
 from helpers.tiny_runs import quiet, same_outcome
 from helpers.tiny_studies import CHANGES, TINY, make_request
 from ranp.errors import InputError
-from ranp.experiments.studies import (
-    RESULTS_FILE,
-    Results,
-    StudyRequest,
-    _running,
-    collect,
-    read_results,
-    run_study,
-)
+from ranp.experiments.studies import running
+from ranp.experiments.studies.results import RESULTS_FILE, Results, read_results
+from ranp.experiments.studies.running import StudyRequest, collect, run_study
 
 Done = tuple[StudyRequest, Results]
 
@@ -33,7 +27,7 @@ def no_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a run was begun")
 
-    monkeypatch.setattr(_running, "run_recipe", refuse)
+    monkeypatch.setattr(running, "run_recipe", refuse)
 
 
 def test_every_variant_and_seed_is_an_ordinary_run(done: Done) -> None:
@@ -88,7 +82,7 @@ def test_more_seeds_run_only_what_is_new(done: Done, data: Path, tmp_path: Path)
 
 def test_runs_made_without_the_study_are_collected(data: Path, tmp_path: Path) -> None:
     request = make_request(tmp_path, data, seeds=1, only=("half",))
-    _running.run_recipe(
+    running.run_recipe(
         request.recipe_of(TINY.variants[1], 0), data, tmp_path / "half" / "seed-0", resume=False, progress=quiet
     )
     results = read_results("tiny", [])
@@ -108,7 +102,8 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from ranp.experiments.studies import RESULTS_FILE, read_results, run_study
+from ranp.experiments.studies.results import RESULTS_FILE, read_results
+from ranp.experiments.studies.running import run_study
 from helpers.tiny_studies import make_request
 from helpers.tiny_runs import quiet
 request = make_request(Path(sys.argv[1]), Path(sys.argv[2]), seeds=1)

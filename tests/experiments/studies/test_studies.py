@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ranp.experiments.recipes import recipe_file
-from ranp.experiments.studies import STUDIES, Study, StudyRequest
+from ranp.experiments.studies import STUDIES, Study
+from ranp.experiments.studies.running import StudyRequest
 
 
 @pytest.mark.parametrize("small", [False, True])

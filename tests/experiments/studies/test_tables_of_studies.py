@@ -5,8 +5,10 @@ import statistics
 from dataclasses import replace
 
 from helpers.tiny_studies import BATCHES, MEASURED, TINY, make_request, values_of_runs
-from ranp.experiments.studies import Results, StudyRequest, study_tables
 from ranp.experiments.studies._tables import batch_table, cost_table, metric_table
+from ranp.experiments.studies.page import study_tables
+from ranp.experiments.studies.results import Results
+from ranp.experiments.studies.running import StudyRequest
 from ranp.tables import Table
 
 Done = tuple[StudyRequest, Results]

@@ -1,16 +1,15 @@
 """Data sets: one module and one row of `DATA_SETS` each; and resumable loading of their samples."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ranp.deprecation import renamed_names
 from ranp.errors import InputError, nearest
 from ranp.experiments.data._base import DataBundle, DataSet, Metric
 from ranp.experiments.data._files import OnProblem, Problem
 from ranp.experiments.data.brats18 import BraTS18
 from ranp.experiments.data.decathlon import Decathlon
 from ranp.experiments.data.mni152 import MNI152
-from ranp.experiments.data.sampler import ResumableSampler, SeededDataset, derive_seed, resumable_loader, sample_count
+from ranp.experiments.data.sampler import ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.data.shapenet import ShapeNet
 from ranp.experiments.data.ucf101 import UCF101
 from ranp.import_by_name import find
@@ -58,13 +57,8 @@ __all__ = [
     "OnProblem",
     "Problem",
     "ResumableSampler",
-    "SeededDataset",
     "data_set",
     "derive_seed",
     "resumable_loader",
     "sample_count",
 ]
-
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_names(__name__, {"Opened": "DataBundle", "Progress": "ranp.progress.Progress"})

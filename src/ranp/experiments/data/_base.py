@@ -86,9 +86,6 @@ class Metric(Protocol):
     def compute(self) -> dict[str, Any]:
         """Values by name, over all batches so far."""
 
-    def reset(self) -> None:
-        """Forget all batches."""
-
     def to(self, device: Any) -> Any:
         """Move the state to a device."""
 

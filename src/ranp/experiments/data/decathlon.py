@@ -54,13 +54,14 @@ class Decathlon(DataSet[Case]):
         """The cases listed in `dataset.json`, or those of the files if it lists none."""
         if (description := _describe(folder, on_problem)) is None:
             return [], []
-        labels = frozenset(range(len(description.labels)))
+        channels, label_names, cases = description
+        labels = frozenset(range(len(label_names)))
 
         def case(name: str) -> Case:
             image, label = (folder / part / f"{name}.nii.gz" for part in PARTS)
-            return Case((image,), label, description.channels, labels)
+            return Case((image,), label, channels, labels)
 
-        train, evaluation = split_names(list(description.cases), self.validation, self.seed)
+        train, evaluation = split_names(list(cases), self.validation, self.seed)
         return [case(name) for name in train], [case(name) for name in evaluation]
 
     def read(self, sample: Case, on_problem: OnProblem) -> dict[str, Any] | None:
@@ -72,6 +73,7 @@ class Decathlon(DataSet[Case]):
         at_least(1, size=self.size)
         description = _describe(folder, fail)
         assert description is not None
+        channels, labels, _ = description
         transforms = optional_import("monai.transforms", "data")
         deterministic = [
             transforms.Orientationd(keys=BOTH, axcodes="RAS", labels=None),
@@ -81,12 +83,12 @@ class Decathlon(DataSet[Case]):
         random: list[Any] = [random_slice] if self.slices else []
         if self.augment:
             random += augmentation(axes=[0])
-        regions = {name: (index,) for index, name in enumerate(description.labels) if index}
+        regions = {name: (index,) for index, name in enumerate(labels) if index}
         return DataBundle(
             train=Volumes(train, deterministic, random, self.cache, progress),
             evaluation=Volumes(evaluation, deterministic, [], self.cache, progress),
-            input_shape=(description.channels, *self.size[: 2 if self.slices else 3]),
-            class_names=description.labels,
+            input_shape=(channels, *self.size[: 2 if self.slices else 3]),
+            class_names=labels,
             metric=partial(metrics().RegionDice, regions),
             primary_metric="dice",
             predict=predict_slices if self.slices else forward,
@@ -138,16 +140,8 @@ def predict_slices(model: Model, inputs: Tensor) -> Tensor:
     return volumes
 
 
-@dataclass(frozen=True)
-class _Description:
-    """The content of `dataset.json`: channels, labels in the order of their values, and names of the cases."""
-
-    channels: int
-    labels: tuple[str, ...]
-    cases: set[str]
-
-
-def _describe(folder: Path, on_problem: OnProblem) -> _Description | None:
+def _describe(folder: Path, on_problem: OnProblem) -> tuple[int, tuple[str, ...], set[str]] | None:
+    """The content of `dataset.json`: number of channels, labels in the order of their values, names of the cases."""
     path = folder / "dataset.json"
     if not file_exists(path, on_problem, "give the folder of one task, such as Task04_Hippocampus"):
         return None
@@ -155,9 +149,12 @@ def _describe(folder: Path, on_problem: OnProblem) -> _Description | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         labels = {int(value): str(name) for value, name in content["labels"].items()}
         names = tuple(labels[value] for value in range(len(labels)))
-        listed = content.get("training")
-        cases = _names(folder) if listed is None else {_name(entry["image"]) for entry in listed}
-        return _Description(len(content["modality"]), names, cases)
+        if (listed := content.get("training")) is not None:
+            cases = {_name(entry["image"]) for entry in listed}
+        else:  # Cases that have an image, a label or both; the archives also contain hidden files of macOS.
+            files = [path.name for part in PARTS for path in (folder / part).glob("*.nii.gz")]
+            cases = {_name(name) for name in files if not name.startswith(".")}
+        return len(content["modality"]), names, cases
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error)
         message = f"it must be JSON with 'modality' and with 'labels' numbered from 0 ({reason})"
@@ -167,9 +164,3 @@ def _describe(folder: Path, on_problem: OnProblem) -> _Description | None:
 
 def _name(path: str) -> str:
     return Path(path).name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _names(folder: Path) -> set[str]:
-    """Cases that have an image, a label or both; the archives also contain hidden files of macOS."""
-    files = [path for part in PARTS for path in (folder / part).glob("*.nii.gz")]
-    return {_name(path.name) for path in files if not path.name.startswith(".")}

@@ -12,18 +12,25 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class _Sums(Metric):
-    """A metric whose states are sums over samples; higher is better."""
+class _Ratios(Metric):
+    """A metric that consists of ratios of sums over samples; higher is better."""
 
     full_state_update = False
     higher_is_better = True
+    numerator: Tensor
+    denominator: Tensor
 
-    def add_sums(self, *names: str, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.long) -> None:
-        for name in names:
-            self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        for name in ("numerator", "denominator"):
+            self.add_state(name, torch.zeros(count, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def add(self, numerator: Tensor, denominator: Tensor) -> None:
+        self.numerator += numerator.to(self.numerator)
+        self.denominator += denominator.to(self.denominator)
 
 
-class RegionDice(_Sums):
+class RegionDice(_Ratios):
     """Dice of regions, each a union of classes, averaged over cases or pooled over all voxels.
 
     The Dice of a region is 2 |A and B| / (|A| + |B|); it is 1 where the region is neither present nor predicted, as
@@ -35,42 +42,33 @@ class RegionDice(_Sums):
             instead of the mean over inputs, for inputs that are one case each.
     """
 
-    numerator: Tensor
-    denominator: Tensor
-
     def __init__(self, regions: Mapping[str, Sequence[int]], *, pooled: bool = False) -> None:
-        super().__init__()
+        super().__init__(len(regions))
         self.regions = {name: tuple(classes) for name, classes in regions.items()}
         self.pooled = pooled
-        self.add_sums("numerator", "denominator", shape=(len(regions),), dtype=torch.float64)
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add cases: one score per class, `(N, classes, D, H, W)`, and classes, `(N, D, H, W)`."""
         predicted, truth = self._masks(outputs.argmax(1)), self._masks(targets)
         if self.pooled:
             overlap, total = (predicted & truth).transpose(0, 1), (predicted.long() + truth.long()).transpose(0, 1)
-            self._add(2 * overlap.flatten(1).sum(1), total.flatten(1).sum(1))
+            self.add(2 * overlap.flatten(1).sum(1), total.flatten(1).sum(1))
         else:
             dice = compute_dice(predicted, truth, ignore_empty=False).double().sum(0)
-            self._add(dice, torch.full_like(dice, len(targets)))
+            self.add(dice, torch.full_like(dice, len(targets)))
 
     def compute(self) -> dict[str, Tensor]:
         """The Dice of each region, and their mean."""
         # Without a voxel, predicted or not, a pooled region is a perfect one.
-        empty = self.denominator == 0 if self.pooled else torch.zeros_like(self.denominator, dtype=torch.bool)
-        dice = torch.where(empty, 1.0, self.numerator / self.denominator)
+        dice = torch.where(self.denominator == 0, 1.0, self.numerator / self.denominator)
         return {"dice": dice.mean(), **{f"dice/{name}": dice[index] for index, name in enumerate(self.regions)}}
-
-    def _add(self, numerator: Tensor, denominator: Tensor) -> None:
-        self.numerator += numerator.to(self.numerator)
-        self.denominator += denominator.to(self.denominator)
 
     def _masks(self, labels: Tensor) -> Tensor:
         masks = [torch.isin(labels, labels.new_tensor(classes)) for classes in self.regions.values()]
         return torch.stack(masks, dim=1)
 
 
-class PartIoU(_Sums):
+class PartIoU(_Ratios):
     """Intersection over union of parts, in the convention usual for ShapeNet.
 
     Only the parts of the shape's own category, which is that of its targets, can be predicted, and only occupied voxels
@@ -83,18 +81,10 @@ class PartIoU(_Sums):
         names: Names of the categories.
     """
 
-    total: Tensor
-    shapes: Tensor
-    correct: Tensor
-    voxels: Tensor
-
     def __init__(self, parts: Sequence[int], names: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(len(parts) + 1)  # IoU over shapes for each category; and correct voxels over all.
         self.parts, self.names = tuple(parts), tuple(names)
         self.first = tuple(accumulate(self.parts, initial=0))
-        self.add_sums("total", shape=(len(parts),), dtype=torch.float64)
-        self.add_sums("shapes", shape=(len(parts),))
-        self.add_sums("correct", "voxels")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add shapes: one score per part, `(N, parts, D, H, W)`, and parts, `(N, D, H, W)`, negative where empty."""
@@ -106,19 +96,18 @@ class PartIoU(_Sums):
             category = next(index for index in range(len(self.parts)) if truth[0] < self.first[index + 1])
             first, last = self.first[category : category + 2]
             predicted = scores[first:last, occupied].argmax(0) + first
-            self.total[category] += _mean_iou(predicted - first, truth - first, last - first).to(self.total.device)
-            self.shapes[category] += 1
-            self.correct += (predicted == truth).sum().to(self.correct.device)
-            self.voxels += len(truth)
+            iou = _mean_iou(predicted - first, truth - first, last - first)
+            self.numerator[[category, -1]] += torch.stack([iou, (predicted == truth).sum()]).to(self.numerator)
+            self.denominator[[category, -1]] += self.denominator.new_tensor([1, len(truth)])
 
     def compute(self) -> dict[str, Tensor]:
         """Mean IoU over shapes, over categories and of each category, and the accuracy of occupied voxels."""
-        present = [index for index in range(len(self.parts)) if self.shapes[index]]
-        iou = {self.names[index]: self.total[index] / self.shapes[index] for index in present}
+        (*ratios, accuracy), shapes = self.numerator / self.denominator, self.denominator[:-1]
+        iou = {name: ratio for name, ratio, count in zip(self.names, ratios, shapes, strict=True) if count}
         return {
-            "iou": self.total.sum() / self.shapes.sum(),
-            "iou/categories": torch.stack(list(iou.values())).mean() if iou else self.total.sum() / 0,
-            "accuracy": self.correct / self.voxels,
+            "iou": self.numerator[:-1].sum() / shapes.sum(),
+            "iou/categories": torch.stack(list(iou.values())).mean() if iou else accuracy,
+            "accuracy": accuracy,
             **{f"iou/{name}": value for name, value in iou.items()},
         }
 
@@ -130,30 +119,25 @@ def _mean_iou(predicted: Tensor, truth: Tensor, parts: int) -> Tensor:
     return torch.where(union > 0, intersection / union.clamp(min=1), 1.0).mean()
 
 
-class ClipAccuracy(_Sums):
+class ClipAccuracy(_Ratios):
     """Top-1 and top-5 accuracy of videos and of single clips.
 
     The scores of a video are the mean probabilities of its clips. With fewer than five classes, top-5 is 1.
     """
 
-    correct: Tensor
-    total: Tensor
-
     def __init__(self) -> None:
-        super().__init__()
-        self.add_sums("correct", "total", shape=(4,))
+        super().__init__(4)
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Add videos: one score per class, `(N, clips, classes)`, and classes, `(N,)`."""
         by_video = outputs.softmax(-1).mean(1), targets
         by_clip = outputs.flatten(0, 1), targets.repeat_interleave(outputs.shape[1])
         found = [_in_top(k, *pair) for pair in (by_video, by_clip) for k in (1, 5)]
-        self.correct += torch.stack([hits.sum() for hits in found]).to(self.correct.device)
-        self.total += self.total.new_tensor([len(hits) for hits in found])
+        self.add(torch.stack([hits.sum() for hits in found]), torch.tensor([len(hits) for hits in found]))
 
     def compute(self) -> dict[str, Tensor]:
         """The four accuracies."""
-        return dict(zip(("top1", "top5", "clip_top1", "clip_top5"), self.correct / self.total, strict=True))
+        return dict(zip(("top1", "top5", "clip_top1", "clip_top5"), self.numerator / self.denominator, strict=True))
 
 
 def _in_top(k: int, scores: Tensor, targets: Tensor) -> Tensor:

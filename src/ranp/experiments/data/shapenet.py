@@ -87,16 +87,42 @@ class ShapeNet(DataSet[Shape]):
         """Shapes that have points, labels or both."""
         return _find(folder, "train", on_problem), _find(folder, self.evaluate_on, on_problem)
 
-    def read(self, sample: Shape, on_problem: OnProblem) -> TensorPair | None:
+    def read(self, sample: Shape, on_problem: OnProblem = fail) -> TensorPair | None:
         """Points `(P, 3)` and their part ids `(P,)`."""
-        return read_shape(sample, on_problem)
+        points = _read_numbers(sample.points, 3, on_problem)
+        labels = _read_numbers(sample.labels, 1, on_problem)
+        parts, faults = PARTS[sample.category], []
+        if labels is not None and (unknown := sorted(set(labels.flatten().tolist()) - set(range(1, parts + 1)))):
+            listed = ", ".join(f"{value:g}" for value in unknown[:5])
+            faults.append(f"it contains parts {listed}, but this category has parts 1 to {parts}")
+        if points is not None and labels is not None and len(points) != len(labels):
+            faults.append(f"it has {len(labels)} labels, but {sample.points.name} has {len(points)} points")
+        for fault in faults:
+            on_problem(Problem(sample.labels, fault, AGAIN))
+        if faults or points is None or labels is None:
+            return None
+        ids = torch.from_numpy(labels[:, 0]).long() - 1 + FIRST_PART[sample.category]
+        return torch.from_numpy(points).float(), ids
+
+    def load(self, shape: Shape, *, augment: bool) -> TensorPair:
+        """Read and voxelize a shape."""
+        read = self.read(shape)
+        assert read is not None
+        points, parts = read
+        points = into_unit_sphere(points)
+        if augment:
+            generator = sample_generator()
+            scale = 0.8 + 0.2 * torch.rand((), generator=generator)
+            # As far as the scaled sphere can move within the cube.
+            points = points * scale + (1 - scale) * (2 * torch.rand(3, generator=generator) - 1)
+        return voxelize(points, parts, self.size)
 
     def prepare(self, folder: Path, train: list[Shape], evaluation: list[Shape], progress: Progress) -> DataBundle:
         """Shapes are read when they are accessed: each takes a few milliseconds."""
         at_least(1, size=self.size)
         return DataBundle(
-            train=LoadedSamples(train, partial(load_shape, size=self.size, augment=self.augment)),
-            evaluation=LoadedSamples(evaluation, partial(load_shape, size=self.size, augment=False)),
+            train=LoadedSamples(train, partial(self.load, augment=self.augment)),
+            evaluation=LoadedSamples(evaluation, partial(self.load, augment=False)),
             input_shape=(1, self.size, self.size, self.size),
             class_names=tuple(f"{name} {part}" for _, name, parts in CATEGORIES for part in range(1, parts + 1)),
             metric=partial(metrics().PartIoU, PARTS, [name for _, name, _ in CATEGORIES]),
@@ -122,20 +148,6 @@ class ShapeNet(DataSet[Shape]):
                     np.savetxt(label / f"{number:06d}.seg", parts.numpy() + 1, fmt="%d")
 
 
-def load_shape(shape: Shape, size: int, *, augment: bool) -> TensorPair:
-    """Read and voxelize a shape."""
-    read = read_shape(shape)
-    assert read is not None
-    points, parts = read
-    points = into_unit_sphere(points)
-    if augment:
-        generator = sample_generator()
-        scale = 0.8 + 0.2 * torch.rand((), generator=generator)
-        # As far as the scaled sphere can move within the cube.
-        points = points * scale + (1 - scale) * (2 * torch.rand(3, generator=generator) - 1)
-    return voxelize(points, parts, size)
-
-
 def into_unit_sphere(points: Tensor) -> Tensor:
     """Center the points' bounding box at the origin and scale the farthest point to a distance of 1."""
     points = points - (points.amax(0) + points.amin(0)) / 2
@@ -153,24 +165,6 @@ def voxelize(points: Tensor, parts: Tensor, size: int) -> TensorPair:
     ids.scatter_reduce_(0, voxels @ torch.tensor([size * size, size, 1]), parts, "amax")
     ids = ids.view(size, size, size)
     return (ids != EMPTY).float()[None], ids
-
-
-def read_shape(shape: Shape, on_problem: OnProblem = fail) -> TensorPair | None:
-    """Read and check a shape's two files: points `(P, 3)` and their part ids `(P,)`."""
-    points = _read_numbers(shape.points, 3, on_problem)
-    labels = _read_numbers(shape.labels, 1, on_problem)
-    parts, faults = PARTS[shape.category], []
-    if labels is not None and (unknown := sorted(set(labels.flatten().tolist()) - set(range(1, parts + 1)))):
-        listed = ", ".join(f"{value:g}" for value in unknown[:5])
-        faults.append(f"it contains parts {listed}, but this category has parts 1 to {parts}")
-    if points is not None and labels is not None and len(points) != len(labels):
-        faults.append(f"it has {len(labels)} labels, but {shape.points.name} has {len(points)} points")
-    for fault in faults:
-        on_problem(Problem(shape.labels, fault, AGAIN))
-    if faults or points is None or labels is None:
-        return None
-    ids = torch.from_numpy(labels[:, 0]).long() - 1 + FIRST_PART[shape.category]
-    return torch.from_numpy(points).float(), ids
 
 
 def _read_numbers(path: Path, columns: int, on_problem: OnProblem) -> Array | None:

@@ -15,16 +15,11 @@ from ranp.experiments.data.brats18 import CORE, EDEMA, ENHANCING, MODALITIES
 from ranp.experiments.data.shapenet import FIRST_PART, PARTS, into_unit_sphere, voxelize
 
 
-def draw_batches(
-    draw: Callable[[Generator], TensorPair], count: int, *, seed: int, batch_size: int = 1
-) -> list[TensorPair]:
-    """Batches of `(inputs, labels)` from one seeded generator; the first batches do not depend on `count`."""
+def draw_batches(draw: Callable[[Generator], TensorPair], count: int, *, seed: int) -> list[TensorPair]:
+    """Batches of one sample from a seeded generator; the first batches do not depend on `count`."""
     generator = Generator().manual_seed(seed)
-    batches = []
-    for _ in range(count):
-        inputs, labels = zip(*(draw(generator) for _ in range(batch_size)), strict=True)
-        batches.append((torch.stack(inputs), torch.stack(labels)))
-    return batches
+    drawn = (draw(generator) for _ in range(count))
+    return [(inputs[None], labels[None]) for inputs, labels in drawn]
 
 
 def sparse_shape(generator: Generator, size: int = 64, points: int = 2600) -> TensorPair:

@@ -38,7 +38,10 @@ def decode(path: Path, choose: Callable[[int], Sequence[int]], on_problem: OnPro
         with optional_import("av", "data").open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # The workers of a data loader are parallel already.
-            count = stream.frames or _count(container, stream)
+            count = stream.frames
+            if not count:  # The header does not contain it.
+                count = sum(packet.size > 0 for packet in container.demux(stream))
+                container.seek(0)
             chosen = choose(count)
             found, last, decoded = _collect(container.decode(stream), set(chosen))
         if last is None or decoded + max(2, count // 20) <= max(chosen):
@@ -47,13 +50,6 @@ def decode(path: Path, choose: Callable[[int], Sequence[int]], on_problem: OnPro
         return torch.from_numpy(np.stack([found.get(index, last) for index in chosen]))
 
     return read_file(path, read, "a video", on_problem)
-
-
-def _count(container: Any, stream: Any) -> int:
-    """Number of frames of a file whose header does not contain it."""
-    count: int = sum(packet.size > 0 for packet in container.demux(stream))
-    container.seek(0)
-    return count
 
 
 def _collect(frames: Iterable[Any], wanted: set[int]) -> tuple[dict[int, Any], Any, int]:

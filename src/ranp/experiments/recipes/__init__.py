@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ranp.deprecation import renamed_names
 from ranp.optional import optional_import
 
 if TYPE_CHECKING:
@@ -14,12 +13,6 @@ if TYPE_CHECKING:
     from ranp.experiments.recipes._recipe import NetworkFields, PruningFields, Recipe, TrainingFields
 
 __all__ = ["NetworkFields", "PruningFields", "Recipe", "TrainingFields", "read_recipe", "recipe_file", "upgrade_recipe"]
-
-_renamed = renamed_names(
-    __name__,
-    {"Limits": "ranp.Budget", "Network": "NetworkFields", "Pruning": "PruningFields", "Training": "TrainingFields"},
-)
-
 
 # In the installed package, or in the source tree.
 _FOLDERS = (Path(__file__).parent / "files", Path(__file__).parents[4] / "recipes")
@@ -60,7 +53,7 @@ def _rename(fields: Any, old: str, new: str) -> None:
 def __getattr__(name: str) -> Any:
     """Import pydantic and yaml only when a recipe is read, and name the extra if they are missing."""
     if name not in __all__:
-        return _renamed(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for package in ("pydantic", "yaml"):
         optional_import(package, "recipe")
     module = "_read" if name == "read_recipe" else "_recipe"

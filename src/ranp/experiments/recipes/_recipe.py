@@ -98,10 +98,13 @@ class PruningFields(_Fields):
     data: dict[str, Any] = {}
     """Settings of the data set that differ while scoring, such as a smaller size; the budget is then counted at that
     size."""
-    min_width: PositiveInt = 1
-    """Smallest number of channels that a group may keep."""
-    round_to: PositiveInt = 1
-    """Round widths down to multiples of this."""
+    policy: str = "threshold"
+    """How widths follow from scores and budget: threshold, balanced, or balanced with options, such as
+    balanced(decoder=0.5)."""
+    min_width: PositiveInt | None = None
+    """Smallest number of channels that a group may keep; by default a guard against bottlenecks."""
+    round_to: PositiveInt | None = None
+    """Widths are multiples of this, or full widths; by default of 8, where groups are wide enough."""
     weights: Weights = "glorot"
     """Initial weights of the pruned network: new ones (glorot, orthogonal), or the kept ones of the full network
     (keep)."""
@@ -110,7 +113,7 @@ class PruningFields(_Fields):
     and classes may differ."""
 
     @field_serializer("budget")
-    def _given_limits(self, budget: Budget | None) -> dict[str, float] | None:
+    def _given_limits(self, budget: Budget | None) -> dict[str, float | str] | None:
         """Only the limits that are given: files of runs do not depend on which others exist."""
         return None if budget is None else dict(budget.given())
 

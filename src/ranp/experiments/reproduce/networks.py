@@ -34,8 +34,8 @@ class PublishedNetwork:
         sparsity: Published fraction of neurons to remove.
         snip_sparsity: Published fraction of parameters to remove for SNIP.
         resource_weight: Published lambda of RANP-m and RANP-f.
-        softmax: Whether the published network ends in a softmax, whose output its table counts.
         published: Published parameters (MB), GFLOPs and memory (MB) of every method.
+        softmax: Whether the published network ends in a softmax, whose output its table counts.
     """
 
     name: str
@@ -46,8 +46,8 @@ class PublishedNetwork:
     sparsity: float
     snip_sparsity: float
     resource_weight: float
-    softmax: bool
     published: Mapping[Method, PublishedResources]
+    softmax: bool = False
 
     def resources(self, model: nn.Module) -> PublishedResources:
         """Resources of this network, full or pruned, as the published tables count them."""
@@ -89,7 +89,6 @@ NETWORKS: dict[str, PublishedNetwork] = {
         sparsity=0.7817,
         snip_sparsity=0.9888,
         resource_weight=15,
-        softmax=False,
         published=_table(
             params_mb=(15.57, 0.75, 0.75, 0.55, 0.79, 0.87, 0.76, 1.09),
             gflops=(478.13, 24.09, 22.59, 104.50, 22.40, 13.47, 16.97, 233.11),
@@ -105,7 +104,6 @@ NETWORKS: dict[str, PublishedNetwork] = {
         sparsity=0.3315,
         snip_sparsity=0.8626,
         resource_weight=80,
-        softmax=False,
         published=_table(
             params_mb=(9.47, 4.56, 4.58, 6.35, 4.82, 4.87, 4.83, 3.67),
             gflops=(0.58, 0.33, 0.34, 0.55, 0.30, 0.27, 0.26, 0.54),
@@ -121,7 +119,6 @@ NETWORKS: dict[str, PublishedNetwork] = {
         sparsity=0.2532,
         snip_sparsity=0.8109,
         resource_weight=80,
-        softmax=False,
         published=_table(
             params_mb=(47.27, 26.67, 26.36, 29.93, 26.57, 26.75, 26.69, 30.06),
             gflops=(27.88, 16.93, 16.45, 25.76, 15.56, 14.08, 13.98, 26.31),

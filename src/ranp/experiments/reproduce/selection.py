@@ -97,7 +97,10 @@ def _connections(method: Method, evidence: Evidence, scores: Scores) -> Callable
         return lambda sparsity: top_parameters(evidence.saliency, sparsity, output)
     top = top_of_each_layer if method == "layerwise" else top_of_network
     inputs = {name: saliency.shape[1] for name, saliency in evidence.saliency.items()}
-    return lambda sparsity: dense_connections(top(scores, sparsity, output), inputs)
+    # Kept neurons are connected to every input.
+    return lambda sparsity: {
+        name: np.repeat(mask[:, None], inputs[name], axis=1) for name, mask in top(scores, sparsity, output).items()
+    }
 
 
 def wiring(graph: ChannelGraph) -> tuple[Channels, Channels]:
@@ -147,11 +150,6 @@ def top_parameters(saliency: Saliency, sparsity: float, output: str) -> dict[str
     """SNIP: for each layer `(neurons, inputs)`, whether any parameter between the two is kept; in `output` all are."""
     threshold = _kth_largest(saliency, sparsity)
     return {name: (value.max(axis=2) >= threshold) | (name == output) for name, value in saliency.items()}
-
-
-def dense_connections(kept: Kept, inputs: Mapping[str, int]) -> dict[str, NDArray[np.bool_]]:
-    """Connections `(neurons, inputs)` of layers whose kept neurons are connected to every input."""
-    return {name: np.repeat(mask[:, None], inputs[name], axis=1) for name, mask in kept.items()}
 
 
 def without_dead_ends(connections: Connections, reads: Channels, writes: Channels) -> Kept:

@@ -3,21 +3,20 @@
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, sample_count
 from ranp.experiments.runs._folder import RunFolder
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model
 from ranp.experiments.runs.state import read_best
+from ranp.module_utils import preserve_state
 from ranp.progress import Progress, no_progress
-
-if TYPE_CHECKING:
-    from ranp.experiments.recipes import DataSets
 
 
 def validate(
@@ -25,7 +24,7 @@ def validate(
 ) -> dict[str, float | None]:
     """Metrics of a model on the evaluation part of a data set, by name; None where one is not a finite number.
 
-    The model is on Fabric's device, and its training modes are restored. Processes share the samples.
+    The model is on Fabric's device, and left as it was. Processes share the samples.
     """
     # Every n-th sample, none of them twice: means must not count a sample more than once.
     own = range(fabric.global_rank, sample_count(bundle.evaluation), fabric.world_size)
@@ -34,33 +33,26 @@ def validate(
     )
     metric: Any = bundle.metric()
     metric.to(fabric.device)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), fabric.autocast():
-            for done, (inputs, targets) in enumerate(loader, start=1):
-                outputs = bundle.predict(model, inputs.to(fabric.device))
-                metric.update(outputs.float(), targets.to(fabric.device))
-                progress("validation", done, len(loader))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with preserve_state(model, values=False), torch.no_grad(), fabric.autocast():
+        model.eval()
+        for done, (inputs, targets) in enumerate(loader, start=1):
+            outputs = bundle.predict(model, inputs.to(fabric.device))
+            metric.update(outputs.float(), targets.to(fabric.device))
+            progress("validation", done, len(loader))
     metrics = {name: float(value) for name, value in metric.compute().items()}
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def evaluate_run(
-    out: Path, data: Path, *, data_sets: "DataSets | None" = None, progress: Progress = no_progress
+    out: Path, data: Path, *, data_sets: "recipes.DataSets | None" = None, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Evaluate the best weights of a run, finished or not; returns the results, as in `evaluation.json`.
 
     Raises:
         RanpError: The folder is not that of a run, it has no weights yet, or data are missing.
     """
-    from ranp.experiments.recipes import read_recipe
-
     folder = RunFolder(out)
-    recipe = read_recipe(folder.read_recipe(), data_sets=data_sets, place=str(folder.record))
+    recipe = recipes.read_recipe(folder.read_recipe(), data_sets=data_sets, place=str(folder.record))
     best = read_best(folder.best)
     training = recipe.training
     with translate_errors("evaluation", memory="lower training.batch", disk="free disk space and evaluate again"):

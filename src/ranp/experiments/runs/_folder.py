@@ -14,6 +14,10 @@ from ranp.files import new_folder, read_json, write_json
 
 # Fields of a recipe that do not change what a run computes.
 _CHANGEABLE = ("about", "training.workers", "training.checkpoint_every")
+# Fields whose default has changed: a run that began before keeps the one that it began with.
+_NEW_DEFAULTS = {"pruning.min_width": None, "pruning.round_to": None}
+# Fields that runs of earlier versions lack.
+_NEW_FIELDS = {"pruning.policy": "threshold"}
 _LOCK = ".lock"
 
 
@@ -51,22 +55,15 @@ class RunFolder:
 
     def read_recipe(self) -> dict[str, Any]:
         """The recipe, as plain data."""
-        recipe = _read(self.record).get("recipe")
+        recipe = self.read(self.record).get("recipe")
         if not isinstance(recipe, dict):
             raise ArtifactError(str(self.record), "the recipe is missing", hint="the file may be damaged: restore it")
         return recipe
 
-    def read_pruning(self) -> dict[str, Any]:
-        """Results of pruning."""
-        return _read(self.pruning)
-
-    def read_result(self) -> dict[str, Any]:
-        """Results of the finished run."""
-        return _read(self.result)
-
-    def read_evaluation(self) -> dict[str, Any]:
-        """Results of `ranp evaluate`."""
-        return _read(self.evaluation)
+    def read(self, path: Path) -> dict[str, Any]:
+        """The content of one of the JSON files."""
+        format, version, upgrades = _FORMATS[path.name]
+        return read_json(path, format=format, version=version, upgrades=upgrades)
 
     def read_curve(self) -> tuple[dict[str, float | None], ...]:
         """Metrics of every validation; None where a value is not a finite number."""
@@ -101,11 +98,6 @@ _FORMATS: dict[str, tuple[str, int, Mapping[int, Callable[[dict[str, Any]], dict
 }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    format, version, upgrades = _FORMATS[path.name]
-    return read_json(path, format=format, version=version, upgrades=upgrades)
-
-
 def _number(text: str) -> float | None:
     value = float(text) if text else math.nan
     return value if math.isfinite(value) else None
@@ -114,6 +106,8 @@ def _number(text: str) -> float | None:
 @contextmanager
 def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
     """Begin a run in a new folder, or resume the run in an existing one, and lock the folder against other processes.
+
+    The system releases the lock when the process ends, however that happens.
 
     Raises:
         ArtifactError: The folder exists and is not to be resumed, is not that of a run, or is locked.
@@ -127,8 +121,21 @@ def lock_run_dir(out: Path, recipe: Mapping[str, Any], *, resume: bool) -> Itera
         with new_folder(out) as partial:
             folder.write(partial / folder.record.name, {"recipe": dict(recipe)})
     check_same_recipe(str(out), folder.read_recipe(), recipe)
-    with _locked(folder):
-        _remove_partial_files(folder)
+    with (out / _LOCK).open("w") as file:
+        try:
+            import fcntl
+
+            # Not `flock`: loader processes would hold that lock, too, and they outlive a run that is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # No such locks on this system.
+        except OSError as error:
+            raise ArtifactError(str(out), "another process is training in this folder") from error
+        for path in out.glob(".*"):  # What a killed run had begun to write.
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
         yield
 
 
@@ -138,7 +145,8 @@ def check_same_recipe(place: str, before: Mapping[str, Any], now: Mapping[str, A
     Raises:
         InputError: A field differs that changes what is computed; the message names the place and the field.
     """
-    began, wanted = _flat(before), _flat(now)
+    began, wanted = {**_NEW_FIELDS, **_flat(before)}, _flat(now)
+    wanted |= {name: began.get(name) for name, default in _NEW_DEFAULTS.items() if wanted.get(name) == default}
     for name in sorted(began.keys() | wanted.keys()):
         if name not in _CHANGEABLE and began.get(name) != wanted.get(name):
             raise InputError(
@@ -154,29 +162,3 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, item in value.items():
         found |= _flat(item, f"{prefix}{name}.") if isinstance(item, Mapping) else {f"{prefix}{name}": item}
     return found
-
-
-def _remove_partial_files(folder: RunFolder) -> None:
-    """Remove what a killed run had begun to write."""
-    for path in folder.path.glob(".*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != _LOCK:
-            path.unlink()
-
-
-@contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold a lock that the system releases when the process ends, however that happens."""
-    try:
-        import fcntl
-    except ImportError:  # No such locks on this system.
-        yield
-        return
-    with (folder.path / _LOCK).open("w") as file:
-        try:
-            # Not `flock`: loader processes would hold that lock, too, and they outlive a run that is killed.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ArtifactError(str(folder.path), "another process is training in this folder") from error
-        yield

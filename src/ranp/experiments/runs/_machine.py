@@ -4,7 +4,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,25 +14,15 @@ from ranp.optional import optional_import
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def make_fabric(
-    precision: str, logs: Path | None = None, *, first_step: int = 0, device: torch.device | None = None
-) -> Any:
-    """Lightning's Fabric on one device (the best of the machine if not given), or on all those of torchrun.
-
-    Events for TensorBoard are written to the folder `logs`, if given. Those after `first_step`, the step that training
-    starts from, belong to a run that was interrupted, and are dropped.
-    """
-    optional_import("lightning", "train")
-    from lightning.fabric import Fabric
-    from lightning.fabric.loggers import TensorBoardLogger
-
-    loggers = []
-    if logs is not None:
-        optional_import("tensorboard", "train")
-        purge = {"purge_step": first_step + 1} if first_step else {}
-        loggers = [TensorBoardLogger(logs.parent, name=logs.name, version="", **purge)]
-    accelerator, precision = "auto" if device is None else device.type, fabric_precision(precision, device)
-    return Fabric(accelerator=accelerator, precision=precision, loggers=loggers, **_processes(device))
+def make_fabric(precision: str, device: torch.device | None = None) -> Any:
+    """Lightning's Fabric on one device (the best of the machine if not given), or on all those of torchrun."""
+    places: dict[str, Any] = {"devices": 1 if device is None or device.index is None else [device.index]}
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        places = {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
+    accelerator = "auto" if device is None else device.type
+    precision = fabric_precision(precision, device)
+    return optional_import("lightning", "train").Fabric(accelerator=accelerator, precision=precision, **places)
 
 
 def fabric_precision(precision: str, device: torch.device | None = None) -> str:
@@ -45,14 +34,6 @@ def fabric_precision(precision: str, device: torch.device | None = None) -> str:
     if precision == "bf16" and on_cuda and not supported:
         raise InputError("training.precision", "the GPU does not support bf16", hint="use auto")
     return {"32": "32-true", "bf16": "bf16-mixed"}[precision]
-
-
-def _processes(device: torch.device | None) -> dict[str, Any]:
-    """One process and device, or those of torchrun."""
-    if "LOCAL_WORLD_SIZE" not in os.environ:
-        return {"devices": [device.index] if device is not None and device.index is not None else 1}
-    local, world = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
-    return {"devices": local, "num_nodes": world // local, "strategy": "ddp"}
 
 
 @contextmanager

@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 import ranp
+from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.experiments.runs._folder import RunFolder
@@ -20,16 +20,13 @@ from ranp.progress import Progress
 from ranp.scores import Scores
 from ranp.storage import load_plan, read_weights
 
-if TYPE_CHECKING:
-    from ranp.experiments.recipes import Recipe
 
-
-def full_network(recipe: "Recipe", bundle: DataBundle) -> nn.Module:
+def full_network(recipe: "recipes.Recipe", bundle: DataBundle) -> nn.Module:
     """The full network for a data set, with its initial weights."""
     return recipe.network.build(bundle.in_channels, bundle.classes, seed=recipe.seed)
 
 
-def best_model(folder: RunFolder, recipe: "Recipe", bundle: DataBundle) -> nn.Module:
+def best_model(folder: RunFolder, recipe: "recipes.Recipe", bundle: DataBundle) -> nn.Module:
     """The pruned network with the weights of the best validation, on the CPU."""
     model = ranp.load(folder.plan, full_network(recipe, bundle))
     read_weights(model, folder.best)
@@ -37,7 +34,7 @@ def best_model(folder: RunFolder, recipe: "Recipe", bundle: DataBundle) -> nn.Mo
 
 
 def pruned_network(
-    folder: RunFolder, recipe: "Recipe", data: Path, bundle: DataBundle, *, fabric: Any, progress: Progress
+    folder: RunFolder, recipe: "recipes.Recipe", data: Path, bundle: DataBundle, *, fabric: Any, progress: Progress
 ) -> tuple[nn.Module, dict[str, Any], Scores | None]:
     """The pruned network with its initial weights, on the CPU: read if it exists, else made and written.
 
@@ -48,7 +45,7 @@ def pruned_network(
     exists = folder.plan.exists()
     fabric.barrier()  # No process may write before all have looked.
     if exists:
-        return ranp.load(folder.plan, full), folder.read_pruning(), None
+        return ranp.load(folder.plan, full), folder.read(folder.pruning), None
     begin = time.perf_counter()
     small, plan, scores, make_survey = _prune(full.to(fabric.device), recipe, data, bundle, fabric, progress)
     seconds = time.perf_counter() - begin
@@ -62,11 +59,14 @@ def pruned_network(
         "stability": [] if scores is None else [list(entry) for entry in scores.stability],
         "seconds": seconds,
         # Pruning may have seen smaller samples: these are the costs of one that training sees.
-        "cost": asdict(ranp.trace(small, example).cost()),
-        "full_cost": asdict(graph.cost()),
+        "cost": ranp.trace(small, example).cost().known(),
+        "full_cost": graph.cost().known(),
         "widths": dict(plan.widths),
         "guarded": [] if scores is None else _guarded(graph, plan, scores),
-        "importance": {} if scores is None else _mean_importance(scores),
+        "importance": {
+            stage: {layer: float(np.mean(values)) for layer, values in layers.items()}
+            for stage, layers in ({} if scores is None else scores.stages).items()
+        },
     }
     if fabric.is_global_zero:
         folder.write(folder.pruning, results)
@@ -84,16 +84,8 @@ def _guarded(graph: ChannelGraph, plan: ranp.Plan, scores: Scores) -> list[str]:
     return [group.name for group, number in zip(graph.groups, alive, strict=True) if not number]
 
 
-def _mean_importance(scores: Scores) -> dict[str, dict[str, float]]:
-    """Mean over the neurons of every layer, before and after each reweighting."""
-    return {
-        stage: {layer: float(np.mean(values)) for layer, values in layers.items()}
-        for stage, layers in scores.stages.items()
-    }
-
-
 def _prune(
-    full: nn.Module, recipe: "Recipe", data: Path, bundle: DataBundle, fabric: Any, progress: Progress
+    full: nn.Module, recipe: "recipes.Recipe", data: Path, bundle: DataBundle, fabric: Any, progress: Progress
 ) -> tuple[nn.Module, ranp.Plan, Scores | None, Callable[[], dict[str, Any]]]:
     """Prune as the recipe says: the pruned network, its plan, the scores, and a function that computes the survey.
 
@@ -115,12 +107,8 @@ def _prune(
         objective(recipe.training.loss, scored.ignore_index),
         budget=ranp.Budget(macs=1.0) if keep_all or pruning.budget is None else pruning.budget,
         criterion="uniform" if keep_all else pruning.method,
-        importance=pruning.importance,
-        resource_weight=pruning.resource_weight,
         seed=recipe.seed,
-        min_width=pruning.min_width,
-        round_to=pruning.round_to,
-        weights=pruning.weights,
+        **pruning.model_dump(include={"importance", "resource_weight", "policy", "min_width", "round_to", "weights"}),
         stop_at_correlation=pruning.stability if pruning.batches == "stable" else None,
         process_group=torch.distributed.group.WORLD if fabric.world_size > 1 else None,
         progress=progress,
@@ -133,19 +121,19 @@ def _prune(
     )
 
 
-def _batches(recipe: "Recipe", bundle: DataBundle, fabric: Any) -> Any:
+def _batches(recipe: "recipes.Recipe", bundle: DataBundle, fabric: Any) -> Any:
     """This process's share of the batches to score with."""
     pruning, batch = recipe.pruning, recipe.pruning.batch or recipe.training.batch
     batches = pruning.batches if isinstance(pruning.batches, int) else -(-sample_count(bundle.train) // batch)
     stop = len(range(fabric.global_rank, batches, fabric.world_size))
-    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, start=0, stop=stop, pin=False)
+    return random_batches(recipe, bundle, fabric, "scoring", batch=batch, start=0, stop=stop)
 
 
 def random_batches(
-    recipe: "Recipe", bundle: DataBundle, fabric: Any, purpose: str, *, batch: int, start: int, stop: int, pin: bool
+    recipe: "recipes.Recipe", bundle: DataBundle, fabric: Any, purpose: str, *, batch: int, start: int, stop: int
 ) -> Any:
     """This process's share of batches of the training samples, the same for one purpose in every run of one seed."""
     seed, rank, world = derive_seed(recipe.seed, purpose), fabric.global_rank, fabric.world_size
-    count = sample_count(bundle.train)
+    count, pin = sample_count(bundle.train), fabric.device.type == "cuda"
     sampler = ResumableSampler(count, batch, seed=seed, start=start, stop=stop, rank=rank, world=world)
     return resumable_loader(bundle.train, sampler, workers=recipe.training.workers, pin=pin)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ranp.experiments.runs._folder import RunFolder
 from ranp.explorer import NOT_METRICS, RunSummary
-from ranp.tables import Table
+from ranp.tables import Table, metric_text
 
 
 def read_run_summary(folder: Path) -> RunSummary:
@@ -15,10 +15,10 @@ def read_run_summary(folder: Path) -> RunSummary:
     return RunSummary(
         name=folder.resolve().name,
         recipe=files.read_recipe(),
-        pruning=files.read_pruning() if files.pruning.exists() else None,
-        result=files.read_result() if files.result.exists() else None,
+        pruning=files.read(files.pruning) if files.pruning.exists() else None,
+        result=files.read(files.result) if files.result.exists() else None,
         curve=files.read_curve() if files.curve.exists() else (),
-        evaluation=files.read_evaluation() if files.evaluation.exists() else None,
+        evaluation=files.read(files.evaluation) if files.evaluation.exists() else None,
     )
 
 
@@ -28,7 +28,7 @@ def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         ArtifactError: One of the folders is not that of a finished run.
     """
-    return [{"run": str(folder), **RunFolder(folder).read_result()} for folder in folders]
+    return [{"run": str(files.path), **files.read(files.result)} for files in map(RunFolder, folders)]
 
 
 def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
@@ -38,7 +38,7 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     rows = {
         "method": [str(run["method"]) for run in runs],
         "seed": [str(run["seed"]) for run in runs],
-        **{name: [_metric(run["best"].get(name)) for run in runs] for name in (*primary, *others)},
+        **{name: [metric_text(run["best"].get(name)) for run in runs] for name in (*primary, *others)},
         "MACs (G)": [_cost(run, "macs", 1e9) for run in runs],
         "parameters (M)": [_cost(run, "params", 1e6) for run in runs],
         "activation memory (MiB)": [_cost(run, "activation_bytes", 2**20) for run in runs],
@@ -52,10 +52,6 @@ def runs_table(runs: Sequence[Mapping[str, Any]]) -> Table:
     }
     header = ("", *(Path(run["run"]).name for run in runs))
     return Table("Runs, at their best validation", header, [(label, *texts) for label, texts in rows.items()])
-
-
-def _metric(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _cost(run: Mapping[str, Any], name: str, unit: float) -> str:

@@ -5,26 +5,24 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 import ranp
 from ranp.environment import hardware, versions
-from ranp.experiments.runs._folder import RunFolder, lock_run_dir
+from ranp.experiments import recipes
+from ranp.experiments.runs._folder import RunFolder, check_same_recipe, lock_run_dir
 from ranp.experiments.runs._machine import make_fabric, translate_errors
 from ranp.experiments.runs._networks import best_model, pruned_network
 from ranp.experiments.runs.loop import Run, fit
-from ranp.experiments.runs.state import checkpoint_step
+from ranp.optional import optional_import
 from ranp.progress import Progress, no_progress
 from ranp.storage import load_plan
 
-if TYPE_CHECKING:
-    from ranp.experiments.recipes import Recipe
-
 
 def run_recipe(
-    recipe: "Recipe", data: Path, out: Path, *, resume: bool = False, progress: Progress = no_progress
+    recipe: "recipes.Recipe", data: Path, out: Path, *, resume: bool = False, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Prune and train as a recipe says, or continue where that was interrupted.
 
@@ -42,63 +40,56 @@ def run_recipe(
         RanpError: The folder exists, data are missing, a budget cannot be met, memory or disk are short, ...
             Whatever was done is kept, and the run can be resumed.
     """
-    with _locked(recipe, out, resume=resume) as (folder, fabric):
-        if not folder.result.exists():
-            run = _pruned(folder, recipe, data, fabric, progress)
-            for _ in fit(run):
-                pass
-            finish_run(run)
-        return folder.read_result()
+    folder = RunFolder(out)
+    if resume and folder.result.exists():
+        check_same_recipe(str(out), folder.read_recipe(), recipe.model_dump(mode="json"))
+        return folder.read(folder.result)
+    with open_run(recipe, data, out, resume=resume, progress=progress) as run:
+        for _ in fit(run):
+            pass
+        return finish_run(run)
 
 
 def prune_recipe(
-    recipe: "Recipe", data: Path, out: Path, *, resume: bool = False, progress: Progress = no_progress
+    recipe: "recipes.Recipe", data: Path, out: Path, *, resume: bool = False, progress: Progress = no_progress
 ) -> dict[str, Any]:
     """The first half of `run_recipe`, with the same arguments and errors: prune only; resuming the run trains it.
 
     Returns:
         The results, as in `pruning.json`.
     """
-    with _locked(recipe, out, resume=resume, logs=False) as (folder, fabric):
-        _pruned(folder, recipe, data, fabric, progress)
-        return folder.read_pruning()
+    with open_run(recipe, data, out, resume=resume, progress=progress) as run:
+        return run.folder.read(run.folder.pruning)
 
 
 @contextmanager
 def open_run(
-    recipe: "Recipe", data: Path, out: Path, *, device: torch.device | None = None, progress: Progress = no_progress
+    recipe: "recipes.Recipe",
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: torch.device | None = None,
+    progress: Progress = no_progress,
 ) -> Iterator[Run]:
-    """Begin a run in a new folder and prune its network; the caller trains it with `fit` and ends it with `finish_run`.
+    """Begin or resume a run and prune its network; the caller trains it with `fit` and ends it with `finish_run`.
 
     Arguments and errors are those of `run_recipe`; `device` is the best device of the machine if not given. The folder
-    is locked until the end of the context.
+    is locked until the end of the context, by the first process for all.
     """
-    with _locked(recipe, out, resume=False, device=device) as (folder, fabric):
-        yield _pruned(folder, recipe, data, fabric, progress)
-
-
-@contextmanager
-def _locked(
-    recipe: "Recipe", out: Path, *, resume: bool, logs: bool = True, device: torch.device | None = None
-) -> Iterator[tuple[RunFolder, Any]]:
-    """The run's folder, which the first process locks for all, and the run's Fabric."""
     folder = RunFolder(out)
-    first_step, precision = checkpoint_step(folder.last), recipe.training.precision
-    fabric = make_fabric(precision, folder.logs if logs else None, first_step=first_step, device=device)
+    disk = f"free disk space and resume the run in {out} with --resume"
+    optional_import("tensorboard", "train")  # Now, not when the first event is written.
+    fabric = make_fabric(recipe.training.precision, device)
     fabric.launch()
     recipe_now = recipe.model_dump(mode="json")
     with lock_run_dir(out, recipe_now, resume=resume) if fabric.is_global_zero else nullcontext():
         fabric.barrier()
-        yield folder, fabric
-
-
-def _pruned(folder: RunFolder, recipe: "Recipe", data: Path, fabric: Any, progress: Progress) -> Run:
-    disk = f"free disk space and resume the run in {folder.path} with --resume"
-    with translate_errors("opening the data set", memory="lower data.cache or data.size", disk=disk):
-        bundle = recipe.data_set().open(data, progress=progress)
-    with translate_errors("pruning", memory="lower pruning.batch or the size in pruning.data", disk=disk):
-        model, results, scores = pruned_network(folder, recipe, data, bundle, fabric=fabric, progress=progress)
-    return Run(folder, recipe, bundle, fabric, model, results, scores, progress)
+        with translate_errors("opening the data set", memory="lower data.cache or data.size", disk=disk):
+            bundle = recipe.data_set().open(data, progress=progress)
+        with translate_errors("pruning", memory="lower pruning.batch or the size in pruning.data", disk=disk):
+            model, results, scores = pruned_network(folder, recipe, data, bundle, fabric=fabric, progress=progress)
+        yield Run(folder, recipe, bundle, fabric, model, results, scores, progress)
 
 
 def finish_run(run: Run) -> dict[str, Any]:
@@ -107,12 +98,12 @@ def finish_run(run: Run) -> dict[str, Any]:
     disk = f"free disk space and resume the run in {folder.path} with --resume"
     with translate_errors("training", memory="", disk=disk):
         if run.fabric.is_global_zero:
-            run.fabric.logger.finalize("success")
+            run.events.close()
             shutil.rmtree(folder.model, ignore_errors=True)
             ranp.save(best_model(folder, run.recipe, run.bundle), load_plan(folder.plan), folder.model)
             folder.write(folder.result, _result(run))
         run.fabric.barrier()
-    return folder.read_result()
+    return folder.read(folder.result)
 
 
 def _result(run: Run) -> dict[str, Any]:

@@ -9,16 +9,18 @@ import io
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 from torch.optim import Optimizer
 
+from ranp.costs import training as costs
 from ranp.errors import InputError
+from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, derive_seed, sample_count
 from ranp.experiments.losses import SCHEDULES, Objective, objective
 from ranp.experiments.runs._evaluate import validate
@@ -31,9 +33,6 @@ from ranp.module_utils import preserve_rng
 from ranp.progress import Progress
 from ranp.scores import Scores
 
-if TYPE_CHECKING:
-    from ranp.experiments.recipes import Recipe, TrainingFields
-
 _LOG_EVERY = 10
 
 
@@ -45,7 +44,7 @@ class Run:
         folder: Its files.
         recipe: What to do.
         bundle: The data set.
-        fabric: Device, precision, processes, loggers.
+        fabric: Device, precision, processes.
         model: Trained in place, on the device.
         pruning: Results of pruning, as in `RunFolder.pruning`.
         scores: What the plan rests on; None if nothing was scored now.
@@ -54,7 +53,7 @@ class Run:
     """
 
     folder: RunFolder
-    recipe: "Recipe"
+    recipe: "recipes.Recipe"
     bundle: DataBundle
     fabric: Any
     model: nn.Module
@@ -74,6 +73,19 @@ class Run:
         """Steps of the whole training; None if its length is given in seconds."""
         training = self.recipe.training
         return training.steps if training.epochs is None else training.epochs * self.steps_per_epoch
+
+    @cached_property
+    def events(self) -> Any:
+        """Writer of events for TensorBoard; those of an interrupted run are dropped from the present step on."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder.logs), purge_step=self.state.step)
+
+    def log(self, values: Mapping[str, float | None]) -> None:
+        """Write values of the present step for TensorBoard; only the first process does."""
+        for name, value in values.items() if self.fabric.is_global_zero else ():
+            if value is not None:
+                self.events.add_scalar(name, value, self.state.step)
 
     def completed(self) -> tuple[float, float]:
         """How much of the training is done, and its length, both in steps or both in seconds."""
@@ -105,11 +117,17 @@ def fit(run: Run) -> Iterator[Row]:
         to_channels_last(training, run.model)
         optimizer: Any = make_optimizer(training, run.model.parameters())
         model, optimizer = run.fabric.setup(run.model, optimizer)
-        run.state = _resumed(run, optimizer)
+        if run.folder.last.exists():
+            run.state = read_checkpoint(run.folder.last, run.model, optimizer)
+            if run.folder.best.exists():
+                # It is written before the checkpoint, so it may be one validation ahead.
+                run.state.best = read_best(run.folder.best)
         run.model.train()
         loss_fn = objective(training.loss, run.bundle.ignore_index)
         with preserve_rng(run.model):
-            batches = iter(_batches(run))
+            start, stop = run.state.step, sys.maxsize if run.steps is None else run.steps
+            sources = run.recipe, run.bundle, run.fabric
+            batches = iter(random_batches(*sources, "training", batch=training.batch, start=start, stop=stop))
         while not run.is_over():
             row = None
             with preserve_rng(run.model):
@@ -118,36 +136,15 @@ def fit(run: Run) -> Iterator[Row]:
             yield row
 
 
-def to_channels_last(training: "TrainingFields", model: nn.Module) -> None:
+def to_channels_last(training: "recipes.TrainingFields", model: nn.Module) -> None:
     """Put the weights of convolutions into the memory format of the recipe."""
     if training.channels_last:
-        convert_conv2d_weight_memory_format(model, torch.channels_last)
-        convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
+        costs.to_channels_last(model)
 
 
-def make_optimizer(training: "TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
+def make_optimizer(training: "recipes.TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer."""
-    rate, decay = training.rate, training.weight_decay
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
-    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=rate, weight_decay=decay)
-
-
-def _resumed(run: Run, optimizer: Any) -> TrainingState:
-    if not run.folder.last.exists():
-        return TrainingState()
-    state = read_checkpoint(run.folder.last, run.model, optimizer)
-    if run.folder.best.exists():
-        # It is written before the checkpoint, so it may be one validation ahead.
-        state.best = read_best(run.folder.best)
-    return state
-
-
-def _batches(run: Run) -> Any:
-    batch, start, stop = run.recipe.training.batch, run.state.step, sys.maxsize if run.steps is None else run.steps
-    pin = run.fabric.device.type == "cuda"
-    return random_batches(run.recipe, run.bundle, run.fabric, "training", batch=batch, start=start, stop=stop, pin=pin)
+    return costs.OPTIMIZERS[training.optimizer](parameters, lr=training.rate, weight_decay=training.weight_decay)
 
 
 def _step(run: Run, model: nn.Module, optimizer: Any, batches: Iterator[Any], loss_fn: Objective) -> Row | None:
@@ -183,7 +180,7 @@ def _after_step(run: Run, optimizer: Any, before: float, loss: float, rate: floa
     unit = 1 if run.steps is not None else 1000  # Progress is reported in whole numbers: milliseconds.
     run.progress("training", round(unit * min(done, total)), round(unit * total))
     if step % _LOG_EVERY == 0:
-        run.fabric.log_dict({"loss": loss, "rate": rate}, step)
+        run.log({"loss": loss, "rate": rate})
     row = _validate(run, loss, rate) if _validation_is_due(run, before) else None
     if row is not None or step % training.checkpoint_every == 0:
         if run.fabric.is_global_zero:
@@ -207,11 +204,11 @@ def _validate(run: Run, loss: float, rate: float) -> Row:
     metrics = validate(run.fabric, run.model, run.bundle, batch=batch, workers=workers, progress=run.progress)
     row = {"step": state.step, "seconds": state.seconds, "loss": loss, "rate": rate, **metrics}
     better = state.add_row(row, run.bundle.primary_metric)
+    run.log(metrics)
     if run.fabric.is_global_zero:
         if better:
             write_best(folder.best, run.model, row)
         write_bytes(folder.curve, _csv(state.curve))
-        run.fabric.log_dict({name: value for name, value in metrics.items() if value is not None}, state.step)
     return row
 
 

@@ -107,14 +107,6 @@ def write_best(path: Path, model: nn.Module, row: Row) -> None:
     write_bytes(path, save(tensors, metadata={"validation": json.dumps(row)}))
 
 
-def checkpoint_step(path: Path) -> int:
-    """Steps of a checkpoint; 0 if there is none, or if it is damaged, which `read_checkpoint` reports."""
-    try:
-        return int(torch.load(path, map_location="cpu", weights_only=True)["progress"]["step"])
-    except Exception:
-        return 0
-
-
 def read_best(path: Path) -> Row:
     """The best validation; an `ArtifactError` if the file is damaged."""
     try:

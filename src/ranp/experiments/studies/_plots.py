@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, blank_figure, style_panel
-from ranp.experiments.studies._results import Entry, Results
+from ranp.experiments.plots import FULL_COLOR, LIGHT_GRAY, METHOD_COLORS, PRUNED_COLOR, name_layers, panels, style_panel
 from ranp.experiments.studies._studies import Study, Variant
 from ranp.experiments.studies._tables import COSTS, finished
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from ranp.experiments.studies.results import Entry, Results, measured
 
 Runs = Mapping[Variant, Sequence[Entry]]
 """Results of the finished runs of every variant that has any."""
+
+Figures = dict[str, Any]
+"""Figures of matplotlib by caption."""
 
 DASHES = ("-", "--", ":", "-.")
 # How far below the best mean the detailed view of curves begins.
@@ -37,15 +37,15 @@ def write_plots(study: Study, results: Results, folder: Path) -> dict[str, Path]
     return written
 
 
-def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
+def draw(study: Study, results: Results, task: str) -> Figures:
     """All plots of a task for which there are results, by caption."""
     runs = {variant: found for variant in study.variants_of(task) if (found := finished(results, variant))}
-    figures: dict[str, Figure] = {}
+    figures: Figures = {}
     for kind in study.plots:
         if kind == "batches" and task in results["batches"]:
             figures |= _batches(results["batches"][task])
         elif kind == "curves" and runs:
-            figures |= _curves(runs, results["measured"].get(task, {"variants": {}})["variants"])
+            figures |= _curves(runs, measured(results, "measured", task))
         elif kind == "sweep" and runs:
             figures |= _sweep(runs)
         elif kind == "layers" and runs:
@@ -53,11 +53,11 @@ def draw(study: Study, results: Results, task: str) -> dict[str, "Figure"]:
     return figures
 
 
-def _curves(runs: Runs, measured: Mapping[str, Any]) -> dict[str, "Figure"]:
+def _curves(runs: Runs, steps: Mapping[str, Any]) -> Figures:
     """The primary metric against steps, and against time for the variants whose step time is known."""
     metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
     figures = {f"{metric} against steps": _curve_figure(runs, metric, "training steps", dict.fromkeys(runs, 1.0))}
-    minutes = {v: measured[v.label]["step_seconds"] / 60 for v in runs if v.label in measured}
+    minutes = {v: steps[v.label]["step_seconds"] / 60 for v in runs if v.label in steps}
     if minutes:
         label = "training time (minutes): number of steps times the measured time of a step"
         timed = {variant: runs[variant] for variant in minutes}
@@ -65,9 +65,8 @@ def _curves(runs: Runs, measured: Mapping[str, Any]) -> dict[str, "Figure"]:
     return figures
 
 
-def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant, float]) -> "Figure":
-    figure = blank_figure(14, 5)
-    overview, detail = figure.subplots(1, 2)
+def _curve_figure(runs: Runs, metric: str, label: str, per_step: Mapping[Variant, float]) -> Any:
+    figure, (overview, detail) = panels(14, 5, 1, 2)
     best = 0.0
     for variant, style in _styles(runs).items():
         curves = [{row["step"]: row[metric] for row in entry["curve"]} for entry in runs[variant]]
@@ -104,7 +103,7 @@ def _method(entries: Sequence[Entry]) -> str:
     return str(entries[0]["recipe"]["pruning"]["method"])
 
 
-def _sweep(runs: Runs) -> dict[str, "Figure"]:
+def _sweep(runs: Runs) -> Figures:
     """Resources kept and the primary metric against sparsity, one line per method."""
     pruned: dict[str, dict[float, Sequence[Entry]]] = {}
     for entries in runs.values():
@@ -115,10 +114,10 @@ def _sweep(runs: Runs) -> dict[str, "Figure"]:
         return {}
     full = next((entries for entries in runs.values() if _method(entries) == "none"), ())
     metric = next(iter(runs.values()))[0]["result"]["primary_metric"]
-    panels: dict[str, Callable[[Entry], float]] = {f"{label} kept": partial(_kept, name) for label, name, *_ in COSTS}
-    panels[metric] = lambda entry: float(entry["result"]["best"][metric])
-    figure = blank_figure(11, 7)
-    for axis, (title, value) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+    shown: dict[str, Callable[[Entry], float]] = {f"{label} kept": partial(_kept, name) for label, name, *_ in COSTS}
+    shown[metric] = lambda entry: float(entry["result"]["best"][metric])
+    figure, axes = panels(11, 7, 2, 2)
+    for axis, (title, value) in zip(axes.flat, shown.items(), strict=True):
         for method, points in pruned.items():
             values = [[value(entry) for entry in points[sparsity]] for sparsity in sorted(points)]
             means = [statistics.mean(each) for each in values]
@@ -138,26 +137,26 @@ def _kept(resource: str, entry: Entry) -> float:
     return float(entry["pruning"]["cost"][resource] / entry["pruning"]["full_cost"][resource])
 
 
-def _layers(runs: Runs) -> dict[str, "Figure"]:
+def _layers(runs: Runs) -> Figures:
     """Mean importance of each layer, before and after reweighting, and the fraction of its neurons that is kept."""
     pruned = {variant: entries for variant, entries in runs.items() if _method(entries) != "none"}
     if not pruned:
         return {}
     layers = list(next(iter(pruned.values()))[0]["pruning"]["full_widths"])
-    panels: dict[str, Callable[[str, Entry], float]] = {
+    shown: dict[str, Callable[[str, Entry], float]] = {
         "measured importance, relative to the most important layer": partial(_importance, 0),
         "importance after the reweighting of the method": partial(_importance, -1),
         "neurons kept": lambda layer, e: e["pruning"]["widths"][layer] / e["pruning"]["full_widths"][layer],
     }
-    figure = blank_figure(10, 9)
-    for axis, (title, value) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
+    figure, axes = panels(10, 9, len(shown), 1, sharex=True)
+    for axis, (title, value) in zip(axes, shown.items(), strict=True):
         for variant, style in _styles(pruned).items():
             means = [statistics.mean(value(layer, entry) for entry in pruned[variant]) for layer in layers]
             if not any(map(math.isnan, means)):
                 axis.plot(range(len(layers)), means, marker="o", markersize=4, label=variant.label, **style)
         axis.set_ylim(bottom=0)
         style_panel(axis, title, grid=True)
-    axis.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
+    name_layers(axis, layers)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     return {"Importance and neurons kept per layer": figure}
@@ -172,17 +171,16 @@ def _importance(stage: int, layer: str, entry: Entry) -> float:
     return float(stages[stage].get(layer, 0.0) / largest) if largest else math.nan
 
 
-def _batches(measured: Mapping[str, Any]) -> dict[str, "Figure"]:
+def _batches(found: Mapping[str, Any]) -> Figures:
     """Peak memory against the batch size, with the limit."""
-    figure = blank_figure(8, 4.5)
-    axis = figure.subplots()
+    figure, axis = panels(8, 4.5)
     colors = (METHOD_COLORS["none"], PRUNED_COLOR, FULL_COLOR)
-    for (label, entry), color in zip(measured["variants"].items(), colors, strict=False):
+    for (label, entry), color in zip(found["variants"].items(), colors, strict=False):
         peaks = {int(size): peak / 2**20 for size, peak in entry["peaks"].items() if peak is not None}
         sizes, text = sorted(peaks), f"{label}: up to {entry['largest']}"
         axis.plot(sizes, [peaks[size] for size in sizes], color=color, marker="o", label=text)
-    axis.axhline(measured["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
+    axis.axhline(found["limit_bytes"] / 2**20, color=LIGHT_GRAY, linewidth=2, zorder=0)
     axis.set(xlabel="batch size", ylabel="peak memory of training (MiB)", xlim=(0, None), ylim=(0, None))
     axis.legend(frameon=False)
-    style_panel(axis, f"Peak memory; horizontal line: the full network at batch size {measured['batch']}")
+    style_panel(axis, f"Peak memory; horizontal line: the full network at batch size {found['batch']}")
     return {"Peak memory against batch size": figure}

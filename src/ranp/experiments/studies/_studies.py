@@ -94,6 +94,9 @@ BEST_METHODS = ("ranp-f", "uniform")
 
 SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
+AS_PUBLISHED = ("pruning.min_width=1", "pruning.round_to=1")
+"""Widths as in the paper: neither a guard against narrow layers nor rounding."""
+
 _FULL = ("pruning.method=none",)
 _RANP_F = ("pruning.method=ranp-f",)
 
@@ -132,14 +135,14 @@ def _budget(sparsity: float) -> str:
 
 _HIPPOCAMPUS = Task(
     RecipeChoice("hippocampus"),
-    RecipeChoice("small-decathlon", ("network.arguments={width: 16}", "pruning.min_width=1")),
+    RecipeChoice("small-decathlon", ("network.arguments={width: 16}",)),
     count=20,
 )
 # Generated shapes of a size that can be halved at all six levels.
-_DEEP = ("network.name=unet3d-23", "network.arguments={width: 8}", "data.size=32", "pruning.min_width=1")
+_DEEP = ("network.name=unet3d-23", "network.arguments={width: 8}", "data.size=32")
 _SHAPES = Task(RecipeChoice("shapenet"), RecipeChoice("small-shapenet"), count=4)
 # Wide enough for high sparsities, since the 50 outputs are never pruned.
-_WIDE = ("network.arguments={width: 16, levels: 3}", "pruning.min_width=1", "training.steps=200")
+_WIDE = ("network.arguments={width: 16, levels: 3}", "training.steps=200")
 _WIDE_SHAPES = Task(RecipeChoice("shapenet"), RecipeChoice("small-shapenet", _WIDE), count=4)
 _NARROW_15_LAYERS = "network={name: unet3d, arguments: {width: 4}}"
 _DEEP_SHAPES = Task(RecipeChoice("shapenet-23"), RecipeChoice("small-shapenet", _DEEP), count=4)
@@ -222,7 +225,7 @@ _ALL = (
             "": Task(
                 RecipeChoice("shapenet-23", ("training.batch=1",)),
                 # Few classes, since the outputs take as much memory in the pruned network as in the full one.
-                RecipeChoice("small-decathlon", (*_DEEP[:2], "data.size=[32, 32, 32]", "pruning.min_width=1")),
+                RecipeChoice("small-decathlon", (*_DEEP[:2], "data.size=[32, 32, 32]")),
                 count=4,
             )
         },

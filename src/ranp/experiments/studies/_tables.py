@@ -1,12 +1,12 @@
 """Tables of a study: every cell is computed from the results of its runs, or says that there are none."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from operator import itemgetter, methodcaller
 from typing import Any
 
-from ranp.experiments.studies._results import Entry, Results
 from ranp.experiments.studies._studies import Study, Variant
+from ranp.experiments.studies.results import Entry, Results, measured
 from ranp.explorer import NOT_METRICS
 from ranp.tables import Table
 
@@ -23,15 +23,6 @@ COSTS = (
 
 Column = tuple[str, list[str]]
 """A name, and one cell per variant."""
-
-
-def mean_and_deviation(values: Iterable[float], style: str = ".3f") -> str:
-    """Mean and, if there are several values, their sample standard deviation."""
-    found = list(values)
-    if not found:
-        return NO_VALUE
-    mean = f"{statistics.mean(found):{style}}"
-    return f"{mean} ± {statistics.stdev(found):{style}}" if len(found) > 1 else mean
 
 
 def finished(results: Results, variant: Variant) -> list[Entry]:
@@ -54,15 +45,11 @@ def metric_table(study: Study, results: Results, task: str) -> Table:
     variants = study.variants_of(task)
     entries = [finished(results, variant) for variant in variants]
     columns = [("seeds", _seeds(results, variants))]
-    for name in metric_names(entries):
-        columns.append((name, _column(entries, partial(_best_value, name))))
-    columns.append(("steps to the best", _column(entries, partial(_best_value, "step"), ",.0f")))
+    best = [[entry["result"]["best"] for entry in part] for part in entries]
+    columns += [(name, _column(best, methodcaller("get", name))) for name in metric_names(entries)]
+    columns.append(("steps to the best", _column(best, itemgetter("step"), ",.0f")))
     columns.append(("steps trained", _column(entries, lambda entry: entry["result"]["steps"], ",.0f")))
     return _table("Metrics", task, variants, columns)
-
-
-def _best_value(name: str, entry: Entry) -> Any:
-    return entry["result"]["best"].get(name)
 
 
 def cost_table(study: Study, results: Results, task: str) -> Table:
@@ -83,8 +70,7 @@ def cost_table(study: Study, results: Results, task: str) -> Table:
 def batch_table(study: Study, results: Results, task: str) -> Table:
     """The largest batch of each variant in the same memory."""
     variants = study.variants_of(task)
-    measured = results["batches"].get(task, {"variants": {}})["variants"]
-    entries = [measured.get(variant.label) for variant in variants]
+    entries = [measured(results, "batches", task).get(variant.label) for variant in variants]
 
     def cells(text: Callable[[dict[str, Any]], str]) -> list[str]:
         return [NO_VALUE if entry is None or not entry["largest"] else text(entry) for entry in entries]
@@ -117,8 +103,13 @@ def _seeds(results: Results, variants: Sequence[Variant]) -> list[str]:
 
 
 def _column(entries: Sequence[Sequence[Any]], value: Callable[[Any], Any], style: str = ".3f") -> list[str]:
-    """Mean and deviation of a value over the runs of each variant, without values of None."""
-    return [mean_and_deviation((x for x in map(value, part) if x is not None), style) for part in entries]
+    """Mean and sample standard deviation of a value over the runs of each variant, without values of None."""
+    cells = []
+    for part in entries:
+        found = [x for x in map(value, part) if x is not None]
+        deviation = f" ± {statistics.stdev(found):{style}}" if len(found) > 1 else ""
+        cells.append(f"{statistics.mean(found):{style}}{deviation}" if found else NO_VALUE)
+    return cells
 
 
 def _cost(entries: Sequence[Entry], resource: str, unit: float) -> str:
@@ -132,8 +123,7 @@ def _cost(entries: Sequence[Entry], resource: str, unit: float) -> str:
 def _measured(results: Results, task: str, variants: Sequence[Variant]) -> list[Column]:
     if task not in results["measured"]:
         return []
-    measured = results["measured"][task]["variants"]
-    entries = [measured.get(variant.label) for variant in variants]
+    entries = [measured(results, "measured", task).get(variant.label) for variant in variants]
 
     def cell(entry: dict[str, float] | None, name: str, unit: float) -> str:
         if entry is None:

@@ -66,10 +66,10 @@ class Explorer {
     const card = document.getElementById(`at-${name}`);
     card.dataset.value = value;
     card.querySelector(".big").textContent = amount(name, value);
-    const less = `, ${times(full, value)} ${name === "activation_bytes" ? "less" : "fewer"}`;
+    const less = `, ${times(full, value)} ${/(bytes|seconds)$/.test(name) ? "less" : "fewer"}`;
     const part = `${share(value, full)} of ${amount(name, full)}`;
     card.querySelector(".small").textContent = value === full ? part : part + less;
-    card.querySelector(".bar > span").style.width = `${(100 * value) / Math.max(full, 1)}%`;
+    card.querySelector(".bar > span").style.width = `${(100 * value) / (full || 1)}%`;
   }
 
   /** The time measured at the step, or at the nearest measured steps on both sides of it. */
@@ -175,15 +175,16 @@ class Explorer {
 
   drawCosts() {
     const { survey, full, index } = this;
-    const part = (step, name) => (100 * step.cost[name]) / Math.max(full[name], 1);
+    const part = (step, name) => (100 * step.cost[name]) / (full[name] || 1);
     const x = survey.steps.map((step) => part(step, "macs"));
-    const traces = ["params", "activation_bytes", "neurons"].map((name, number) => ({
+    const others = Object.keys(RESOURCES).filter((name) => name !== "macs");
+    const traces = others.map((name, number) => ({
       type: "scatter",
       mode: "lines+markers",
       name: RESOURCES[name],
       x,
       y: survey.steps.map((step) => part(step, name)),
-      line: { color: themeColor(SERIES[[0, 2, 3][number]]), width: 2 },
+      line: { color: themeColor(SERIES[(number + (number > 0)) % SERIES.length]), width: 2 },
       marker: { size: survey.steps.map((_, at) => (at === index ? 10 : survey.steps.length > 1 ? 0.1 : 8)) },
       hovertemplate: `%{x:.3g}% of the multiply-adds: %{y:.3g}% of the ${RESOURCES[name]}<extra></extra>`,
     }));

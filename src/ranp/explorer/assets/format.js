@@ -4,12 +4,19 @@ function scaled(value, base, units) {
   if (value < base) return `${value.toFixed(0)} ${units[0]}`;
   let power = 0;
   for (; value >= base && power < units.length - 1; power += 1) value /= base;
-  return `${value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[power]}`;
+  return `${value.toFixed(digits(value))} ${units[power]}`;
+}
+
+function digits(value) {
+  return value < 10 ? 2 : value < 100 ? 1 : 0;
 }
 
 /** A cost with a suitable unit. */
 function amount(resource, value) {
-  return resource === "activation_bytes"
+  if (resource.endsWith("seconds")) {
+    return value >= 1 ? `${value.toFixed(digits(value))} s` : `${(1e3 * value).toFixed(digits(1e3 * value))} ms`;
+  }
+  return resource.endsWith("bytes")
     ? scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB"])
     : scaled(value, 1000, ["", "k", "M", "G", "T"]).trim();
 }

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ranp.errors import BudgetError, InputError, OutOfMemoryError, nearest
 from ranp.experiments.recipes import Recipe, read_recipe, recipe_file
 from ranp.experiments.runs import RunFolder, check_same_recipe, prune_recipe, run_recipe
-from ranp.experiments.studies._results import Entry, Results, portable, read_entry, write_results
-from ranp.experiments.studies._studies import Study, Variant
+from ranp.experiments.studies._studies import AS_PUBLISHED, Study, Variant
+from ranp.experiments.studies.results import Entry, Results, portable, read_entry, write_results
 from ranp.progress import Progress
 
 _OUT_OF_MEMORY = "out of memory: "
@@ -54,8 +55,8 @@ class StudyRequest:
     def base_recipe(self, task: str, changes: tuple[str, ...] = (), seed: int | None = None) -> Recipe:
         """The recipe of a task; the changes of a variant come before those of the request."""
         choice = self.study.tasks[task].small if self.small else self.study.tasks[task].real
-        path = self.recipe or recipe_file(choice.recipe)
-        return read_recipe(path, (*choice.changes, *changes, *self.changes), seed)
+        path, widths = (self.recipe, ()) if self.recipe else (recipe_file(choice.recipe), AS_PUBLISHED)
+        return read_recipe(path, (*widths, *choice.changes, *changes, *self.changes), seed)
 
     def recipe_of(self, variant: Variant, seed: int) -> Recipe:
         """The recipe of one run.
@@ -91,11 +92,12 @@ def run_study(request: StudyRequest, results: Results, *, progress: Progress) ->
     pending = [run for run in runs if not _collect_run(request, results, *run)]
     for done, (variant, seed) in enumerate(pending):
         progress("runs", done, len(pending))
-        if reason := _run(request, results, variant, seed, progress):
-            recipe = portable(request.recipe_of(variant, seed).model_dump(mode="json"))
-            _add(results, variant, seed, {"recipe": recipe, "infeasible": reason})
-        else:
+        try:
+            _run(request, results, variant, seed, progress)
             _collect_run(request, results, variant, seed)
+        except (BudgetError, OutOfMemoryError) as error:
+            reason = f"{_OUT_OF_MEMORY if isinstance(error, OutOfMemoryError) else ''}{error}"
+            _add(results, variant, seed, {"recipe": _portable(request, variant, seed), "infeasible": reason})
         write_results(request.out, results)
         progress("runs", done + 1, len(pending))
     collect(request, results)
@@ -119,8 +121,7 @@ def _collect_run(request: StudyRequest, results: Results, variant: Variant, seed
     entry = read_entry(folder, trained=request.study.trains) or results["runs"].get(variant.label, {}).get(str(seed))
     if entry is None:
         return False
-    recipe = portable(request.recipe_of(variant, seed).model_dump(mode="json"))
-    check_same_recipe(str(folder.path), entry["recipe"], recipe)
+    check_same_recipe(str(folder.path), entry["recipe"], _portable(request, variant, seed))
     _add(results, variant, seed, entry)
     # There may be enough memory now, for example on another machine.
     return not entry.get("infeasible", "").startswith(_OUT_OF_MEMORY)
@@ -130,27 +131,17 @@ def _add(results: Results, variant: Variant, seed: int, entry: Entry) -> None:
     results["runs"].setdefault(variant.label, {})[str(seed)] = entry
 
 
-def _run(request: StudyRequest, results: Results, variant: Variant, seed: int, progress: Progress) -> str:
-    """Run one variant; returns why that is infeasible, or an empty string."""
+def _portable(request: StudyRequest, variant: Variant, seed: int) -> dict[str, Any]:
+    return portable(request.recipe_of(variant, seed).model_dump(mode="json"))
+
+
+def _run(request: StudyRequest, results: Results, variant: Variant, seed: int, progress: Progress) -> None:
+    """Run one variant; a `BudgetError` or an `OutOfMemoryError` says that it is infeasible."""
     recipe, folder = request.recipe_of(variant, seed), request.folder(variant.label, seed)
-    if variant.plan_of and (reason := _reason_without_plan(request, results, variant, seed)):
-        return reason
+    if variant.plan_of and not (plan := request.folder(variant.plan_of, seed).plan).exists():
+        if reason := results["runs"].get(variant.plan_of, {}).get(str(seed), {}).get("infeasible"):
+            raise BudgetError(f"no plan of {variant.plan_of}", reason)
+        problem = f"needs the plan of {variant.plan_of}, seed {seed}, which is not in {plan}"
+        raise InputError(variant.label, problem, hint=f"run that variant first, with --only {variant.plan_of}")
     run = run_recipe if request.study.trains else prune_recipe
-    try:
-        run(recipe, request.data[variant.task], folder.path, resume=True, progress=progress)
-    except BudgetError as error:
-        return str(error)
-    except OutOfMemoryError as error:
-        return f"{_OUT_OF_MEMORY}{error}"
-    return ""
-
-
-def _reason_without_plan(request: StudyRequest, results: Results, variant: Variant, seed: int) -> str:
-    """Why the plan that a variant applies does not exist; empty if it does."""
-    plan = request.folder(variant.plan_of, seed).plan
-    if plan.exists():
-        return ""
-    if reason := results["runs"].get(variant.plan_of, {}).get(str(seed), {}).get("infeasible"):
-        return f"no plan of {variant.plan_of}: {reason}"
-    problem = f"needs the plan of {variant.plan_of}, seed {seed}, which is not in {plan}"
-    raise InputError(variant.label, problem, hint=f"run that variant first, with --only {variant.plan_of}")
+    run(recipe, request.data[variant.task], folder.path, resume=True, progress=progress)

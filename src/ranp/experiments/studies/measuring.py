@@ -17,9 +17,9 @@ from ranp.experiments.data import DataBundle, ResumableSampler, resumable_loader
 from ranp.experiments.losses import Objective, objective
 from ranp.experiments.recipes import TrainingFields
 from ranp.experiments.runs import fabric_precision, full_network, make_fabric, make_optimizer, to_channels_last
-from ranp.experiments.studies._results import Results, write_results
-from ranp.experiments.studies._running import StudyRequest
 from ranp.experiments.studies._studies import Variant
+from ranp.experiments.studies.results import Results, write_results
+from ranp.experiments.studies.running import StudyRequest
 from ranp.progress import Progress
 
 REPEATS, LIMIT_SECONDS = 20, 300.0
@@ -64,51 +64,43 @@ class Workload:
 
 
 def measure_study(request: StudyRequest, results: Results, *, progress: Progress) -> None:
-    """Measure time and peak memory of a training step of all pruned networks, and write the results.
+    """Measure the pruned networks as the study asks for, and write the results with their environment.
 
-    The networks take turns, so that other load on the machine affects all of them alike; the machine should be idle all
-    the same.
-
-    Raises:
-        InputError: There are no pruned networks.
-    """
-    _measure(request, results, "measured", _steps, progress)
-
-
-def measure_batches(request: StudyRequest, results: Results, *, progress: Progress) -> None:
-    """Search the largest batch of each network in the memory that the first one needs for the batch of its recipe.
+    For a study that trains, time and peak memory of a training step: the networks take turns, so that other load on the
+    machine affects all of them alike; the machine should be idle all the same. For one that compares batches, the
+    largest batch of each network in the memory that the first one needs for the batch of its recipe.
 
     Raises:
         InputError: There are no pruned networks.
     """
-    _measure(request, results, "batches", _batches, progress)
-
-
-Measure = Callable[[Workload, Progress], dict[str, Any]]
-
-
-def _measure(request: StudyRequest, results: Results, part: str, measure: Measure, progress: Progress) -> None:
-    """Replace one part of the results by new measurements with their environment, and write the results."""
+    measures = {"measured": _steps} if request.study.trains else {}
+    measures |= {"batches": _batches} if request.study.batches else {}
     for task in request.study.tasks:
         work = workload(request, task, progress)
-        results[part][task] = {
-            "hardware": hardware(work.device),
-            "versions": versions(("ranp", "torch")),
-            "seed": SEED,
-            "batch": work.batch_size,
-            **measure(work, progress),
-        }
-        write_results(request.out, results)
+        for part, measure in measures.items():
+            results[part][task] = {
+                "hardware": hardware(work.device),
+                "versions": versions(("ranp", "torch")),
+                "seed": SEED,
+                "batch": work.batch_size,
+                **measure(work, progress),
+            }
+            write_results(request.out, results)
 
 
-def _steps(work: Workload, progress: Progress) -> dict[str, Any]:
+def measure_steps(work: Workload, progress: Progress, *, repeats: int, limit_seconds: float) -> dict[str, Any]:
+    """`step_seconds` and `peak_bytes` of a training step of each network; see `ranp.costs.measure`."""
     step = (work.models, work.batch_of(work.batch_size), work.loss_fn, work.make_optimizer)
     progress("measure steps", 0, 2)
-    seconds = step_seconds(*step, repeats=REPEATS, limit_seconds=LIMIT_SECONDS)
+    seconds = step_seconds(*step, repeats=repeats, limit_seconds=limit_seconds)
     progress("measure steps", 1, 2)
     peaks = peak_step_bytes(*step)
     progress("measure steps", 2, 2)
-    return {"variants": {name: {"step_seconds": seconds[name], "peak_bytes": peaks[name]} for name in work.models}}
+    return {name: {"step_seconds": seconds[name], "peak_bytes": peaks[name]} for name in work.models}
+
+
+def _steps(work: Workload, progress: Progress) -> dict[str, Any]:
+    return {"variants": measure_steps(work, progress, repeats=REPEATS, limit_seconds=LIMIT_SECONDS)}
 
 
 def _batches(work: Workload, progress: Progress) -> dict[str, Any]:

@@ -71,17 +71,23 @@ def write_results(folder: Path, results: Results) -> None:
         write_json(folder / RESULTS_FILE, results)
 
 
+def measured(results: Results, part: str, task: str) -> dict[str, Any]:
+    """What was measured of each variant of a task: the part `measured` or `batches`; empty if nothing was."""
+    found: dict[str, Any] = results[part].get(task, {"variants": {}})["variants"]
+    return found
+
+
 def read_entry(folder: RunFolder, *, trained: bool) -> Entry | None:
     """Results of a run; None if it is not finished: `trained`, or just pruned."""
     if not (folder.result if trained else folder.plan).exists():
         return None
-    pruning = _without_format(folder.read_pruning())
+    pruning = _without_format(folder.read(folder.pruning))
     entry: Entry = {
         "recipe": portable(folder.read_recipe()),
         "pruning": {**pruning, "full_widths": dict(load_plan(folder.plan).full_widths)},
     }
     if trained:
-        entry |= {"result": _without_format(folder.read_result()), "curve": list(folder.read_curve())}
+        entry |= {"result": _without_format(folder.read(folder.result)), "curve": list(folder.read_curve())}
     return entry
 
 

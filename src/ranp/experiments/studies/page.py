@@ -8,9 +8,9 @@ from typing import Any
 
 from ranp.experiments.recipes import Recipe
 from ranp.experiments.studies._plots import write_plots
-from ranp.experiments.studies._results import Results
-from ranp.experiments.studies._running import StudyRequest
 from ranp.experiments.studies._tables import batch_table, cost_table, finished, metric_names, metric_table
+from ranp.experiments.studies.results import Results, measured
+from ranp.experiments.studies.running import StudyRequest
 from ranp.files import write_bytes
 from ranp.tables import Table
 
@@ -100,9 +100,8 @@ def missing(request: StudyRequest, results: Results) -> list[str]:
     steps, batches = ("measured", "time and memory of steps"), ("batches", "batches")
     for part, what in [steps] * study.trains + [batches] * study.batches:
         for task in study.tasks:
-            measured = results[part].get(task, {"variants": {}})["variants"]
             run = [variant.label for variant in study.variants_of(task) if finished(results, variant)]
-            if unmeasured := [label for label in run if label not in measured]:
+            if unmeasured := [label for label in run if label not in measured(results, part, task)]:
                 lines.append(f"{what} of {', '.join(unmeasured)}: not measured yet (--measure)")
     return lines
 
