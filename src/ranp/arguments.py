@@ -38,6 +38,11 @@ class Must:
 Count: TypeAlias = Annotated[int, Must(lambda value: 1 <= value < 2**31, "an integer of at least 1, below 2**31")]
 """A number of things, one at least."""
 
+Amount: TypeAlias = Annotated[int, Must(lambda value: 0 <= value < 2**63, "an integer from 0 to 2**63 - 1")]
+"""A number of things or bytes, or a position."""
+
+NonNegative: TypeAlias = Annotated[float, Must(lambda value: value >= 0, "a finite number of at least 0")]
+
 Seed: TypeAlias = Annotated[int, Must(lambda value: 0 <= value < 2**64, "an integer from 0 to 2**64 - 1")]
 """A seed of torch's and numpy's random numbers."""
 

@@ -31,7 +31,7 @@ FilePath: TypeAlias = Annotated[str | os.PathLike[str], Must(_is_path, "a path")
 # Far above what ranp writes, and low enough that a hostile file is refused within about a second.
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
-MAX_JSON_VALUES = 4_000_000
+MAX_JSON_VALUES = 1_000_000
 
 
 def is_rank_zero() -> bool:
@@ -87,7 +87,8 @@ def read_json(
 
     Refused are: files that are not regular files; more than `MAX_JSON_BYTES`; values nested deeper than
     `MAX_JSON_DEPTH` or more than `MAX_JSON_VALUES` of them (both checked before anything is parsed); text that is not
-    JSON; numbers that are not finite; keys that occur twice in one object; another format; a newer version.
+    JSON; numbers that are not finite; halves of characters; keys that occur twice in one object; another format; a
+    newer version.
 
     Args:
         source: Path of the file, or its content as text or bytes.
@@ -112,9 +113,7 @@ def read_json(
     try:
         text = _content(source)
         _check_structure(text)
-        content = json.loads(
-            text.decode(), parse_constant=_finite_float, parse_float=_finite_float, object_pairs_hook=_object
-        )
+        content = _parse(text)
     except FileNotFoundError:
         refuse("there is no such file", f"expected a {format} file, as ranp writes it")
     except OSError as problem:
@@ -181,6 +180,15 @@ def _check_structure(content: bytes) -> None:
         raise _UnacceptableError(f"nests lists and objects more than {MAX_JSON_DEPTH} deep")
     if np.count_nonzero(opens) + np.count_nonzero(text == ord(",")) > MAX_JSON_VALUES:
         raise _UnacceptableError(f"has more than {MAX_JSON_VALUES:,} values")
+
+
+def _parse(content: bytes) -> Any:
+    found = json.loads(
+        content.decode(), parse_constant=_finite_float, parse_float=_finite_float, object_pairs_hook=_object
+    )
+    if b"\\ud" in content.lower():  # Half of a pair that stands for a character can be neither printed nor written.
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
 
 
 def _finite_float(text: str) -> float:

@@ -6,12 +6,13 @@ A folder holds `plan.json` (the plan), `weights.safetensors` (every parameter an
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ranp.arguments import checked
 from ranp.errors import ArtifactError, PlanError, first_line
@@ -29,7 +30,8 @@ def save(model: ModelWithValues, plan: Plan, folder: FilePath) -> Path:
     """Write a pruned model, trained or not, and the plan it was made by into a new folder, whose path is returned.
 
     Raises:
-        ArtifactError: The folder exists, or cannot be written. Nothing half-written is left behind.
+        ArtifactError: The folder exists or cannot be written, or a parameter contains NaN. Nothing half-written is left
+            behind.
         PlanError: The model was not made by this plan.
     """
     with new_folder(folder) as partial:
@@ -46,6 +48,7 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
             expected = f"size {len(entry.keep)} along dimension {entry.dim}, according to the plan"
             hint = "save the pruned model with the plan it was made by"
             raise PlanError(f"save: {entry.tensor}", got=f"shape {shape}", expected=expected, hint=hint)
+    _refuse_nan(model, tensors, "save")
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
@@ -111,9 +114,16 @@ def read_weights(model: nn.Module, path: Path) -> None:
         got, expected = (f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in (value, tensors[name]))
         if got != expected:
             raise ArtifactError(f"{path}: {name}", got=got, expected=expected, hint=hint)
+    _refuse_nan(model, values, str(path))
     with torch.no_grad():
         for name, value in values.items():
             tensors[name].copy_(value)
+
+
+def _refuse_nan(model: nn.Module, values: Mapping[str, Tensor], place: str) -> None:
+    for name in dict(model.named_parameters()).keys() & values.keys():
+        if torch.isnan(values[name]).any():
+            raise ArtifactError(f"{place}: {name}", "contains NaN", hint="use weights from before training diverged")
 
 
 def _digest(path: Path) -> str:

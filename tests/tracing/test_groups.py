@@ -171,7 +171,7 @@ def test_wrong_inputs_are_explained() -> None:
         ranp.trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), torch.zeros(1, 5, 4, 4))
     assert "forward of 0" in str(caught.value)
     assert "example_inputs" in str(caught.value)
-    with pytest.raises(InputError, match="^example_inputs: got 3; expected a tensor, a tuple"):
+    with pytest.raises(InputError, match=r"^example_inputs: got 3; expected a tensor, a tuple"):
         ranp.trace(nn.Conv2d(3, 4, 1), 3)
 
 
