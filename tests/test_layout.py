@@ -16,7 +16,7 @@ ROOT = SOURCE.parents[1]
 # From the bottom up; a package may import from any layer below its own, never from its own.
 LAYERS: list[set[str]] = [
     {"errors", "deprecation", "progress"},
-    {"optional"},
+    {"optional", "arguments"},
     {"files", "module_utils", "training_mode", "environment"},
     {"costs"},
     {"graph", "budget", "tables"},

@@ -288,11 +288,30 @@ def change_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> Pat
         (lambda t: t.update({"../evil": torch.zeros(1)}), "it has an unknown tensor '../evil'"),
         (lambda t: t.update({"head.bias": torch.zeros(3)}), r"expected torch.float32 \(2,\)"),
         (lambda t: t.update({"head.bias": torch.zeros(2).double()}), "got torch.float64"),
+        (lambda t: t["head.bias"].fill_(torch.nan), r"weights.safetensors: head.bias: contains NaN; use weights from"),
     ],
 )
 def test_weights_that_do_not_fit(change: Callable[[Any], Any], message: str, copied: Path) -> None:
     with pytest.raises(ArtifactError, match=message):
         ranp.load(change_weights(copied, change), CASES["plain"].build())
+
+
+def test_weights_that_contain_nan_are_not_saved(tmp_path: Path) -> None:
+    _, plan, small = pruned()
+    small.head.bias.data[0] = torch.nan
+    with pytest.raises(ArtifactError, match=r"^save: head.bias: contains NaN"):
+        ranp.save(small, plan, tmp_path / "it")
+    assert not list(tmp_path.iterdir())
+
+
+def test_infinite_weights_and_buffers_of_nan_come_back(tmp_path: Path) -> None:
+    """Masks are often infinite, and a buffer may be NaN until it is first used."""
+    model, plan, small = pruned()
+    small.norm.running_mean.fill_(torch.nan)
+    small.head.bias.data[0] = -torch.inf
+    again = ranp.load(ranp.save(small, plan, tmp_path / "it"), model)
+    assert again.norm.running_mean.isnan().all()
+    assert again.head.bias[0] == -torch.inf
 
 
 def test_a_hostile_safetensors_header(copied: Path) -> None:

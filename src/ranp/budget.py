@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from ranp.arguments import describe
 from ranp.costs import RESOURCES, Cost, Resource
 from ranp.errors import BudgetError
 
@@ -85,4 +86,4 @@ def _parsed(resource: Resource, value: object) -> float | str:
     try:
         return resource.parse(value)
     except ValueError as error:
-        raise BudgetError("Budget", got=f"{resource.limit}={value!r}", expected=str(error)) from error
+        raise BudgetError("Budget", got=f"{resource.limit}={describe(value)}", expected=str(error)) from error

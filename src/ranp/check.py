@@ -2,13 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
 import ranp
+from ranp.arguments import Seed, checked
 from ranp.deprecation import renamed_names
 from ranp.errors import VerificationError
+from ranp.module_utils import Inputs, ModelWithValues
 from ranp.plan import Plan
 from ranp.pruning import require_channels
 from ranp.report import Report, make_report
@@ -31,7 +31,8 @@ class CheckResult:
     report: Report
 
 
-def check(model: nn.Module, example_inputs: Any, budget: ranp.Budget, *, seed: int = 0) -> CheckResult:
+@checked
+def check(model: ModelWithValues, example_inputs: Inputs, budget: ranp.Budget, *, seed: Seed = 0) -> CheckResult:
     """Trace a network, prune it at random to a budget, and verify the result; no data and no loss are needed.
 
     Args:

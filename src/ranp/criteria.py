@@ -7,10 +7,11 @@ torch, so that they can do so quickly.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 
+from ranp.arguments import Must, checked
 from ranp.errors import InputError, nearest
 from ranp.graph import ChannelGraph, Floats
 from ranp.scores import rank_within_groups
@@ -25,6 +26,10 @@ LayerScores: TypeAlias = Mapping[str, Floats]
 """For every layer an array of shape (neurons,)."""
 
 DEFAULT_RESOURCE_WEIGHT = 11.0
+
+ResourceWeight: TypeAlias = Annotated[
+    float, Must(lambda value: value >= 0, "a finite number of at least 0", "the paper used 11 to 80")
+]
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def criterion_named(criterion: str | Criterion) -> Criterion:
             raise InputError("criterion", problem, hint="choose another name for yours")
         return criterion
     if criterion not in CRITERIA:
-        raise InputError("criterion", f"{criterion!r} is unknown", hint=nearest(str(criterion), CRITERIA))
+        raise InputError("criterion", f"{criterion!r:.60} is unknown", hint=nearest(str(criterion), CRITERIA))
     return CRITERIA[criterion]
 
 
@@ -125,8 +130,9 @@ def normalize_layer_means(importance: LayerScores) -> dict[str, Floats]:
     }
 
 
+@checked
 def reweight_by_resource(
-    scores: LayerScores, resources: Mapping[str, float], resource_weight: float
+    scores: LayerScores, resources: Mapping[str, float], resource_weight: ResourceWeight
 ) -> dict[str, Floats]:
     """Resource-aware neuron importance (Xu et al., RANP, 3DV 2020): raise layers that use little of a resource.
 
@@ -145,9 +151,6 @@ def reweight_by_resource(
         >>> reweight_by_resource({"a": np.ones(1), "b": np.ones(1)}, {"a": 1.0, "b": 1.0}, resource_weight=2.0)
         {'a': array([2.]), 'b': array([2.])}
     """
-    if not (np.isfinite(resource_weight) and resource_weight >= 0):
-        expected, hint = "a finite number of at least 0", "the paper used 11 to 80"
-        raise InputError("resource_weight", got=repr(resource_weight), expected=expected, hint=hint)
     largest = max(resources.values(), default=1.0) or 1.0
     weights = {name: float(np.exp(-tau / largest)) for name, tau in resources.items()}
     total = sum(weights.values())

@@ -10,15 +10,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeAlias
 
+from ranp.arguments import Must
 from ranp.errors import ArtifactError, RanpError, first_line
 from ranp.optional import optional_import
+
+
+def _is_path(value: str | os.PathLike[str]) -> bool:
+    try:
+        path = os.fspath(value)
+        return isinstance(path, str) and 0 < len(os.fsencode(path)) < 4096 and "\0" not in path
+    except UnicodeError:
+        return False
+
+
+FilePath: TypeAlias = Annotated[str | os.PathLike[str], Must(_is_path, "a path")]
+"""A path that a file or folder can have."""
 
 # Far above what ranp writes, and low enough that a hostile file is refused within about a second.
 MAX_JSON_BYTES = 64 * 2**20
 MAX_JSON_DEPTH = 64
-MAX_JSON_VALUES = 4_000_000
+MAX_JSON_VALUES = 1_000_000
 
 
 def is_rank_zero() -> bool:
@@ -33,9 +46,9 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     An `ArtifactError` says that the folder exists already, or that its parent cannot be written.
     """
     target = Path(folder)
-    refuse_existing(target)
     missing: list[Path] = []
     try:
+        refuse_existing(target)
         missing += [parent for parent in target.parents if not parent.exists()]
         target.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent, ignore_cleanup_errors=True) as name:
@@ -55,7 +68,7 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 def refuse_existing(folder: Path) -> None:
     """Raise an `ArtifactError` if a path exists already."""
-    if folder.exists() or folder.is_symlink():
+    if os.path.lexists(folder):
         hint = "choose another name or remove it; nothing is overwritten"
         raise ArtifactError(str(folder), "exists already", hint=hint)
 
@@ -74,7 +87,8 @@ def read_json(
 
     Refused are: files that are not regular files; more than `MAX_JSON_BYTES`; values nested deeper than
     `MAX_JSON_DEPTH` or more than `MAX_JSON_VALUES` of them (both checked before anything is parsed); text that is not
-    JSON; numbers that are not finite; keys that occur twice in one object; another format; a newer version.
+    JSON; numbers that are not finite; halves of characters; keys that occur twice in one object; another format; a
+    newer version.
 
     Args:
         source: Path of the file, or its content as text or bytes.
@@ -99,9 +113,7 @@ def read_json(
     try:
         text = _content(source)
         _check_structure(text)
-        content = json.loads(
-            text.decode(), parse_constant=_finite_float, parse_float=_finite_float, object_pairs_hook=_object
-        )
+        content = _parse(text)
     except FileNotFoundError:
         refuse("there is no such file", f"expected a {format} file, as ranp writes it")
     except OSError as problem:
@@ -170,6 +182,15 @@ def _check_structure(content: bytes) -> None:
         raise _UnacceptableError(f"has more than {MAX_JSON_VALUES:,} values")
 
 
+def _parse(content: bytes) -> Any:
+    found = json.loads(
+        content.decode(), parse_constant=_finite_float, parse_float=_finite_float, object_pairs_hook=_object
+    )
+    if b"\\ud" in content.lower():  # Half of a pair that stands for a character can be neither printed nor written.
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
 def _finite_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
@@ -200,4 +221,5 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # It has been renamed.
+            partial.unlink()

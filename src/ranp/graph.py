@@ -6,6 +6,7 @@ costs are ordinary arrays.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ranp.arguments import describe
 from ranp.costs import Cost, CostModel, CostTable
 from ranp.deprecation import RenamedAttribute, renamed_names
+from ranp.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -56,16 +59,22 @@ class Group:
 class Layer:
     """A convolution or linear layer; its neurons are its output channels.
 
+    A weight that connects other channels each time it is used, such as that of an autoencoder which decodes by the
+    transposed weight of its encoder, makes several layers.
+
     Attributes:
-        name: Path of the module (of the weight, where a module has several).
-        weight: Name of its weight.
+        name: Path of the module (of the weight, where a module has several), with a suffix where that occurs again.
+        weight: Name of its weight; where that is computed, of the largest parameter that it is computed from.
         bias: Name of its bias, or None.
         out_dim: The weight's dimension of output channels: 1 for transposed convolutions, else 0.
         blocks: Blocks of a grouped convolution; 1 for all others.
         macs: Multiply-adds of one traced forward pass.
         output_elements: Elements of its output in one traced forward pass.
         channels: For each neuron the graph-wide number of its channel, or -1 where it is always kept.
+        inputs: For each input channel the graph-wide number of the channel that the layer reads there, or -1 where that
+            is always kept, or passed on (by a depthwise convolution).
         final: Whether its neurons are outputs of the model.
+        computed: Whether the weight is computed from parameters whenever the model runs.
     """
 
     name: str
@@ -76,7 +85,9 @@ class Layer:
     macs: int
     output_elements: int
     channels: Ints
+    inputs: Ints
     final: bool
+    computed: bool = False
 
     @property
     def width(self) -> int:
@@ -216,9 +227,9 @@ class ChannelGraph:
     def cost(self, widths: npt.ArrayLike | None = None) -> Cost:
         """What the network costs at given widths of its groups (by default the full ones), of shape (groups,).
 
-        Counts are exact, by formula, and take microseconds.
+        Counts are exact, by formula, and take microseconds. An `InputError` refuses widths of another shape.
         """
-        given = self.widths if widths is None else np.asarray(widths, dtype=np.int64)
+        given = self.widths if widths is None else self._as_widths(widths)
         return Cost(**{entry.name: self.amount(entry.name, given) for entry in fields(Cost)})
 
     def amount(self, name: str, widths: Ints) -> Any:
@@ -234,6 +245,13 @@ class ChannelGraph:
     def with_costs(self, **models: CostModel) -> "ChannelGraph":
         """The same graph with models of further fields of `Cost`, such as `step_seconds`."""
         return replace(self, costs=replace(self.costs, models={**self.costs.models, **models}))
+
+    def _as_widths(self, widths: npt.ArrayLike) -> Ints:
+        with suppress(TypeError, ValueError, RuntimeError):  # of numpy, and of tensors that are no arrays
+            found = np.asarray(widths)
+            if found.shape == self.widths.shape and found.dtype.kind in "iuf" and (found == np.floor(found)).all():
+                return found.astype(np.int64)
+        raise InputError("widths", got=describe(widths), expected=f"one integer for each of {len(self.groups)} groups")
 
     @cached_property
     def _neuron_counts(self) -> tuple[Ints, int]:

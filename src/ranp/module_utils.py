@@ -7,20 +7,47 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from ranp.arguments import Must, describe
 from ranp.errors import InputError, TraceError
+
+INPUTS = "a tensor, a tuple (positional arguments) or a dict (keyword arguments)"
+
+Inputs: TypeAlias = Annotated[Any, Must(lambda value: isinstance(value, (Tensor, tuple, list, Mapping)), INPUTS)]
+"""Inputs of a model."""
+
+ModelWithValues: TypeAlias = Annotated[
+    nn.Module,
+    Must(
+        lambda model: not any(tensor.is_meta or is_lazy(tensor) for tensor in all_tensors(model).values()),
+        "a model whose weights have values",
+        "initialize what was built on the meta device (to_empty), and run lazy modules on one batch",
+    ),
+]
+"""A model that can be computed with."""
 
 _CONTAINERS = {OrderedDict, dict, list, set}
 _ATOMS = {bool, int, float, str, type(None)}
 _LEAVES = _ATOMS | {torch.dtype, torch.device, torch.layout, torch.memory_format}
 _COPYING = ("__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class DispatchMode(TorchDispatchMode):
+    """A mode of torch that sees every operator, in this thread alone."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled meanwhile, so torch need not import its compiler to prevent that, which takes seconds."""
+        return False
 
 
 def all_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -165,8 +192,7 @@ def as_arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return tuple(inputs), {}
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
-    expected = "a tensor, a tuple (positional arguments) or a dict (keyword arguments)"
-    raise InputError("inputs", got=type(inputs).__name__, expected=expected)
+    raise InputError("inputs", got=describe(inputs), expected=INPUTS)
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -191,22 +217,6 @@ def _collect(value: Any, found: list[Tensor]) -> None:
     elif is_dataclass(value) and not isinstance(value, type):
         for entry in fields(value):
             _collect(getattr(value, entry.name), found)
-
-
-def describe(value: Any) -> str:
-    """Shapes of the tensors in a nested value, for error messages.
-
-    Example:
-        >>> describe((torch.zeros(1, 2), {"label": 3}))
-        'tuple of [a tensor of shape (1, 2), dict of {label: int}]'
-    """
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, (tuple, list)):
-        return f"{type(value).__name__} of [{', '.join(describe(item) for item in value[:4])}]"
-    if isinstance(value, Mapping):
-        return f"dict of {{{', '.join(f'{key}: {describe(item)}' for key, item in list(value.items())[:4])}}}"
-    return type(value).__name__
 
 
 @contextmanager

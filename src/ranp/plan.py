@@ -3,15 +3,16 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from ranp.arguments import Amount, Count, NonNegative, Seed, checked, describe
 from ranp.budget import Budget
 from ranp.costs import Cost
 from ranp.deprecation import RenamedAttribute, renamed_names
@@ -39,8 +40,8 @@ class Slice:
     """
 
     tensor: str
-    dim: int
-    size: int
+    dim: Amount
+    size: Count
     keep: tuple[int, ...]
     reads: bool
 
@@ -51,7 +52,7 @@ class SizeChange:
 
     module: str
     name: str
-    value: int
+    value: Count
 
 
 @dataclass(frozen=True)
@@ -105,19 +106,19 @@ class Plan:
     slices: tuple[Slice, ...] = field(repr=False)
     settings: tuple[SizeChange, ...] = field(repr=False)
     rescale: tuple[Rescaling, ...] = field(repr=False)
-    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
-    widths: Mapping[str, int]
-    full_widths: Mapping[str, int] = field(repr=False)
+    shapes: Mapping[str, tuple[Amount, ...]] = field(repr=False)
+    widths: Mapping[str, Amount]
+    full_widths: Mapping[str, Count] = field(repr=False)
     cost: Cost
     full_cost: Cost
     has_cross_channel_norm: bool
     budget: Budget
     criterion: str
     importance: str
-    resource_weight: float
-    seed: int
-    min_width: int | None
-    round_to: int | None
+    resource_weight: NonNegative
+    seed: Seed
+    min_width: Count | None
+    round_to: Count | None
     versions: Mapping[str, str]
     policy: str = "threshold"
     mixes = RenamedAttribute("has_cross_channel_norm")
@@ -139,6 +140,7 @@ class Plan:
         return html_text(how) + cost_table(self.full_cost, self.cost).html() + width_table(rows).html()
 
     @classmethod
+    @checked
     def from_json(cls, text: str) -> "Plan":
         """Read a plan; every field is checked, and nothing is executed.
 
@@ -237,13 +239,29 @@ def _plan_of(data: dict[str, Any]) -> Plan:
         # Limits that are not set may be left out.
         data["budget"] = dict.fromkeys(_hints(Budget)) | {"custom": {}} | _typed(dict, data["budget"], "budget")
     plan: Plan = _read(Plan, data, "the plan")
-    if any(number is not None and number < 1 for number in (plan.min_width, plan.round_to)):
-        raise ValueError("min_width and round_to must be at least 1")
+    _require_consistent(plan)
+    return plan
+
+
+def _require_consistent(plan: Plan) -> None:
+    """Raise a ValueError where parts of a plan contradict each other."""
     if not all(entry.keep for entry in plan.slices):
         raise ValueError("a slice keeps nothing of its tensor")
     if len({(entry.tensor, entry.dim) for entry in plan.slices}) < len(plan.slices):
         raise ValueError("a dimension of a tensor is sliced twice")
-    return plan
+    for entry in plan.slices:
+        shape = plan.shapes.get(entry.tensor, ())
+        if entry.dim >= len(shape) or shape[entry.dim] != entry.size:
+            raise ValueError(f"a slice of dimension {entry.dim} of {entry.tensor!r:.60} does not fit its shape")
+    if len({(entry.module, entry.name) for entry in plan.settings}) < len(plan.settings):
+        raise ValueError("a size of a module is set twice")
+    if plan.widths.keys() != plan.full_widths.keys():
+        raise ValueError("widths and full_widths are of different layers")
+    if any(width > plan.full_widths[name] for name, width in plan.widths.items()):
+        raise ValueError("a layer is wider than in the full model")
+    counts = ("macs", "params", "activation_bytes", "neurons")
+    if any(getattr(plan.cost, name) > getattr(plan.full_cost, name) for name in counts):
+        raise ValueError("the cost is above that of the full model")
 
 
 def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
@@ -276,29 +294,55 @@ def _unpack_indices(data: dict[str, Any]) -> None:
         entry["at"] = unpack(entry["at"], _MOST_INDICES)
 
 
-_hints = cache(get_type_hints)
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+@cache
+def _required(kind: Any) -> frozenset[str]:
+    """Names of the fields without a default."""
+    return frozenset(entry.name for entry in fields(kind) if entry.default is MISSING)
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
     """A value of an annotated type from JSON, in which indices have been unpacked."""
-    origin, arguments, make = get_origin(kind), get_args(kind), kind
+    origin, arguments = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        hints, entries = _hints(make), _typed(dict, value, place)
-        required = {entry.name for entry in fields(make) if entry.default is MISSING}
-        if odd := (required - entries.keys()) | (entries.keys() - hints.keys()):
-            name = min(odd)
-            raise ValueError(f"{place} has {'no' if name in hints else 'the unknown'} field {name!r:.40}")
-        return make(**{name: _read(hints[name], entry, name) for name, entry in entries.items()})
-    if origin is UnionType:
+        return _read_fields(kind, _typed(dict, value, place), place)
+    if origin in (Union, UnionType):
         same = (option for option in arguments if option is type(value))
         return None if value is None else _read(next(same, arguments[0]), value, place)
     if isinstance(value, tuple):
         return value  # indices, checked when they were unpacked
     if origin is tuple:
-        return tuple(_read(arguments[0], entry, place) for entry in _typed(list, value, place))
+        return tuple(_read_all(arguments[0], _typed(list, value, place), place))
     if origin is Mapping:
-        return {name: _read(arguments[1], entry, place) for name, entry in _typed(dict, value, place).items()}
-    return _typed(kind, value, place)
+        entries = _typed(dict, value, place)
+        return dict(zip(entries, _read_all(arguments[1], entries.values(), place), strict=True))
+    return next(iter(_read_all(kind, [value], place)))
+
+
+def _read_all(kind: Any, values: Collection[Any], place: str) -> Collection[Any]:
+    """Many values of one annotated type."""
+    base, *musts = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    if base not in (bool, int, float, str):
+        return [_read(kind, value, place) for value in values]
+    found = values if {*map(type, values)} == {base} != {float} else [_typed(base, value, place) for value in values]
+    for must in musts:
+        if not all(map(must.hold, found)):
+            odd = next(value for value in found if not must.hold(value))
+            raise ValueError(f"{place} must be {must.expected}, not {describe(odd)}")
+    return found
+
+
+def _read_fields(make: Any, entries: dict[str, Any], place: str) -> Any:
+    """An instance of a dataclass."""
+    hints, required = _hints(make), _required(make)
+    if odd := (required - entries.keys()) | (entries.keys() - hints.keys()):
+        name = min(odd)
+        raise ValueError(f"{place} has {'no' if name in hints else 'the unknown'} field {name!r:.40}")
+    return make(**{name: _read(hints[name], entry, name) for name, entry in entries.items()})
 
 
 def _typed(kind: Any, value: Any, place: str) -> Any:

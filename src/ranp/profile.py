@@ -2,14 +2,15 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from torch import nn
 
+from ranp.arguments import checked
 from ranp.costs import Cost
+from ranp.module_utils import Inputs
 from ranp.tracing import operators
 
 # Label, attribute, unit, digits.
@@ -70,7 +71,8 @@ class Profile:
         yield table
 
 
-def profile(model: nn.Module, example_inputs: Any) -> Profile:
+@checked
+def profile(model: nn.Module, example_inputs: Inputs) -> Profile:
     """Count what every module of a network costs in one forward pass, without computing it.
 
     Args:

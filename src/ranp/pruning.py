@@ -10,18 +10,20 @@ from typing import Any
 from torch import nn
 
 from ranp.allocation import Balanced, allocate, policy_named, require_feasible_budget
+from ranp.arguments import Count, Seed, checked
 from ranp.budget import Budget
 from ranp.costs import Resource
-from ranp.criteria import Criterion, Importance
+from ranp.criteria import Criterion, Importance, ResourceWeight
 from ranp.deprecation import renamed_arguments
 from ranp.errors import TraceError
 from ranp.explorer import survey
 from ranp.graph import ChannelGraph
+from ranp.module_utils import Inputs, ModelWithValues
 from ranp.plan import Plan
 from ranp.progress import Progress, no_progress
 from ranp.report import Report, make_report
 from ranp.scores import Scores
-from ranp.scoring import Step, score
+from ranp.scoring import Correlation, ProcessGroup, Step, score
 from ranp.surgery import Verification, Weights, apply, verify
 from ranp.tables import html_text
 from ranp.tracing import Rule, trace
@@ -68,23 +70,25 @@ class PruneResult:
 
 
 @renamed_arguments(lam="resource_weight", until="stop_at_correlation")
+@checked
 def prune(
-    model: nn.Module,
-    example_inputs: Any,
-    batches: Iterable[Any],
+    model: ModelWithValues,
+    example_inputs: Inputs,
+    batches: Iterable[Any] | None,
     loss_fn: Callable[[Any, Any], Any] | None = None,
     *,
     budget: Budget,
     criterion: str | Criterion = "ranp-f",
     importance: Importance = "parameter",
-    resource_weight: float | None = None,
-    seed: int = 0,
+    resource_weight: ResourceWeight | None = None,
+    seed: Seed = 0,
     policy: str | Balanced = "threshold",
-    min_width: int | None = None,
-    round_to: int | None = None,
+    min_width: Count | None = None,
+    round_to: Count | None = None,
     weights: Weights = "keep",
     step: Step | None = None,
-    stop_at_correlation: float | None = None,
+    stop_at_correlation: Correlation | None = None,
+    process_group: ProcessGroup | None = None,
     rules: Mapping[str, Rule] | None = None,
     resources: Sequence[Resource] = (),
     progress: Progress | None = None,
@@ -108,6 +112,7 @@ def prune(
         weights: `keep` the remaining weights, or initialize them by `glorot` or `orthogonal`.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
         stop_at_correlation: Score no more batches once the ranking has become stable; see `ranp.score`.
+        process_group: Processes that score together, each its own batches; see `ranp.score`.
         rules: Rules for operators of your own; see `ranp.trace`.
         resources: Resources of your own that the budget limits; see `ranp.allocate`.
         progress: Called with the name of the step, how much of it is done, and how much there is (0 if unknown).
@@ -150,6 +155,7 @@ def prune(
             seed=seed,
             step=step,
             stop_at_correlation=stop_at_correlation,
+            process_group=process_group,
             progress=progress,
         )
     with timed("allocating"):

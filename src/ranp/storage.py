@@ -6,16 +6,18 @@ A folder holds `plan.json` (the plan), `weights.safetensors` (every parameter an
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
+from ranp.arguments import checked
 from ranp.errors import ArtifactError, PlanError, first_line
-from ranp.files import new_folder, read_json, write_json
-from ranp.module_utils import all_tensors
+from ranp.files import FilePath, new_folder, read_json, write_json
+from ranp.module_utils import ModelWithValues, all_tensors
 from ranp.plan import Plan, read_plan
 from ranp.surgery import apply
 
@@ -23,11 +25,13 @@ FORMAT, FORMAT_VERSION = "ranp-artifact", 1
 _FILES = ("plan.json", "weights.safetensors")
 
 
-def save(model: nn.Module, plan: Plan, folder: str | os.PathLike[str]) -> Path:
+@checked
+def save(model: ModelWithValues, plan: Plan, folder: FilePath) -> Path:
     """Write a pruned model, trained or not, and the plan it was made by into a new folder, whose path is returned.
 
     Raises:
-        ArtifactError: The folder exists, or cannot be written. Nothing half-written is left behind.
+        ArtifactError: The folder exists or cannot be written, or a parameter contains NaN. Nothing half-written is left
+            behind.
         PlanError: The model was not made by this plan.
     """
     with new_folder(folder) as partial:
@@ -44,6 +48,7 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
             expected = f"size {len(entry.keep)} along dimension {entry.dim}, according to the plan"
             hint = "save the pruned model with the plan it was made by"
             raise PlanError(f"save: {entry.tensor}", got=f"shape {shape}", expected=expected, hint=hint)
+    _refuse_nan(model, tensors, "save")
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     stored = all_tensors(model, remove_duplicate=True)
     values = {name: tensor.detach().cpu().contiguous() for name, tensor in stored.items()}
@@ -55,7 +60,8 @@ def write_artifact(model: nn.Module, plan: Plan, folder: Path) -> None:
     write_json(folder / "artifact.json", {"format": FORMAT, "version": FORMAT_VERSION, "sha256": digests})
 
 
-def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
+@checked
+def load(folder: FilePath, model: ModelWithValues) -> nn.Module:
     """Read a pruned model back.
 
     Args:
@@ -74,13 +80,14 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     return small
 
 
-def load_plan(folder: str | os.PathLike[str]) -> Plan:
+@checked
+def load_plan(folder: FilePath) -> Plan:
     """Read the plan of an artifact whose files are all there and unchanged; or a `plan.json` on its own."""
     root = Path(folder)
-    if root.is_file():
+    if os.path.isfile(root):
         return read_plan(root)
     for name in ("artifact.json", *_FILES):
-        if not (root / name).is_file():
+        if not os.path.isfile(root / name):
             hint = "expected a folder with artifact.json, plan.json and weights.safetensors"
             raise ArtifactError(str(root / name), "there is no such file", hint=hint)
     digests = read_json(root / "artifact.json", format=FORMAT, version=FORMAT_VERSION).get("sha256")
@@ -108,9 +115,16 @@ def read_weights(model: nn.Module, path: Path) -> None:
         got, expected = (f"{tensor.dtype} {tuple(tensor.shape)}" for tensor in (value, tensors[name]))
         if got != expected:
             raise ArtifactError(f"{path}: {name}", got=got, expected=expected, hint=hint)
+    _refuse_nan(model, values, str(path))
     with torch.no_grad():
         for name, value in values.items():
             tensors[name].copy_(value)
+
+
+def _refuse_nan(model: nn.Module, values: Mapping[str, Tensor], place: str) -> None:
+    for name in dict(model.named_parameters()).keys() & values.keys():
+        if torch.isnan(values[name]).any():
+            raise ArtifactError(f"{place}: {name}", "contains NaN", hint="use weights from before training diverged")
 
 
 def _digest(path: Path) -> str:

@@ -177,7 +177,7 @@ def test_policies_by_name(text: str, policy: Balanced) -> None:
         ("threshold(decoder=1)", "^policy: threshold has no option 'decoder'"),
         ("balanced(decoder=0)", "^decoder: got 0; expected a positive number"),
         ("balanced(decoder=x)", "^decoder: got 'x'; expected a positive number"),
-        (None, "^policy: None is unknown"),
+        (None, "^policy: got None; expected a string or a Balanced"),
     ],
 )
 def test_policies_that_do_not_exist(wrong: Any, message: str) -> None:

@@ -167,8 +167,8 @@ def test_data_in_a_file(name: str, results: Callable[[str], dict[str, Any]], out
 @pytest.mark.parametrize("loss", ["cross-entropy", "dice-cross-entropy", "mse", "nets.py:Loss", "torch.nn:L1Loss"])
 def test_losses_by_name(loss: str, results: Callable[[str], dict[str, Any]], out: Path) -> None:
     source = "noise" if ":" not in loss else "nets.py:batches" if "nets" in loss else "volumes.npz"
-    x = np.zeros((2, 1, 8, 8), np.float32)
-    np.savez("volumes.npz", inputs=x, targets=np.ones((2, 3, 8, 8)))
+    x = np.ones((2, 1, 8, 8), np.float32)
+    np.savez("volumes.npz", inputs=x, targets=np.zeros((2, 3, 8, 8)))
     found = results(f"prune {NETWORK} --data {source} --loss {loss} --budget macs=60% --out {out}")
     Path("volumes.npz").unlink()
     assert (found["data"], found["loss"]) == (source, loss)

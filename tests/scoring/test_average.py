@@ -74,7 +74,7 @@ def test_only_powers_of_two_are_compared_and_nothing_is_averaged_elsewhere() -> 
             counts.append(batches)
             return {"a": np.arange(3.0)}
 
-    averaged(repeat(torch.zeros(()), 10), Stub(), ranking)
+    averaged(repeat(torch.zeros(()), 10), Stub(), ranking, None)
     assert counts == [1, 2, 4, 8, 10]
     assert ranking.seen == [(2, 1.0), (4, 1.0), (8, 1.0)]
 

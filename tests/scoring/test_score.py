@@ -55,6 +55,45 @@ def test_resource_aware_stages(criterion: str, importance: Any) -> None:
     assert (scores.criterion, scores.resource_weight) == (criterion, 15.0)
 
 
+@pytest.mark.parametrize("importance", ["parameter", "neuron"])
+@pytest.mark.parametrize("criterion", [name for name, criterion in CRITERIA.items() if criterion.needs_batches])
+def test_a_loss_that_does_not_depend_on_removable_neurons_is_refused(criterion: str, importance: Any) -> None:
+    """All channels would be equally important, and those with the lowest numbers would be kept."""
+    model, graph, batches = network()
+    for loss in (lambda y, target: (y * 0).sum(), lambda y, target: F.mse_loss(y.clamp(-1e-9, 1e-9), target * 9)):
+        with pytest.raises(InputError, match=r"^loss: its gradient is zero for every neuron that may be removed"):
+            ranp.score(model, graph, batches, loss, criterion=criterion, importance=importance)
+    # The head's weights have a gradient, but none of them may be removed.
+    head = model[4]
+    with pytest.raises(InputError, match="its gradient is zero"):
+        ranp.score(
+            model,
+            graph,
+            batches,
+            step=lambda model, batch: head(torch.ones(1, 6, 1, 1)).sum(),
+            criterion=criterion,
+        )
+
+
+def test_nothing_to_remove_needs_no_gradient() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    graph = ranp.trace(model, image(2, 3, 9, 9)())
+    scores = ranp.score(model, graph, [(image(2, 3, 9, 9)(), None)] * 2, lambda y, target: (y * 0).sum())
+    assert scores.channels.shape == (0,)
+    assert scores.stability == ((2, 1.0),)
+
+
+def test_scores_of_another_model_are_refused() -> None:
+    model, graph, batches = network()
+    others = {
+        r"got no 2\.weight": model[:2],
+        r"got 0\.weight of shape \(5, 3, 3, 3\)": nn.Sequential(nn.Conv2d(3, 5, 3), *model[1:]),
+    }
+    for problem, other in others.items():
+        with pytest.raises(InputError, match=rf"^model: {problem}; expected shape .*score the model that was traced"):
+            ranp.score(other, graph, batches, F.mse_loss)
+
+
 def test_default_resource_weight_and_stages_of_every_criterion() -> None:
     model, graph, batches = network()
     found = {name: ranp.score(model, graph, batches, F.mse_loss, criterion=name) for name in CRITERIA}

@@ -103,7 +103,7 @@ def test_initialized_weights(weights: Any) -> None:
 
 def test_an_unknown_way_to_draw_is_refused() -> None:
     model, plan = halved("plain")
-    with pytest.raises(InputError, match=r"^weights: there is no initialization 'glorott'; did you mean 'glorot'"):
+    with pytest.raises(InputError, match=r"^weights: 'glorott' is unknown; did you mean 'glorot'"):
         ranp.apply(model, plan, weights="glorott")  # type: ignore[arg-type]
 
 

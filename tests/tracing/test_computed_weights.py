@@ -131,13 +131,6 @@ def test_initialized_weights_go_through_their_parametrization() -> None:
     torch.testing.assert_close(drawn[0].first.weight, drawn[1].first.weight)
 
 
-def test_the_neuron_reading_names_a_weight_that_it_cannot_gate() -> None:
-    model = NORMED["weight norm"]()
-    batch: Any = (X, torch.randn_like(model(X)))
-    with pytest.raises(InputError, match=r"at second.*use importance='parameter'"):
-        ranp.score(model, ranp.trace(model, X), [batch], F.mse_loss, importance="neuron")
-
-
 def test_lazy_modules_are_refused_by_name() -> None:
     model = chain(nn.Conv2d(3, 6, 3), nn.LazyConv2d(5, 1))
     with pytest.raises(TraceError, match=r"second: is a LazyConv2d, whose parameters have no shape yet.*run the model"):

@@ -171,7 +171,7 @@ def test_wrong_inputs_are_explained() -> None:
         ranp.trace(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), torch.zeros(1, 5, 4, 4))
     assert "forward of 0" in str(caught.value)
     assert "example_inputs" in str(caught.value)
-    with pytest.raises(InputError, match="got int; expected a tensor, a tuple"):
+    with pytest.raises(InputError, match=r"^example_inputs: got 3; expected a tensor, a tuple"):
         ranp.trace(nn.Conv2d(3, 4, 1), 3)
 
 
@@ -200,7 +200,7 @@ def test_exported_programs_and_strangers_are_refused() -> None:
     model, inputs = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)).eval(), image(1, 3, 4, 4)()
     program: Any = torch.export.export(model, (inputs,))
     for stranger in (program, "unet", None):
-        with pytest.raises(TraceError, match=r"expected an eager nn\.Module; prune the module before .* exporting it"):
+        with pytest.raises(InputError, match=r"expected a Module; give the network itself, before .* exporting it"):
             ranp.trace(stranger, inputs)
 
 

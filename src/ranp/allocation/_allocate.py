@@ -15,6 +15,7 @@ from ranp.allocation._grid import WidthGrid
 from ranp.allocation._limits import Limit, limits_of, require_feasible
 from ranp.allocation.balanced import Balanced
 from ranp.allocation.threshold import threshold
+from ranp.arguments import Count, checked
 from ranp.budget import Budget
 from ranp.costs import Resource
 from ranp.errors import InputError, nearest
@@ -28,14 +29,15 @@ Policy: TypeAlias = Callable[[ChannelGraph, Scores, WidthGrid, Sequence[Limit]],
 POLICIES: Mapping[str, Policy] = MappingProxyType({"threshold": threshold, "balanced": Balanced()})
 
 
+@checked
 def allocate(
     graph: ChannelGraph,
     scores: Scores,
     budget: Budget,
     *,
     policy: str | Balanced = "threshold",
-    min_width: int | None = None,
-    round_to: int | None = None,
+    min_width: Count | None = None,
+    round_to: Count | None = None,
     resources: Sequence[Resource] = (),
 ) -> Plan:
     """Decide how many channels every group keeps within a budget, and keep those with the highest scores.
@@ -136,14 +138,15 @@ def policy_named(policy: str | Balanced) -> Policy:
         return policy
     match = _POLICY.fullmatch(str(policy))
     if match is None or match[1] not in POLICIES:
-        raise InputError("policy", f"{policy!r} is unknown", hint=nearest(str(policy), POLICIES))
+        raise InputError("policy", f"{policy!r:.60} is unknown", hint=nearest(str(policy), POLICIES))
     if not match[2]:
         return POLICIES[match[1]]
     options = [option.partition("=") for option in match[2].replace(" ", "").split(",")]
     known = {entry.name for entry in fields(Balanced)} if match[1] == "balanced" else set[str]()
     for name, _, _ in options:
         if name not in known:
-            raise InputError("policy", f"{match[1]} has no option {name!r}", hint=nearest(name, known) if known else "")
+            hint = nearest(name, known) if known else ""
+            raise InputError("policy", f"{match[1]} has no option {name!r:.60}", hint=hint)
     return Balanced(**{name: _value(text) for name, _, text in options})
 
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ranp.errors import InputError
+from ranp.arguments import Count, require
 from ranp.graph import ChannelGraph, Floats, Ints
 
 # Devices compute blocks of 8 channels; a narrower group still gains from a power of two.
@@ -46,9 +46,7 @@ class WidthGrid:
 
     def __post_init__(self) -> None:
         for name in ("min_width", "round_to"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise InputError(name, got=repr(value), expected="an integer of at least 1")
+            require(name, getattr(self, name), Count | None)
 
     @cached_property
     def allowed(self) -> tuple[Ints, ...]:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ranp.arguments import Amount, NonNegative
 from ranp.deprecation import RenamedAttribute
 
 Sizes = npt.NDArray[np.int64]
@@ -31,12 +32,12 @@ class Cost:
         train_bytes: Predicted peak memory of a training step; None unless its prediction was requested.
     """
 
-    macs: int
-    params: int
-    activation_bytes: int
-    neurons: int
-    step_seconds: float | None = None
-    train_bytes: int | None = None
+    macs: Amount
+    params: Amount
+    activation_bytes: Amount
+    neurons: Amount
+    step_seconds: NonNegative | None = None
+    train_bytes: Amount | None = None
 
     def known(self) -> dict[str, float]:
         """The amounts that are known, by name."""

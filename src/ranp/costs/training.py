@@ -12,9 +12,10 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format, co
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.utils._pytree import tree_map_only
 
+from ranp.arguments import describe
 from ranp.environment import hardware
 from ranp.errors import InputError, nearest
-from ranp.module_utils import call_model, describe, tensors_in
+from ranp.module_utils import call_model, tensors_in
 
 Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
 """From a model and a batch to a loss."""
@@ -209,11 +210,14 @@ def check_loss(loss: Any, where: str) -> Tensor:
     """The loss as a scalar tensor.
 
     Raises:
-        InputError: It is not a tensor with one element, or does not depend on the model's weights.
+        InputError: It is not a tensor with one real element, or does not depend on the model's weights.
     """
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         hint = "reduce it by a mean or a sum"
         raise InputError(where, got=describe(loss), expected="a tensor with one element", hint=hint)
+    if loss.is_complex():
+        hint = "take its absolute value or its real part"
+        raise InputError(where, got="a complex number", expected="a real one", hint=hint)
     if not loss.requires_grad:
         hint = "compute it without torch.no_grad(), .detach() or .item()"
         raise InputError(where, "it does not depend on the model's weights", hint=hint)

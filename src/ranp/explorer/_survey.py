@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ranp.allocation import WidthGrid, allocated_widths, channels_by_score
+from ranp.arguments import checked
 from ranp.budget import Budget
 from ranp.errors import PlanError
 from ranp.explorer._survey_file import FORMAT, FORMAT_VERSION
@@ -27,6 +28,7 @@ MEASURED_STEPS, REPEATS = 9, 5
 _SETTINGS = ("criterion", "importance", "resource_weight", "seed", "min_width", "round_to", "versions", "policy")
 
 
+@checked
 def survey(
     graph: ChannelGraph,
     plan: Plan,

@@ -1,21 +1,22 @@
 """The file of a survey, `survey.json`; its format is described in `survey.schema.json`."""
 
 import json
-import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ranp.arguments import checked
 from ranp.errors import ArtifactError
-from ranp.files import read_json, write_json
+from ranp.files import FilePath, read_json, write_json
 from ranp.plan import FORMAT_VERSION as PLAN_VERSION
 
 FORMAT, FORMAT_VERSION = "ranp-survey", 2
 FILE_NAME = "survey.json"
 
 
-def write_survey(folder: str | os.PathLike[str], found: Mapping[str, Any]) -> Path:
+@checked
+def write_survey(folder: FilePath, found: Mapping[str, Any]) -> Path:
     """Write a survey as `survey.json` into the folder of its plan. The file is written completely or not at all.
 
     Raises:
@@ -25,11 +26,12 @@ def write_survey(folder: str | os.PathLike[str], found: Mapping[str, Any]) -> Pa
     try:
         write_json(path, found)
     except OSError as error:
-        raise ArtifactError(str(path), f"cannot be written: {error}") from error
+        raise ArtifactError(str(path), f"cannot be written ({error.strerror})") from error
     return path
 
 
-def read_survey(path: str | os.PathLike[str]) -> dict[str, Any]:
+@checked
+def read_survey(path: FilePath) -> dict[str, Any]:
     """Read a survey, of this or an earlier version of the format. Every field is checked. Needs jsonschema.
 
     Raises:

@@ -118,7 +118,8 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
             if first is None:
                 raise InputError("RanpPruning", "there are no training batches to score with")
             example, batches = _inputs_of(network, lambda: step(network, first)), chain([first], batches)
-        return prune(network, example, batches, step=step, **self.options)
+        group = torch.distributed.group.WORLD if trainer.world_size > 1 else None
+        return prune(network, example, batches, step=step, process_group=group, **self.options)
 
     def _batches(self, trainer: Any) -> Iterator[Any]:
         found = self.batches

@@ -75,7 +75,8 @@ class nnUNetTrainerRanp(nnUNetTrainer):  # type: ignore[misc]  # noqa: N801
         network = self._bare_network()
         example = torch.zeros(1, self.num_input_channels, *self.configuration_manager.patch_size, device=self.device)
         batches = islice(self.dataloader_train, settings.pop("batches"))
-        result = prune(network, example, batches, step=self._loss_of, **settings)
+        group = torch.distributed.group.WORLD if self.is_ddp else None
+        result = prune(network, example, batches, step=self._loss_of, process_group=group, **settings)
         shrink_in_place(network, result.model, result.plan)
         self._renew_optimizer()
         self.print_to_log_file(f"ranp: pruned on {result.scores.batches} batches ({_summary(result.plan)})")

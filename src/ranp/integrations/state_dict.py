@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ranp.arguments import checked
 from ranp.errors import PlanError
 from ranp.module_utils import all_tensors, copy_model
 from ranp.plan import Plan, read_plan
@@ -31,6 +32,7 @@ class _Attached:
         return copy(self)  # The full form and the plan never change.
 
 
+@checked
 def attach_plan(model: M) -> M:
     """Make the state dicts of a network contain its plan, and resize the network to the state dicts that it loads.
 
@@ -59,12 +61,14 @@ def attach_plan(model: M) -> M:
     return model
 
 
+@checked
 def attached_plan(model: nn.Module) -> Plan | None:
     """The plan that a network was pruned by; None if it is still full, or was never given to `attach_plan`."""
     attached = _attached(model)
     return attached.plan if attached else None
 
 
+@checked
 def shrink_in_place(model: M, small: nn.Module, plan: Plan) -> M:
     """Turn a full network into its pruned copy, in place: whoever holds it or one of its modules has the pruned one.
 
@@ -112,6 +116,7 @@ def _like(tensor: Tensor, present: Tensor) -> Any:
     return nn.Parameter(found, requires_grad=present.requires_grad) if isinstance(present, nn.Parameter) else found
 
 
+@checked
 def resize_to_state_dict(model: nn.Module, state_dict: Mapping[str, Any], prefix: str = "") -> bool:
     """Resize a network to the plan in a state dict, in place; the values of resized parameters are undefined.
 

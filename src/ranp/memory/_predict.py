@@ -13,13 +13,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
+from ranp.arguments import describe
 from ranp.costs.memory import MemoryFormula, MemoryPrediction
 from ranp.costs.training import TrainingSetup, to_channels_last
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
 from ranp.memory._formula import memory_formula
 from ranp.memory._storages import StorageLog
-from ranp.module_utils import describe, preserve_rng, tensors_in
+from ranp.module_utils import preserve_rng, tensors_in
 from ranp.surgery import resized
 from ranp.tracing import MetaModel, forward_error
 

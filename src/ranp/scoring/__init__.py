@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 from ranp.costs.training import Step
 from ranp.criteria import CRITERIA, Criterion, Importance, Reduction, normalize_layer_means, reweight_by_resource
 from ranp.deprecation import renamed_names
+from ranp.scoring._average import Correlation, ProcessGroup
 from ranp.scoring._score import score
 
 __all__ = [
     "CRITERIA",
+    "Correlation",
     "Criterion",
     "Importance",
+    "ProcessGroup",
     "Reduction",
     "Step",
     "normalize_layer_means",

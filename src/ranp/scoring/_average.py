@@ -2,14 +2,30 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from ranp.arguments import Must
 from ranp.criteria import LayerScores
 from ranp.graph import Floats
+
+ProcessGroup: TypeAlias = Annotated[
+    Any,
+    Must(
+        lambda group: distributed.is_available() and isinstance(group, distributed.ProcessGroup),
+        "a torch.distributed.ProcessGroup that this process belongs to",
+        "for all processes give torch.distributed.group.WORLD, once the default group is initialized",
+    ),
+]
+"""Processes that score together. (Not every build of torch has the class.)"""
+
+
+Correlation: TypeAlias = Annotated[
+    float, Must(lambda value: 0 < value <= 1, "a rank correlation in (0, 1]", "for example 0.99")
+]
 
 
 class Estimator(Protocol):
@@ -61,36 +77,40 @@ class Ranking:
         return self.stop_at_correlation is not None and self.seen[-1][1] >= self.stop_at_correlation
 
 
-def averaged(losses: Iterable[Tensor], estimator: Estimator, ranking: Ranking) -> tuple[dict[str, Floats], int]:
+def averaged(
+    losses: Iterable[Tensor], estimator: Estimator, ranking: Ranking, group: ProcessGroup | None
+) -> tuple[dict[str, Floats], int]:
     """The importance over all batches of all processes, or over as many as it takes for the ranking to be stable.
 
-    The processes communicate after 1, 2, 4, 8, ... batches each. One that has used up its batches continues to do so
-    until all have, so their numbers of batches may differ.
+    The processes of a group communicate after 1, 2, 4, 8, ... batches each. One that has used up its batches continues
+    to do so until all have, so their numbers of batches may differ.
 
     Returns the same in each process: for each layer an array of shape (neurons,), and the number of batches.
     """
     for seen, loss in enumerate(losses, 1):
         estimator.add(loss)
         if not seen & (seen - 1):
-            totals, count, _ = _add_up(estimator.totals, seen, last=False)
+            totals, count, _ = _add_up(estimator.totals, seen, group, last=False)
             if ranking.is_stable(count, importance := estimator.importance(totals, count)):
                 return importance, count
     while True:
-        totals, count, last = _add_up(estimator.totals, seen, last=True)
+        totals, count, last = _add_up(estimator.totals, seen, group, last=True)
         importance = estimator.importance(totals, count)
         if last or ranking.is_stable(count, importance):
             return importance, count
 
 
-def _add_up(totals: Mapping[str, Tensor], seen: int, *, last: bool) -> tuple[Mapping[str, Tensor], int, bool]:
-    """Sums, numbers of batches, and whether no process has more, over torch's default process group if there is one.
+def _add_up(
+    totals: Mapping[str, Tensor], seen: int, group: ProcessGroup | None, *, last: bool
+) -> tuple[Mapping[str, Tensor], int, bool]:
+    """Sums, numbers of batches, and whether no process has more, over the processes of a group, if one is given.
 
     The result is the same bit for bit in each process; with several, the sums are on the CPU.
     """
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if group is None:
         return totals, seen, last
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, ({name: total.cpu() for name, total in totals.items()}, seen, last))
+    parts: list[Any] = [None] * distributed.get_world_size(group)
+    distributed.all_gather_object(parts, ({name: total.cpu() for name, total in totals.items()}, seen, last), group)
     added: dict[str, Tensor] = {}
     for found, _, _ in parts:
         for name, total in found.items():
@@ -100,6 +120,8 @@ def _add_up(totals: Mapping[str, Tensor], seen: int, *, last: bool) -> tuple[Map
 
 def rank_correlation(first: Floats, second: Floats) -> float:
     """Spearman's rank correlation; equal values share their mean rank, and 1 where nothing can be ranked."""
+    if not len(first):
+        return 1.0
     x, y = (ranks - ranks.mean() for ranks in (_ranks(first), _ranks(second)))
     scale = float(np.sqrt((x**2).sum() * (y**2).sum()))
     return round(float((x * y).sum()) / scale, 12) if scale else 1.0

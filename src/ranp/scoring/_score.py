@@ -3,39 +3,50 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ranp.arguments import Seed, checked, describe
 from ranp.costs.training import Step, as_step, check_loss
-from ranp.criteria import DEFAULT_RESOURCE_WEIGHT, Criterion, Importance, Reduction, criterion_named
+from ranp.criteria import (
+    DEFAULT_RESOURCE_WEIGHT,
+    Criterion,
+    Importance,
+    LayerScores,
+    Reduction,
+    ResourceWeight,
+    criterion_named,
+)
 from ranp.deprecation import renamed_arguments
-from ranp.errors import InputError, RanpError, nearest
+from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph, Floats
-from ranp.module_utils import describe, preserve_rng, preserve_state
+from ranp.module_utils import ModelWithValues, all_tensors, preserve_rng, preserve_state
 from ranp.progress import Progress, no_progress
 from ranp.scores import Scores
-from ranp.scoring._average import Estimator, Ranking, averaged
+from ranp.scoring._average import Correlation, Estimator, ProcessGroup, Ranking, averaged
 from ranp.scoring.neuron import NeuronImportance
 from ranp.scoring.parameter import ParameterImportance
 
 
 @renamed_arguments(lam="resource_weight", until="stop_at_correlation")
+@checked
 def score(
-    model: nn.Module,
+    model: ModelWithValues,
     graph: ChannelGraph,
-    batches: Iterable[Any],
+    batches: Iterable[Any] | None,
     loss_fn: Callable[[Any, Any], Any] | None = None,
     *,
     criterion: str | Criterion = "ranp-f",
     importance: Importance = "parameter",
-    resource_weight: float | None = None,
-    seed: int = 0,
+    resource_weight: ResourceWeight | None = None,
+    seed: Seed = 0,
     reduce: Reduction = "sum",
     step: Step | None = None,
-    stop_at_correlation: float | None = None,
+    stop_at_correlation: Correlation | None = None,
+    process_group: ProcessGroup | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score every neuron of a model once, before training.
@@ -43,14 +54,11 @@ def score(
     The model runs in training mode with the biases of its layers at zero; afterwards its mode, weights, buffers,
     gradients and the state of the random number generators are restored.
 
-    Where torch's default process group is initialized (under torchrun, say), every process scores its own batches, at
-    least one, and all get the scores of all batches; only dropout differs from what one process would draw.
-
     Args:
         model: The model that was traced.
         graph: Its graph, from `ranp.trace`.
         batches: Yields `(inputs, targets)`, inputs a tensor, a tuple (positional) or a dict (keyword arguments); all
-            of it is used.
+            of it is used. None for criteria that need none.
         loss_fn: From `(outputs, targets)` to a scalar.
         criterion: A name in `ranp.criteria.CRITERIA`, or a `Criterion` of your own.
         importance: `parameter` sums |w * dL/dw| over a neuron's weights; `neuron` takes |dL/dc| of a gate c on the
@@ -61,13 +69,17 @@ def score(
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
         stop_at_correlation: Use no more batches once the scores of n batches and those of their first half have at
             least this rank correlation, for n = 2, 4, 8, ... (times the number of processes); all batches by default.
+        process_group: Processes that score together, such as `torch.distributed.group.WORLD`: each of them scores its
+            own batches, at least one, and all get the scores of all batches; only dropout differs from what one
+            process would draw. By default this process scores alone, and communicates with no other.
         progress: Called with ("scoring", batches done, batches in total or 0 if unknown).
 
     Returns:
         Scores of neurons by layer, and of channels.
 
     Raises:
-        InputError: An unknown criterion or importance, no batches, or a batch or loss that cannot be used.
+        InputError: An unknown criterion or importance, no batches, a batch or loss that cannot be used, or a loss that
+            depends on no channel that may be removed.
 
     Example:
         >>> import torch, ranp
@@ -78,31 +90,49 @@ def score(
         (['importance', 'weighted', 'ranp-f'], (4,))
     """
     chosen = criterion_named(criterion)
-    if importance not in get_args(Importance):
-        known = nearest(str(importance), get_args(Importance))
-        raise InputError("importance", f"{importance!r} is unknown", hint=known)
-    if stop_at_correlation is not None and not 0 < stop_at_correlation <= 1:
-        expected, hint = "a rank correlation in (0, 1]", "for example 0.99"
-        raise InputError("stop_at_correlation", got=str(stop_at_correlation), expected=expected, hint=hint)
     weight = DEFAULT_RESOURCE_WEIGHT if resource_weight is None else resource_weight
     ranking = Ranking(lambda found: chosen.evaluate(graph, found, weight)[1], stop_at_correlation)
     found: dict[str, Floats] = {}
     seen, used = 0, ""
     if chosen.needs_batches:
+        _require_same_model(model, graph)
         used = "parameter" if chosen.reduce else importance
         estimator: Estimator
         if used == "neuron":
             estimator = NeuronImportance(model, graph)
         else:
             estimator = ParameterImportance(model, graph, chosen.reduce or reduce)
-        checked = _losses(model, batches, step or as_step(loss_fn), estimator.check_forward, progress or no_progress)
+        losses = _losses(model, batches, step or as_step(loss_fn), estimator.check_forward, progress or no_progress)
         with _prepared(model, graph, estimator.trained, seed), estimator:
-            found, seen = averaged(checked, estimator, ranking)
+            found, seen = averaged(losses, estimator, ranking, process_group)
+        _require_gradients(graph, found)
     stages, channels = chosen.evaluate(graph, found, weight)
     if chosen.finish is not None:
         channels = chosen.finish(graph, channels, np.random.default_rng(seed))
     recorded_weight = weight if chosen.uses_resource_weight else 0.0
     return Scores(chosen.name, used, recorded_weight, seed, stages, channels, seen, tuple(ranking.seen))
+
+
+def _require_same_model(model: nn.Module, graph: ChannelGraph) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in all_tensors(model).items()}
+    for layer in graph.layers:
+        if shapes.get(layer.weight) != graph.shapes[layer.weight]:
+            got = f"{layer.weight} of shape {shapes[layer.weight]}" if layer.weight in shapes else f"no {layer.weight}"
+            expected = f"shape {graph.shapes[layer.weight]}, as in the graph"
+            raise InputError("model", got=got, expected=expected, hint="score the model that was traced")
+
+
+def _require_gradients(graph: ChannelGraph, importance: LayerScores) -> None:
+    """Refuse importance that is not finite, or that is zero for all channels that may be removed."""
+    for layer in graph.layers:
+        if not np.isfinite(importance[layer.name]).all():
+            hint = "check the loss for roots and quotients of zero, and the model's initial weights"
+            raise InputError(f"gradients of {layer.name}", "they contain NaN or infinity", hint=hint)
+    removable = [importance[layer.name][layer.channels >= 0] for layer in graph.layers]
+    if graph.groups and not any(values.any() for values in removable):
+        problem = "its gradient is zero for every neuron that may be removed, so none is more important than another"
+        hint = "check that the loss depends on the model's outputs, and that inputs and weights are not all zero"
+        raise InputError("loss", problem, hint=hint)
 
 
 @contextmanager
@@ -120,7 +150,8 @@ def _prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: in
         try:
             model.train()
             for name, parameter in parameters.items():
-                parameter.requires_grad_(name in trained)
+                # Others, such as integers, have no gradient.
+                parameter.requires_grad_(name in trained and (parameter.is_floating_point() or parameter.is_complex()))
                 parameter.grad = None
             for bias in biases:
                 bias.detach().zero_()
@@ -134,19 +165,19 @@ def _prepared(model: nn.Module, graph: ChannelGraph, trained: set[str], seed: in
 
 
 def _losses(
-    model: nn.Module, batches: Iterable[Any], step: Step, check_forward: Callable[[], None], progress: Progress
+    model: nn.Module, batches: Iterable[Any] | None, step: Step, check_forward: Callable[[], None], progress: Progress
 ) -> Iterator[Tensor]:
     """The loss of every batch, moved to the model's device and checked.
 
     Raises:
         InputError: No batches; a loss that is no finite scalar or needs no gradient; a forward or loss that fails.
     """
-    if not isinstance(batches, Iterable):
-        raise InputError("batches", got=type(batches).__name__, expected="an iterable of (inputs, targets)")
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     total = len(batches) if isinstance(batches, Sized) else 0
     done = 0
-    for done, batch in enumerate(batches, 1):
+    for done, batch in enumerate(() if batches is None else batches, 1):
+        for parameter in model.parameters():
+            parameter.grad = None
         loss = _run(step, model, _move(batch, device), done - 1)
         check_forward()
         yield _checked(loss, done - 1)

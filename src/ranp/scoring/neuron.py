@@ -4,144 +4,90 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ranp.errors import InputError
 from ranp.graph import ChannelGraph, Floats, Layer
-
-# Functions that read channels, and the dimension along which they do, counted from the end.
-_READERS: Mapping[Any, int] = {
-    F.conv1d: -2,
-    F.conv2d: -3,
-    F.conv3d: -4,
-    F.conv_transpose1d: -2,
-    F.conv_transpose2d: -3,
-    F.conv_transpose3d: -4,
-    F.linear: -1,
-    torch.matmul: -1,
-    Tensor.matmul: -1,
-    Tensor.__matmul__: -1,
-}
+from ranp.scoring._uses import LayerUses, Use, backward, rows
 
 
-class NeuronImportance(TorchFunctionMode):
+class NeuronImportance:
     """Importance of every neuron by a gate on its channel (Xu et al., RANP, 3DV 2020).
 
     With x = c * phi(h), s = |dL/dc| at c = 1, summed over batch and space and averaged over batches before the absolute
     value is taken. The gates are on the inputs of all layers that read the channel, hence after its norm and
-    activation; the gradients of one channel's gates add up. No layer needs a weight gradient.
+    activation; the gradients of one channel's gates add up. At c = 1 that of a gate is the sum of x * dL/dx, so that no
+    gate is needed, nor the gradient of a weight.
 
-    Layers that produce a channel together share its importance equally. Neurons that no layer reads (the model's outputs,
-    queries and keys of attention) have their gates on the outputs of their layer.
+    Layers that produce a channel together share its importance equally. Neurons that no layer reads (the model's
+    outputs, queries and keys of attention) have their gates on the outputs of their layer, which add up to the sum of
+    w * dL/dw over their weights.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
-        super().__init__()
-        parameters = dict(model.named_parameters(remove_duplicate=False))
-        reading = {m.parameter for group in graph.groups for m in group.members if m.reads}
-        unread = {layer.weight: layer for layer in graph.layers if _unread(graph, layer).any()}
         self.graph = graph
-        self.trained: set[str] = set()
         self.totals: dict[str, Tensor] = {}
-        self._reading = {id(parameters[name]): name for name in reading}
-        self._unread = {id(parameters[name]): layer for name, layer in unread.items()}
-        self._gates: dict[str, Tensor] = {}
+        self._reading = {member.parameter for group in graph.groups for member in group.members if member.reads}
+        # What holds removable channels must need a gradient, but a weight passes that of its inputs on.
+        self._read = np.zeros(len(graph.group_of) + 1, dtype=bool)  # the last for number -1: always kept
+        for layer in graph.layers:
+            self._read[layer.inputs[layer.inputs >= 0]] = True
+        needed = {layer.weight for layer in graph.layers if not _reads(layer) or not self._read[layer.channels].all()}
+        self.trained = (set(graph.shapes) - {layer.weight for layer in graph.layers}) | needed
+        self._uses = LayerUses(model, graph.layers, self._receive)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = list(args), dict(kwargs or {})
-        dim = _READERS.get(func)
-        if dim is None:
-            return func(*args, **kwargs)
-        weight = args[1] if len(args) > 1 else kwargs.get("weight")
-        if name := self._reading.get(id(weight)):
-            source = args.pop(0) if args else kwargs.pop("input")
-            args.insert(0, _Gate.apply(source, self._gate(name, source, dim), dim))
-        out = func(*args, **kwargs)
-        if layer := self._unread.get(id(weight)):
-            # A real product, not a view: the model may go on to change its layer's output in place.
-            shape = [-1 if d == dim % out.ndim else 1 for d in range(out.ndim)]
-            out = out * self._gate(_output_of(layer), out, dim).reshape(shape)
-        return out
+    def __enter__(self) -> None:
+        self._uses.__enter__()
 
-    def _gate(self, name: str, like: Tensor, dim: int) -> Tensor:
-        if name not in self._gates:
-            self._gates[name] = torch.ones(like.shape[dim], dtype=like.dtype, device=like.device, requires_grad=True)
-        return self._gates[name]
+    def __exit__(self, *exception: Any) -> None:
+        self._uses.__exit__(*exception)
 
     def check_forward(self) -> None:
         """Refuse a model with a weight that reads channels but was not seen with its input."""
-        missed = sorted(name for name in self._reading.values() if name not in self._gates)
-        if missed:
-            problem = "no convolution, linear layer or matmul of torch was called with this weight as it is"
+        if missed := sorted(self._reading - self._uses.seen):
+            problem = "it reads channels, but in no layer whose weight is computed from parameters alone"
             raise InputError(f"importance='neuron' at {missed[0]}", problem, hint="use importance='parameter'")
 
     def add(self, loss: Tensor) -> None:
-        """Run the backward pass and add the gradients of the gates to the sums."""
-        # Not `loss.backward()`, which modes may override and which therefore runs without them: a checkpoint inside the
-        # model runs its forward once more, and needs the gates.
-        run = torch.autograd.Variable._execution_engine.run_backward
-        run((loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True)
-        for name, gate in self._gates.items():
-            if gate.grad is not None:
-                gradient, gate.grad = gate.grad.double(), None
-                self.totals[name] = self.totals.get(name, torch.zeros_like(gradient)) + gradient
+        """Run the backward pass, and add the gradients of the gates to the sums."""
+        backward(loss)
+        self._uses.forget()
+
+    def _receive(self, use: Use, source: Tensor | None, weight: Tensor | None) -> None:
+        if use.source is not None and source is not None:
+            products = (use.source().detach() * source).movedim(use.channel_dim, 0)
+            self._add("inputs", use, products.flatten(1).sum(1))
+        if weight is not None:
+            self._add("outputs", use, rows(use.weight.detach() * weight, use.out_dim, use.blocks).sum(1))
+
+    def _add(self, what: str, use: Use, gradients: Tensor) -> None:
+        for layer in use.layers:
+            key, found = f"{what} of {layer.name}", gradients.double() / len(use.layers)
+            self.totals[key] = self.totals[key] + found if key in self.totals else found
 
     def importance(self, totals: Mapping[str, Tensor], batches: int) -> dict[str, Floats]:
         """Absolute value of the average over batches, for the neurons of each layer."""
         signed = {name: total.cpu().numpy() / batches for name, total in totals.items()}
-        channels = _by_channel(self.graph, signed)
-        return {layer.name: _by_layer(self.graph, layer, channels, signed) for layer in self.graph.layers}
+        channels = np.zeros(int(self.graph.offsets[-1]))
+        for layer in self.graph.layers:
+            read, found = layer.inputs >= 0, signed.get(f"inputs of {layer.name}")
+            if found is not None:
+                np.add.at(channels, layer.inputs[read], found[read])
+        return {
+            layer.name: self._of_layer(layer, np.abs(channels), signed.get(f"outputs of {layer.name}"))
+            for layer in self.graph.layers
+        }
+
+    def _of_layer(self, layer: Layer, channels: Floats, outputs: Floats | None) -> Floats:
+        read = self._read[layer.channels]
+        found = np.zeros(layer.width)
+        inside = layer.channels[read]
+        found[read] = channels[inside] / self.graph.neurons[inside]
+        if outputs is not None:
+            found[~read] = np.abs(outputs)[~read]
+        return found
 
 
-class _Gate(torch.autograd.Function):
-    """Multiplies by ones: the forward is a view, the backward gives the gradient of the ones."""
+def _reads(layer: Layer) -> bool:
+    return bool((layer.inputs >= 0).any())
 
-    @staticmethod
-    def forward(ctx: Any, source: Tensor, ones: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(source)
-        ctx.dim = dim
-        return source.view_as(source)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        (source,), (gradient,) = ctx.saved_tensors, gradients
-        dim = ctx.dim % source.ndim
-        sums = (source * gradient).sum([d for d in range(source.ndim) if d != dim])
-        return (gradient if ctx.needs_input_grad[0] else None), sums, None
-
-
-def _output_of(layer: Layer) -> str:
-    return f"output of {layer.name}"
-
-
-def _by_channel(graph: ChannelGraph, signed: Mapping[str, Floats]) -> Floats:
-    """|dL/dc| of every channel: its readers' gates added up, with their signs."""
-    total = np.zeros(int(graph.offsets[-1]))
-    for start, group in zip(graph.offsets, graph.groups, strict=False):
-        for member in group.members:
-            if member.reads and member.parameter in signed:
-                # Blocks of a grouped convolution read through the same column of the weight.
-                size = graph.shapes[member.parameter][member.dim]
-                folded = signed[member.parameter].reshape(-1, size).sum(0)
-                total[start : start + group.width] += folded[member.positions].sum(1)
-    return np.abs(total)
-
-
-def _by_layer(graph: ChannelGraph, layer: Layer, channels: Floats, signed: Mapping[str, Floats]) -> Floats:
-    unread = _unread(graph, layer)
-    found = np.zeros(layer.width)
-    inside = layer.channels[~unread]
-    found[~unread] = channels[inside] / graph.neurons[inside]
-    if unread.any() and _output_of(layer) in signed:
-        found[unread] = np.abs(signed[_output_of(layer)])[unread]
-    return found
-
-
-def _unread(graph: ChannelGraph, layer: Layer) -> npt.NDArray[np.bool_]:
-    """Which neurons of a layer have channels that no weight reads, or are always kept."""
-    read = np.array([any(member.reads for member in group.members) for group in graph.groups] + [False])
-    return ~read[np.append(graph.group_of, -1)[layer.channels]]

@@ -9,6 +9,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
+from ranp.arguments import Seed, checked
 from ranp.errors import PlanError
 from ranp.graph import ChannelGraph, Ints
 from ranp.module_utils import all_modules, all_tensors, copy_model
@@ -16,7 +17,8 @@ from ranp.plan import Plan, Rescaling, SizeChange, Slice
 from ranp.surgery._initialize import Weights, initialize
 
 
-def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: int = 0) -> nn.Module:
+@checked
+def apply(model: nn.Module, plan: Plan, *, weights: Weights = "keep", seed: Seed = 0) -> nn.Module:
     """Make the smaller model that a plan describes.
 
     Args:

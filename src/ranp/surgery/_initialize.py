@@ -1,12 +1,14 @@
 """Initializing weights."""
 
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from ranp.errors import InputError, nearest
+from ranp.arguments import Seed, checked
+from ranp.errors import InputError
+from ranp.module_utils import ModelWithValues
 
 Weights: TypeAlias = Literal["keep", "glorot", "orthogonal"]
 
@@ -14,7 +16,8 @@ _LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def initialize(model: nn.Module, weights: Weights, seed: int) -> None:
+@checked
+def initialize(model: ModelWithValues, weights: Literal["glorot", "orthogonal"], seed: Seed) -> None:
     """Initialize the weights of all convolutions, linear layers and norms, in place.
 
     Layers: Glorot normal or orthogonal, biases zero. Norms: scales from N(1, 0.02), shifts zero, as in the published
@@ -34,9 +37,6 @@ def initialize(model: nn.Module, weights: Weights, seed: int) -> None:
         >>> model.bias.abs().max().item()
         0.0
     """
-    if weights not in get_args(Weights) or weights == "keep":
-        known = [name for name in get_args(Weights) if name != "keep"]
-        raise InputError("weights", f"there is no initialization {weights!r}", hint=nearest(str(weights), known))
     generator = torch.Generator().manual_seed(seed)
     draw = nn.init.xavier_normal_ if weights == "glorot" else nn.init.orthogonal_
     with torch.no_grad():

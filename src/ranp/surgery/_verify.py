@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import BaseTorchFunctionMode
 
+from ranp.arguments import checked
 from ranp.errors import VerificationError, first_line
 from ranp.module_utils import (
+    Inputs,
+    ModelWithValues,
     all_modules,
     all_tensors,
     call_model,
@@ -66,7 +69,8 @@ class Verification:
         return self.note + (checked if self.status == "structural" else "")
 
 
-def verify(model: nn.Module, plan: Plan, example_inputs: Any) -> Verification:
+@checked
+def verify(model: ModelWithValues, plan: Plan, example_inputs: Inputs) -> Verification:
     """Prove that pruning a model by a plan does what the plan says, in float64.
 
     The model is copied twice. One copy is pruned. The other keeps its shapes, but what the plan removes from its

@@ -70,7 +70,7 @@ class _Builder:
         self.component = tracer.component_of()
         # A pass in training mode ties channels too, but the costs are those of the first pass, in eval mode.
         self.costs = tracer.passes[0]
-        self.calls = _by_weight(self.costs.layers)
+        self.calls = self._distinct(self.costs.layers)
         self.axes: dict[bytes, int] = {}  # by labels
         self.by_groups: dict[bytes, int] = {}  # by the labels' groups
         self.numbers: dict[bytes, int] = {}  # by row
@@ -88,7 +88,7 @@ class _Builder:
         `self.group` and `self.channel` map a component to its group and to its graph-wide number, or -1 if unprunable.
         """
         count = len(self.component)
-        produced = self._components(call.out for call in self.calls.values())
+        produced = self._components(call.out for call in self.calls)
         fixed = self._components(labels for labels, _ in self.tracer.unprunable)
         removable = np.zeros(count, dtype=bool)
         removable[produced] = True
@@ -104,6 +104,21 @@ class _Builder:
         self.group[roots[order]] = rank[order]
         self.channel[roots[order]] = np.arange(len(roots))
         self.offsets = np.concatenate([[0], np.cumsum(self.widths)])
+
+    def _distinct(self, calls: Iterable[LayerCall]) -> list[LayerCall]:
+        """One entry for each weight and the channels that it connects; one that runs several times costs as often."""
+        found: dict[tuple[str, bytes, bytes], LayerCall] = {}
+
+        def channels(labels: Labels | None) -> bytes:
+            return b"" if labels is None else self.component[labels].tobytes()
+
+        for call in calls:
+            key = call.weight, channels(call.inputs), channels(call.out)
+            if known := found.get(key):
+                elements = known.output_elements + call.output_elements
+                call = replace(known, macs=known.macs + call.macs, output_elements=elements)
+            found[key] = call
+        return list(found.values())
 
     def _components(self, found: Iterable[Labels | None]) -> Labels:
         met = np.zeros(len(self.component), dtype=bool)
@@ -253,12 +268,7 @@ class _Builder:
         for layer in layers:
             for group in np.unique(group_of[layer.channels[layer.channels >= 0]]).tolist():
                 producer.setdefault(group, layer.name)
-        names, used = [], defaultdict[str, int](int)
-        for group in range(len(self.widths)):
-            name = producer[group]
-            used[name] += 1
-            names.append(name if used[name] == 1 else f"{name}#{used[name]}")
-        return names
+        return _numbered(producer[group] for group in range(len(self.widths)))
 
     def _positions(self, numbers: Ints) -> Iterable[tuple[int, Ints]]:
         """For each group the positions of its channels in a dimension, of shape (width, times)."""
@@ -270,20 +280,26 @@ class _Builder:
     def layers(self) -> tuple[Layer, ...]:
         """All layers, named by their weights."""
         final = set(self._components(self.tracer.output_labels).tolist())
+        names = _numbered(layer_name(call.weight) for call in self.calls)
         return tuple(
             Layer(
-                name=layer_name(weight),
-                weight=weight,
+                name=name,
+                weight=call.weight,
                 bias=call.bias,
                 out_dim=call.out_dim,
                 blocks=call.blocks,
                 macs=call.macs,
                 output_elements=call.output_elements,
-                channels=np.full(call.width, -1, dtype=np.int64) if call.out is None else self.numbers_of(call.out),
+                channels=self._channels(call.out, call.width),
+                inputs=self._channels(call.inputs, call.input_width),
                 final=call.out is None or bool(final & set(self.component[call.out].tolist())),
+                computed=call.computed,
             )
-            for weight, call in self.calls.items()
+            for name, call in zip(names, self.calls, strict=True)
         )
+
+    def _channels(self, labels: Labels | None, size: int) -> Ints:
+        return np.full(size, -1, dtype=np.int64) if labels is None else self.numbers_of(labels)
 
     def numbers_of(self, labels: Labels) -> Ints:
         """Graph-wide numbers of channels, -1 for unprunable ones."""
@@ -295,9 +311,9 @@ class _Builder:
         first = np.full(len(self.component), len(notes))
         for index in reversed(range(len(notes))):
             first[self.component[self.tracer.unprunable[index][0]]] = index
-        total = max(sum(call.macs for call in self.calls.values()), 1)
+        total = max(sum(call.macs for call in self.calls), 1)
         channels, macs = np.zeros(len(notes), dtype=np.int64), np.zeros(len(notes))
-        for call in self.calls.values():
+        for call in self.calls:
             if call.out is not None:
                 counts = np.bincount(first[self.component[call.out]], minlength=len(notes) + 1)[:-1]
                 channels += counts
@@ -393,14 +409,18 @@ def layer_name(weight: str) -> str:
     return re.sub(r"(\.parametrizations)?\.weight(_v|_orig|\.original\d?)?$", "", weight)
 
 
-def _by_weight(calls: Sequence[LayerCall]) -> dict[str, LayerCall]:
-    """One entry for each weight: a layer that runs several times costs as often."""
-    found: dict[str, LayerCall] = {}
-    for call in calls:
-        if known := found.get(call.weight):
-            elements = known.output_elements + call.output_elements
-            call = replace(known, macs=known.macs + call.macs, output_elements=elements)
-        found[call.weight] = call
+def _numbered(names: Iterable[str]) -> list[str]:
+    """Names of which those that occur again have a suffix.
+
+    Example:
+        >>> _numbered(["a", "b", "a"])
+        ['a', 'b', 'a#2']
+    """
+    used = defaultdict[str, int](int)
+    found = []
+    for name in names:
+        used[name] += 1
+        found.append(name if used[name] == 1 else f"{name}#{used[name]}")
     return found
 
 

@@ -17,10 +17,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import BaseTorchFunctionMode
 from torch.utils._device import DeviceContext
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ranp.module_utils import all_modules, all_tensors, as_arguments, copy_model, preserve_rng, preserve_state
+from ranp.module_utils import (
+    DispatchMode,
+    all_modules,
+    all_tensors,
+    as_arguments,
+    copy_model,
+    preserve_rng,
+    preserve_state,
+)
 from ranp.tracing._shapes import FUSED_ATTENTION, Decomposition, attention, run_operator
 from ranp.training_mode import set_mode, watch_reads
 
@@ -41,7 +48,7 @@ class Forward:
         return not (self.module._parameters or self.module._buffers or self.module._modules)
 
 
-class Observer(TorchDispatchMode):
+class Observer(DispatchMode):
     """Is called for every operator of a run, and knows in which module it runs."""
 
     # Whether it is called for the operators that fused attention consists of, or for the fused one, as it runs.
@@ -74,11 +81,6 @@ class Observer(TorchDispatchMode):
     def note_value(self, value: Any) -> None:
         """Remember a value of which a tensor is made, which no operator shows."""
         self.values.append(value)
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled while this is active, so torch need not guard every operator against that."""
-        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

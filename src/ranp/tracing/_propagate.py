@@ -43,16 +43,23 @@ class Allocated:
 
 @dataclass(frozen=True)
 class LayerCall:
-    """One run of a convolution or linear layer."""
+    """One run of a convolution or linear layer.
+
+    `inputs` are the channels that it reads; a convolution that passes them on block by block reads none. `computed`
+    says that the weight is computed from the parameter.
+    """
 
     weight: str
     bias: str | None
+    inputs: Labels | None
+    input_width: int
     out: Labels | None
     out_dim: int
     blocks: int
     width: int
     macs: int
     output_elements: int
+    computed: bool
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ class Tracer:
     ) -> None:
         self.adjustments, self.made = adjustments or Adjustments(), Made(labelled)
         self.names: dict[int, str] = {}
+        self.held = {id(tensor): tensor for tensor in tensors.values()}
         for name, tensor in tensors.items():
             self.names.setdefault(id(tensor), name)
         self.parameters = {name for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter)}
@@ -248,6 +256,10 @@ class Tracer:
     def base_name(self, tensor: Tensor) -> str | None:
         """Name of the parameter or buffer that a tensor is, or is a view of."""
         return self.names.get(self._base(tensor))
+    def is_permuted(self, weight: Tensor) -> bool:
+        """Whether a weight is a parameter or buffer, or a view of one with its dimensions in another order."""
+        held = self.held.get(self._base(weight))
+        return held is not None and _layout(held) == _layout(weight)
 
     def origin(self, weight: Tensor) -> str:
         """Name of the largest parameter or buffer that a weight was computed from."""
@@ -458,6 +470,11 @@ _HIDDEN_VIEWS = {
     torch.ops.aten.unsafe_split.Tensor,
     torch.ops.aten.unsafe_split_with_sizes.default,
 }
+
+
+def _layout(tensor: Tensor) -> list[tuple[int, int]]:
+    """Sizes and strides of all dimensions, in any order."""
+    return sorted(zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _wide(shape: Sequence[int]) -> frozenset[int]:

@@ -108,7 +108,9 @@ class WidthTrial:
 
     def __init__(self, built: Build, widths: Ints) -> None:
         self.built = built
-        self._sizes, self._full = (built.graph.costs.axes_at(given).tolist() for given in (widths, built.graph.widths))
+        axes_at = built.graph.costs.axes_at
+        self._sizes: list[int] = axes_at(widths).tolist()
+        self._full: list[int] = axes_at(built.graph.widths).tolist()
 
     def _shape(self, size: Size) -> tuple[int, int]:
         run, number = size.place

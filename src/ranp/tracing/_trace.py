@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ranp.arguments import checked
 from ranp.costs import Cost
 from ranp.errors import InputError, TraceError
 from ranp.graph import ChannelGraph
-from ranp.module_utils import all_modules
+from ranp.module_utils import Inputs, all_modules
 from ranp.tracing._build import build
 from ranp.tracing._capture import capture
 from ranp.tracing._propagate import Rule, propagate
@@ -19,7 +19,8 @@ from ranp.tracing._validate import validated
 from ranp.tracing.rules import rule_finder
 
 
-def trace(model: nn.Module, example_inputs: Any, *, rules: Mapping[str, Rule] | None = None) -> ChannelGraph:
+@checked
+def trace(model: nn.Module, example_inputs: Inputs, *, rules: Mapping[str, Rule] | None = None) -> ChannelGraph:
     """Find the channels of a model, which of them depend on each other, and what they cost.
 
     A copy of the model runs whose tensors have shapes but no values, so nothing is computed and no activation is
@@ -69,7 +70,8 @@ class Operator:
     activation_bytes: int
 
 
-def operators(model: nn.Module, example_inputs: Any) -> tuple[tuple[Operator, ...], Cost]:
+@checked
+def operators(model: nn.Module, example_inputs: Inputs) -> tuple[tuple[Operator, ...], Cost]:
     """All operators of a forward pass in eval mode, in order, and the cost of the whole model.
 
     Args:
@@ -92,7 +94,8 @@ def operators(model: nn.Module, example_inputs: Any) -> tuple[tuple[Operator, ..
     return found, build(captured.meta_model, tracer, predict=False).graph.cost()
 
 
-def output_shapes(model: nn.Module, example_inputs: Any) -> list[tuple[int, ...]]:
+@checked
+def output_shapes(model: nn.Module, example_inputs: Inputs) -> list[tuple[int, ...]]:
     """Shapes of the tensors that a model returns in eval mode, without computing them.
 
     Args:
@@ -113,9 +116,8 @@ def output_shapes(model: nn.Module, example_inputs: Any) -> list[tuple[int, ...]
 
 def _require_eager(model: nn.Module) -> None:
     """Refuse anything but an eager module whose parameters have shapes."""
-    modules = all_modules(model) if isinstance(model, nn.Module) else {"": model}
-    for path, module in modules.items():
-        if isinstance(module, torch.jit.ScriptModule) or not isinstance(module, nn.Module):
+    for path, module in all_modules(model).items():
+        if isinstance(module, torch.jit.ScriptModule):
             hint = "prune the module before scripting or exporting it"
             raise TraceError(path or "model", got=type(module).__name__, expected="an eager nn.Module", hint=hint)
         held = (*module._parameters.values(), *module._buffers.values())

@@ -105,10 +105,10 @@ def _all_blocking_groups(trial: "Trial") -> tuple[dict[int, Note], dict[tuple[st
 
 def _block(tracer: Tracer, built: Build, blocking: Mapping[int, Note]) -> None:
     """Mark the channels of groups as unprunable."""
-    for call in tracer.passes[0].layers:
-        groups = built.group_of[call.out] if call.out is not None else np.array([])
+    for made in (call.out for call in tracer.passes[0].layers if call.out is not None):
+        groups = built.group_of[made]
         for group in set(groups.tolist()) & blocking.keys():
-            tracer.unprunable.append((call.out[groups == group], blocking[group]))
+            tracer.unprunable.append((made[groups == group], blocking[group]))
 
 
 # -- trials ------------------------------------------------------------------------------------------------------------

@@ -110,6 +110,7 @@ def _prune(
         seed=recipe.seed,
         **pruning.model_dump(include={"importance", "resource_weight", "policy", "min_width", "round_to", "weights"}),
         stop_at_correlation=pruning.stability if pruning.batches == "stable" else None,
+        process_group=torch.distributed.group.WORLD if fabric.world_size > 1 else None,
         progress=progress,
     )
     return (

@@ -44,7 +44,8 @@ def convolution(tracer: Tracer, call: Call) -> None:
 
     macs = source.shape[0] * math.prod((source if transposed else out).shape[2:]) * weight.numel()
     tracer.multiply_adds(macs, [*batch, first, second])
-    _record(tracer, call, weight, bias, made, out_dim=int(transposed), blocks=groups, macs=macs)
+    read = None if _passes_on(weight, transposed, groups) else channels
+    _record(tracer, call, weight, bias, read, made, out_dim=int(transposed), blocks=groups, macs=macs)
 
 
 def _grouped(
@@ -56,14 +57,13 @@ def _grouped(
     where they are large and few, the same positions of all blocks are coupled.
     """
     weight, transposed, groups = call.args[1], call.args[6], call.args[8]
-    ins = weight.shape[0] // groups if transposed else weight.shape[1]
-    outs = weight.shape[1] if transposed else weight.shape[0] // groups
+    ins, outs = _per_block(weight, transposed, groups)
     if first is None:
         tracer.mark_unprunable(channels, "meets a weight that carries no channels")
         return None
     rows = first.reshape(groups, -1)
     inputs = None if channels is None else channels.reshape(groups, ins)
-    if groups >= min(ins, outs):
+    if _passes_on(weight, transposed, groups):
         block = tracer.couple(rows, [1]).reshape(-1)
         tracer.meet(block, None if inputs is None else tracer.couple(inputs, [1]).reshape(-1))
         tracer.mark_unprunable(second, "is a block of a grouped convolution")
@@ -78,6 +78,17 @@ def _grouped(
     tracer.meet(columns, second)
     _read(tracer, second)
     return first
+
+
+def _per_block(weight: Tensor, transposed: bool, groups: int) -> tuple[int, int]:
+    """Input and output channels of each block."""
+    rows, columns = weight.shape[:2]
+    return (rows // groups, columns) if transposed else (columns, rows // groups)
+
+
+def _passes_on(weight: Tensor, transposed: bool, groups: int) -> bool:
+    """Whether a convolution's blocks are so small that they are removed as a whole."""
+    return groups > 1 and groups >= min(_per_block(weight, transposed, groups))
 
 
 def multiply(tracer: Tracer, call: Call) -> None:
@@ -116,7 +127,7 @@ def multiply(tracer: Tracer, call: Call) -> None:
             tracer.attribute("out_features", made, None if runs else b)
         if tracer.origin(b).endswith(("weight_ih", "weight_ih_l0")):
             tracer.attribute("input_size", left)  # of a recurrent layer, whose states are unprunable
-        _record(tracer, call, b, bias, made, out_dim=out_dim, blocks=1, macs=macs)
+        _record(tracer, call, b, bias, left, made, out_dim=out_dim, blocks=1, macs=macs)
 
 
 def bilinear(tracer: Tracer, call: Call) -> None:
@@ -140,7 +151,7 @@ def bilinear(tracer: Tracer, call: Call) -> None:
     made = _fixed(tracer, out.shape[1]) if made is None else made
     tracer.set(out, batch if made is None else [*batch, labels_along(made, 1, 2)])
     tracer.attribute("out_features", made)
-    _record(tracer, call, weight, None, made, out_dim=0, blocks=1, macs=0)
+    _record(tracer, call, weight, None, None, made, out_dim=0, blocks=1, macs=0)
 
 
 def operands(call: Call) -> tuple[Tensor | None, Tensor, Tensor, int]:
@@ -170,6 +181,7 @@ def _record(
     call: Call,
     weight: Tensor,
     bias: Tensor | None,
+    inputs: Labels | None,
     made: Labels | None,
     *,
     out_dim: int,
@@ -186,4 +198,10 @@ def _record(
     if source is not None and source.tensor == held and source.size > width:
         made, width = source.labels, source.size  # A part of a weight was used, as for the keys of an attention.
     name = tracer.names.get(id(bias)) if bias is not None else None
-    tracer.seen.layers.append(LayerCall(held, name, made, out_dim, blocks, width, macs, out.numel()))
+    # A weight of a matrix product may be a parameter that is transposed; that of a convolution may not.
+    computed = id(weight) not in tracer.names and (call.name == "convolution" or not tracer.is_permuted(weight))
+    input_width = call.args[0].shape[1] if call.name == "convolution" else operands(call)[1].shape[-1]
+    call_of_layer = LayerCall(
+        held, name, inputs, input_width, made, out_dim, blocks, width, macs, out.numel(), computed
+    )
+    tracer.seen.layers.append(call_of_layer)
