@@ -1,8 +1,6 @@
 """What pruning promises: the pruned model computes what the original does with the removed channels' readers zeroed."""
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
 
 import ranp
 from helpers.networks import CASES
@@ -15,7 +13,6 @@ from helpers.oracles import (
     randomize,
     run,
 )
-from helpers.random_networks import Spec, networks
 
 FRACTIONS = (0.0, 0.3, 0.6, 0.9)
 
@@ -39,14 +36,3 @@ def test_masking_changes_the_outputs(name: str) -> None:
     small = ranp.apply(model, random_plan(ranp.trace(model, inputs), 0, 0.0))
     before, after = run(model, inputs), run(masked_like(model, small), inputs)
     assert max(float((a - b).abs().max()) for a, b in zip(before, after, strict=True)) > 1e-3
-
-
-@settings(max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(spec=networks(), seed=st.integers(0, 99), fraction=st.sampled_from(FRACTIONS))
-def test_drawn_networks(spec: Spec, seed: int, fraction: float) -> None:
-    model, inputs = randomize(spec.build(), seed), in_double(spec.inputs())
-    graph = ranp.trace(model, inputs)
-    event(f"groups: {min(len(graph.groups), 4)}")
-    small = ranp.apply(model, random_plan(graph, seed, fraction))
-    assert_masked_is_pruned(model, small, inputs)
-    assert_attributes_fit(small)

@@ -194,9 +194,6 @@ def _record(
         return
     out = call.outputs[0]
     width = out.shape[1] if call.name == "convolution" else out.shape[-1]
-    source = tracer.source(made)
-    if source is not None and source.tensor == held and source.size > width:
-        made, width = source.labels, source.size  # A part of a weight was used, as for the keys of an attention.
     name = tracer.names.get(id(bias)) if bias is not None else None
     # A weight of a matrix product may be a parameter that is transposed; that of a convolution may not.
     computed = id(weight) not in tracer.names and (call.name == "convolution" or not tracer.is_permuted(weight))
