@@ -154,7 +154,14 @@ def _values(network: Network) -> Iterable[torch.Tensor]:
 
 
 def plain() -> tuple[nn.Module, torch.Tensor]:
-    layers = nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)
+    layers = (
+        nn.Conv2d(3, 8, 3),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        nn.Conv2d(8, 6, 1),
+        nn.BatchNorm2d(6),
+        nn.Conv2d(6, 2, 1),
+    )
     return randomized(nn.Sequential(*layers)), torch.randn(2, 3, 6, 6, dtype=torch.float64)
 
 

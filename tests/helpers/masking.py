@@ -177,6 +177,8 @@ class _Masked(_Deterministic):
         return used
 
     def compute(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if name in ("resize", "resize_as") and not args[0].numel():
+            return func(*args, **kwargs).zero_()  # New memory may hold anything.
         tensors = [arg for arg in (*args, *kwargs.values()) if isinstance(arg, Tensor) and arg.is_floating_point()]
         if not any(tensor.isnan().any() for tensor in tensors):
             return func(*args, **kwargs)
@@ -220,7 +222,10 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     out = torch.matmul(_zero(a), _zero(b))
     gone = a.isnan().all(-1)
     gone = gone[..., None] if b.ndim > 1 else gone
-    return out.masked_fill_(gone | b.isnan().all(-2 if b.ndim > 1 else -1)[(..., None, slice(None)) if a.ndim > 1 and b.ndim > 1 else ...], NAN)
+    return out.masked_fill_(
+        gone | b.isnan().all(-2 if b.ndim > 1 else -1)[(..., None, slice(None)) if a.ndim > 1 and b.ndim > 1 else ...],
+        NAN,
+    )
 
 
 def _added_product(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -305,9 +310,7 @@ def _rms_norm(x: Tensor, shape: Any, w: Tensor | None, eps: float | None) -> Any
     return _affine(x * rstd, w, None), rstd
 
 
-def _group_norm(
-    x: Tensor, w: Tensor | None, b: Tensor | None, n: int, c: int, _: int, groups: int, eps: float
-) -> Any:
+def _group_norm(x: Tensor, w: Tensor | None, b: Tensor | None, n: int, c: int, _: int, groups: int, eps: float) -> Any:
     blocks = x.reshape(n, groups, -1)
     mean, rstd = _mean(blocks, 2, True), (_var(blocks, 2, correction=0, keepdim=True) + eps).rsqrt()
     shape = (c, *[1] * (x.ndim - 2))

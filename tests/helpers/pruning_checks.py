@@ -183,7 +183,9 @@ class _Checks:
     def _plan(self, graph: ChannelGraph, fraction: float) -> Plan:
         """A plan for random scores, a fraction of the way from the narrowest network to the full one."""
         min_width, round_to = self.rng.choice((1, 1, 1, 2, 3)), self.rng.choice((1, 1, 1, 2, 4))
-        limit, field_name = self.rng.choice((("macs", "macs"), ("params", "params"), ("activations", "activation_bytes")))
+        limit, field_name = self.rng.choice(
+            (("macs", "macs"), ("params", "params"), ("activations", "activation_bytes"))
+        )
         narrow = graph.cost(WidthGrid(graph, min_width, round_to).narrowest)
         full = getattr(graph.cost(), field_name) or 1
         least = getattr(narrow, field_name) / full

@@ -90,4 +90,3 @@ class NeuronImportance:
 
 def _reads(layer: Layer) -> bool:
     return bool((layer.inputs >= 0).any())
-

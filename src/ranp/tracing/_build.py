@@ -147,9 +147,9 @@ class _Builder:
                 if (key := labels.tobytes()) not in seen:
                     seen.add(key)
                     yield labels.reshape(-1)
-        # A slice may cut between channels that have everything else in common.
+        # A slice or a split may cut between channels that have everything else in common.
         for call in (call for capture in self.tracer.captures for call in capture.calls):
-            for labels in _cut(self.tracer, call) or ():
+            for labels in (*(_cut(self.tracer, call) or ()), *_parts(self.tracer, call)):
                 if (key := labels.tobytes()) not in seen:
                     seen.add(key)
                     yield labels
@@ -435,6 +435,13 @@ def _cut(tracer: Tracer, call: Call) -> tuple[Labels, Labels] | None:
             vector = labels[tuple(slice(None) if d == dim else 0 for d in range(labels.ndim))]
             return vector[:start], vector[start:stop]
     return None
+
+
+def _parts(tracer: Tracer, call: Call) -> Iterable[Labels]:
+    """The channels of each part of a split; none for other operators."""
+    if "split" in call.name:
+        for part in call.outputs:
+            yield from (first_along(labels, dim) for labels in tracer.labels(part) for dim in support(labels))
 
 
 def _attribute(module: nn.Module, name: str) -> object:

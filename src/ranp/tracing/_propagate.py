@@ -256,6 +256,7 @@ class Tracer:
     def base_name(self, tensor: Tensor) -> str | None:
         """Name of the parameter or buffer that a tensor is, or is a view of."""
         return self.names.get(self._base(tensor))
+
     def is_permuted(self, weight: Tensor) -> bool:
         """Whether a weight is a parameter or buffer, or a view of one with its dimensions in another order."""
         held = self.held.get(self._base(weight))

@@ -19,13 +19,15 @@ from ranp.tracing._capture import Call
 _PASSING_ON = {"detach", "clone", "alias", "contiguous"}
 # Names of the same operator, which torch chooses between depending on the layout of a tensor.
 _ALIASES = {"_unsafe_view": "view", "_reshape_alias": "view"}
-# Operators whose whole numbers are sizes, which are compared by the shapes of what they return.
+# Operators to which a forward gives sizes, which are compared by the shapes of what they return.
 _NAMES = (
     "view reshape expand repeat slice split split_with_sizes unsafe_split unsafe_split_with_sizes as_strided "
-    "convolution native_group_norm native_layer_norm _fused_rms_norm zeros ones empty full rand randn randint normal "
+    "zeros ones empty full rand randn randint normal "
     "new_zeros new_ones new_empty new_full empty_strided new_empty_strided"
 )
-_SIZED = frozenset(_NAMES.split())
+SIZED = frozenset(_NAMES.split())
+# Those and operators to which torch gives sizes.
+_SIZED = SIZED | {"convolution", "native_group_norm", "native_layer_norm", "_fused_rms_norm"}
 
 
 class Signature(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain
+from itertools import chain, count
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,13 +27,17 @@ from ranp.tracing._meta_model import Observer
 from ranp.tracing._propagate import Note, Rule, Tracer, propagate
 from ranp.tracing._requests import RESHAPE_FAILS, VIEWS, Requests, Reshapes, WidthTrial
 from ranp.tracing._rescale import note_rescalings
-from ranp.tracing._signatures import Signature, SignatureLog, signatures_of
+from ranp.tracing._signatures import SIZED, Signature, SignatureLog, signatures_of
 from ranp.tracing._stored_sizes import Seen, as_attributes, note_sizes, stored_sizes
+
+
+# For each pass, the signatures of its operators.
+Signatures: TypeAlias = Sequence[Sequence[Signature | None]]
 
 
 def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> ChannelGraph:
     """Propagate labels through captured passes, and return a graph that is right at all widths that were tried."""
-    requests = Requests(capture, find_rule)
+    requests, signatures = Requests(capture, find_rule), _signatures_of(capture)
     sizes: dict[tuple[str, str], Seen] = {}
     turn = 0
     while True:
@@ -42,15 +46,15 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
         tracer.adjust()
         note_sizes(tracer, sizes)
         built = build(capture.meta_model, tracer)
-        trial = Trial(capture, built, turn)
+        trial = Trial(capture, signatures, built, turn)
         if not trial.repeatable:
             if capture.again:
                 problem, hint = "runs other operators each time it is called", "remove what it remembers between calls"
                 raise TraceError("forward of the model", problem, hint=hint)
             capture = capture.repeated()
-            requests = Requests(capture, find_rule)
+            requests, signatures = Requests(capture, find_rule), _signatures_of(capture)
             continue
-        turn += 1
+        turn = turn % (TURNS - 1) + 1
         if _answered(requests, tracer, trial):
             continue
         blocking, found = _all_blocking_groups(trial)
@@ -69,6 +73,10 @@ def validated(capture: ModelCapture, find_rule: Callable[[Call], Rule]) -> Chann
         return replace(built.graph, untraced_training_mode=capture.untraced_training_mode)
 
 
+def _signatures_of(capture: ModelCapture) -> Signatures:
+    return [signatures_of(recorded.calls) for recorded in capture.passes]
+
+
 def _answered(requests: Requests, tracer: Tracer, trial: "Trial") -> bool:
     """Whether labels were adjusted to what the forward asks for at other widths, so that it has to be tried again."""
     groups = frozenset(range(len(trial.built.graph.groups)))
@@ -83,10 +91,12 @@ def _all_blocking_groups(trial: "Trial") -> tuple[dict[int, Note], dict[tuple[st
     """All groups whose widths the forward relies on, each with what fails otherwise; and stored numbers of channels."""
     found: dict[int, Note] = {}
     sizes: dict[tuple[str, str], Seen] = {}
-    doubtful = trial.turn > 0
+    doubtful = trial.turn > 0 or trial.sized
     groups = frozenset(range(len(trial.built.graph.groups)))
-    for other in (False, True):
-        trial = trial.at_other_widths() if other else trial
+    turns: list[int] = []
+    for turn in (trial.turn, *({*range(TURNS)} - {trial.turn})):
+        trial = trial if turn == trial.turn else trial.at_turn(turn)
+        turns.append(turn)
         while groups and (violations := trial.violations(groups)):
             doubtful |= any(entry.differs for entry in violations)
             if more := stored_sizes(trial, trial.meta_model.modules, groups, violations):
@@ -98,8 +108,9 @@ def _all_blocking_groups(trial: "Trial") -> tuple[dict[int, Note], dict[tuple[st
             alone = {min(held): entry.note for entry in shapes if len(held := entry.groups & groups) == 1}
             found |= alone or blocking_groups(groups, violations, trial.violations, trial.latest)
             groups = groups.difference(found)
-        if not doubtful:
-            break  # A forward that does the same with few channels as with all does not look at their number.
+        # A forward that does the same with few channels as with all does not look at their number.
+        if not doubtful or (len(turns) > 1 and trial.tells_apart(turns)):
+            break
     return found, sizes
 
 
@@ -129,14 +140,15 @@ class Violation:
 
 
 _GOLDEN = (5**0.5 - 1) / 2
+TURNS = 3  # in which the widths differ
 
 
 class Trial:
     """Runs of a model at other widths."""
 
-    def __init__(self, capture: ModelCapture, built: Build, turn: int = 0) -> None:
-        self.capture, self.meta_model, self.built, self.turn = capture, capture.meta_model, built, turn
-        self.passes = [(recorded, signatures_of(recorded.calls)) for recorded in capture.passes]
+    def __init__(self, capture: ModelCapture, signatures: Signatures, built: Build, turn: int = 0) -> None:
+        self.capture, self.signatures, self.built, self.turn = capture, signatures, built, turn
+        self.meta_model = capture.meta_model
         self.violations = cache(self._violations)
         self.reshapes = False  # whether some fail
         self._groups_of_axes = [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in built.graph.costs.axes]
@@ -150,14 +162,20 @@ class Trial:
         graph = replace(self.built.graph, attributes=(*self.built.graph.attributes, *attributes))
         return self._changed(replace(self.built, graph=graph), self.turn)
 
-    def at_other_widths(self) -> "Trial":
-        """Trials with few channels if these have many, or the reverse."""
-        return self._changed(self.built, 0 if self.turn else 1)
+    def at_turn(self, turn: int) -> "Trial":
+        """The same trials at other widths."""
+        return self._changed(self.built, turn)
 
     def _changed(self, built: Build, turn: int) -> "Trial":
-        trial = Trial(self.capture, built, turn)
+        trial = Trial(self.capture, self.signatures, built, turn)
         trial.reshapes = self.reshapes
         return trial
+
+    @property
+    def sized(self) -> bool:
+        """Whether the forward gives sizes that depend on widths to some operator: with few channels, many are equal."""
+        steps = chain(*self.built.predictions)
+        return any(step.operator.removesuffix("_") in SIZED and self._groups(step) for step in steps)
 
     @property
     def repeatable(self) -> bool:
@@ -170,16 +188,26 @@ class Trial:
         """Other widths for some groups, and the full width of the others.
 
         In turn 0 they are two, three or five channels: a forward that branches on their number, or computes with it,
-        does so most visibly with few. (With one, a tensor would be broadcast.) In other turns they are any. Fractions
-        are far apart for groups that follow each other, so that a size that a forward computes from one width is rarely
-        that of another.
+        does so most visibly with few. (With one, a tensor would be broadcast.) In other turns they are any, and as far
+        apart as possible, so that a size that a forward computes from one width is rarely that of another.
         """
         widths = self.built.graph.widths.copy()
         for index in groups:
-            fraction = (index * _GOLDEN + self.turn / 3) % 1
-            other = 2 + int(fraction * (widths[index] - 2)) if self.turn else (2, 3, 5)[index % 3]
-            widths[index] = max(1, min(widths[index] - 1, other))
+            widths[index] = max(1, min(widths[index] - 1, self._other_width(index, int(widths[index]))))
         return widths
+
+    def _other_width(self, index: int, full: int) -> int:
+        if not self.turn:
+            return (2, 3, 5)[index % 3]
+        levels = max(1, full - 2)
+        stride = next(n for n in count(max(1, round(_GOLDEN * levels))) if math.gcd(n, levels) == 1)
+        return 2 + index // int(3 ** (self.turn - 1)) * stride % levels
+
+    def tells_apart(self, turns: Sequence[int]) -> bool:
+        """Whether all groups that are equally wide have different widths in some of these turns."""
+        full, every = self.built.graph.widths, range(len(self.built.graph.groups))
+        tried = [self.at_turn(turn).widths(every) for turn in turns]
+        return len({tuple(row) for row in np.stack([full, *tried], axis=1).tolist()}) == len(full)
 
     def _violations(self, groups: frozenset[int]) -> tuple[Violation, ...]:
         """Run the model with these groups resized, and compare all operators with those recorded and predicted.
@@ -200,7 +228,8 @@ class Trial:
         before, found = 0, list[Violation]()
         with resized(self.meta_model.modules, self.meta_model.tensors, graph, widths):
             for training, predictions in enumerate(self.built.predictions):
-                comparison = _Comparison(predictions, *self.passes[training], sizes)
+                recorded, signatures = self.capture.passes[training], self.signatures[training]
+                comparison = _Comparison(predictions, recorded, signatures, sizes)
                 try:
                     with Reshapes(comparison.reshaped) if self.reshapes else nullcontext():
                         self.meta_model.run(comparison, training=bool(training))

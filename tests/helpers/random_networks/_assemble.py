@@ -52,9 +52,7 @@ def _moved(line: str, owned: set[str], stem: str) -> str:
 def _module(name: str, taken: str, init: list[str], forward: list[str]) -> str:
     setup = indent("\n".join(["super().__init__()", *init]), " " * 8)
     body = indent("\n".join(forward), " " * 8)
-    return (
-        f"class {name}(nn.Module):\n    def __init__(self):\n{setup}\n\n    def forward(self, {taken}):\n{body}"
-    )
+    return f"class {name}(nn.Module):\n    def __init__(self):\n{setup}\n\n    def forward(self, {taken}):\n{body}"
 
 
 def _functions(writer: Writer) -> str:

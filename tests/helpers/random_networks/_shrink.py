@@ -55,7 +55,11 @@ def _without(spec: Spec, number: int) -> Spec:
 def _with_plain_inputs(spec: Spec, index: int) -> Spec | None:
     """Take the first options for the inputs, and leave out a step, which may have adapted them to what follows."""
     inner = len(spec) - 2
-    return None if index > inner or not spec[0].choices else (Step("inputs"), *(_without(spec, index) if index else spec)[1:])
+    return (
+        None
+        if index > inner or not spec[0].choices
+        else (Step("inputs"), *(_without(spec, index) if index else spec)[1:])
+    )
 
 
 def _without_outputs(spec: Spec, index: int) -> Spec | None:

@@ -66,7 +66,9 @@ def vector_to_image(net: Writer, x: Value) -> Value:
     dims, width = net.options["dims"], net.width()
     sides = ", ".join("2" * dims)
     linear = net.layer(f"nn.Linear({x.width}, {width * 2**dims})")
-    code = net.choose(f".view(-1, {width}, {sides})", f".view({x}.shape[0], -1, {sides})", f".unflatten(1, (-1, {sides}))")
+    code = net.choose(
+        f".view(-1, {width}, {sides})", f".view({x}.shape[0], -1, {sides})", f".unflatten(1, (-1, {sides}))"
+    )
     return net.image(f"{linear}({x}){code}")
 
 

@@ -90,7 +90,9 @@ def concatenation_of_tokens(net: Writer, x: Value, y: Value) -> Value:
 
 @on("image", variants=3)
 def concatenation_of_positions(net: Writer, x: Value) -> Value:
-    code = net.choose("torch.cat([{0}, {0}.tanh()], -1)", "torch.cat([{0}, {0}.relu()], dim=2)", "{0}.repeat_interleave(2, 2)")
+    code = net.choose(
+        "torch.cat([{0}, {0}.tanh()], -1)", "torch.cat([{0}, {0}.relu()], dim=2)", "{0}.repeat_interleave(2, 2)"
+    )
     return net.image(code.format(x))
 
 
@@ -130,7 +132,9 @@ def residual(net: Writer, x: Value) -> Value:
     norm = net.choose("", _norm(net, inner, _dims(x)))
     hidden = net.let(f"F.relu({norm}({first}({x})))")
     y = net.let(f"{second}({hidden})")
-    code = net.choose(f"{x} + {y}", f"({x} + {y}).relu()", f"{y}.add_({x})", f"{x} + 0.1 * {y}", f"F.relu({y} + {x}, inplace=True)")
+    code = net.choose(
+        f"{x} + {y}", f"({x} + {y}).relu()", f"{y}.add_({x})", f"{x} + 0.1 * {y}", f"F.relu({y} + {x}, inplace=True)"
+    )
     return net.image(code)
 
 
@@ -147,7 +151,9 @@ def module_of_layers(net: Writer, x: Value) -> Value:
         layer = net.layer(f"nn.Sequential(nn.Flatten(2), nn.Unflatten(2, {x.positions}), nn.Identity())")
         return net.image(f"{layer}({x})")
     if how == "ModuleDict":
-        made = net.layer(f"nn.ModuleDict(dict(a=nn.Conv{dims}d({x.width}, {width}, 1), b=nn.Conv{dims}d({width}, 3, 1)))")
+        made = net.layer(
+            f"nn.ModuleDict(dict(a=nn.Conv{dims}d({x.width}, {width}, 1), b=nn.Conv{dims}d({width}, 3, 1)))"
+        )
         return net.image(f"{made}['b']({made}['a']({x}).relu())")
     if how == "ModuleList":
         y = net.let(f"{x} + 0")

@@ -173,7 +173,9 @@ def plain_tensor_attribute(net: Writer, x: Value) -> Value:
     """A tensor that is neither parameter nor buffer."""
     ones = ", ".join("1" * (len(x.shape) - 2))
     table = net.layer(f"torch.linspace(0.5, 1.5, {x.width}).view(1, -1, {ones})", "table")
-    code = net.choose(f"{x} * {table}.to({x})", f"{x} + {table}.type_as({x})", f"{x} * {table}[:, :{x}.shape[1]].to({x})")
+    code = net.choose(
+        f"{x} * {table}.to({x})", f"{x} + {table}.type_as({x})", f"{x} * {table}[:, :{x}.shape[1]].to({x})"
+    )
     return net.image(code)
 
 

@@ -161,7 +161,9 @@ def computed_weight(net: Writer, x: Value) -> Value:
     """Weights that are sums, concatenations or products of parameters."""
     dims, width, ins = len(x.shape) - 2, net.width(), x.width
     ones, threes = ["1"] * dims, ["3"] * dims
-    how = net.choose("cat", "sum", "stack", "einsum", "factors", "pad", "cat inputs", "flip", "scaled", "expanded", "mean")
+    how = net.choose(
+        "cat", "sum", "stack", "einsum", "factors", "pad", "cat inputs", "flip", "scaled", "expanded", "mean"
+    )
     conv = f"F.conv{dims}d({x}, {{}}, padding=1)"
     if how == "cat":
         other = net.width()
@@ -173,7 +175,9 @@ def computed_weight(net: Writer, x: Value) -> Value:
     elif how == "sum":
         weight = f"{net.parameter(width, ins, *threes)} + {net.parameter(width, ins, *threes)}"
     elif how in ("stack", "mean"):
-        listed = net.layer(f"nn.ParameterList([nn.Parameter(torch.randn({width}, {ins}, {', '.join(threes)})) for _ in 'abc'])")
+        listed = net.layer(
+            f"nn.ParameterList([nn.Parameter(torch.randn({width}, {ins}, {', '.join(threes)})) for _ in 'abc'])"
+        )
         weight = f"torch.stack([*{listed}]).{'sum' if how == 'stack' else 'mean'}(0)"
     elif how == "einsum":
         weight = f"torch.einsum('or,ri->oi', {net.parameter(width, 2)}, {net.parameter(2, ins)})[..., {', '.join(['None'] * dims)}]"
@@ -242,7 +246,9 @@ def modulated_convolution(net: Writer, x: Value, y: Value) -> Value:
     ones = ", ".join("1" * dims)
     weight = net.let(f"{kernel} * {style}.view({x}.shape[0], 1, -1, {ones})")
     if net.chance():
-        net.run(f"{weight} = {weight} * ({weight}.square().sum({tuple(range(2, dims + 3))}, keepdim=True) + 1e-3).rsqrt()")
+        net.run(
+            f"{weight} = {weight} * ({weight}.square().sum({tuple(range(2, dims + 3))}, keepdim=True) + 1e-3).rsqrt()"
+        )
     merged = f"{x}.reshape(1, -1, *{x}.shape[2:])"
     made = f"F.conv{dims}d({merged}, {weight}.flatten(0, 1), padding=1, groups={x}.shape[0])"
     return net.image(f"{made}.view({x}.shape[0], -1, *{x}.shape[2:])")

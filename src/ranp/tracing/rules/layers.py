@@ -24,7 +24,6 @@ def convolution(tracer: Tracer, call: Call) -> None:
     rows = [labels for labels in tracer.labels(source) if not along(labels, 1)]
     batch = mark_along(tracer, rows, set(range(2, source.ndim)), POSITIONS)
     channels = tracer.vector(source, 1)
-    holder = None if hasattr(call.forward.module, "in_channels") else weight
     read = channels if groups == 1 else None
     first = tracer.vector(weight, 0, channels if transposed or groups > 1 else None)
     second = tracer.vector(weight, 1, None if transposed else read)
@@ -39,13 +38,29 @@ def convolution(tracer: Tracer, call: Call) -> None:
     if bias is not None and made is not None:
         tracer.meet(made, tracer.vector(bias, 0))
     tracer.set(out, batch if made is None else [*batch, labels_along(made, 1, out.ndim)])
-    tracer.attribute("in_channels", channels, holder)
-    tracer.attribute("out_channels", made, holder)
-
+    runs = hasattr(call.forward.module, "in_channels")
+    if runs or _is_transposed(tracer, call, weight) is (_source_dim(tracer, made, int(transposed)) == 1):
+        tracer.attribute("in_channels", channels, None if runs else weight)
+        tracer.attribute("out_channels", made, None if runs else weight)
     macs = source.shape[0] * math.prod((source if transposed else out).shape[2:]) * weight.numel()
     tracer.multiply_adds(macs, [*batch, first, second])
     read = None if _passes_on(weight, transposed, groups) else channels
     _record(tracer, call, weight, bias, read, made, out_dim=int(transposed), blocks=groups, macs=macs)
+
+
+def _source_dim(tracer: Tracer, made: Labels | None, default: int) -> int:
+    """The dimension of the parameter, of which the weight may be a transposed view, that labels the result."""
+    source = tracer.source(made)
+    return default if source is None else source.dim
+
+
+def _is_transposed(tracer: Tracer, call: Call, weight: Tensor) -> bool | None:
+    """Whether the module that holds a weight is a transposed convolution; None if it is no convolution."""
+    inside = call.path + "." if call.path else ""
+    held = (tracer.base_name(weight) or tracer.origins.get(id(weight), "")).rpartition(".")[0]
+    if not held.startswith(inside):
+        return None
+    return getattr(call.forward.module.get_submodule(held.removeprefix(inside)), "transposed", None)
 
 
 def _grouped(

@@ -108,8 +108,12 @@ def cut(tracer: Tracer, call: Call) -> None:
     parts = _bounds(call, source, dim)
     size, widest = parts[0][1] - parts[0][0], max(stop - start for start, stop, _ in parts)
     found = []
+    uneven = call.name in ("split", "unsafe_split") and parts[-1][1] - parts[-1][0] != size
     for labels in tracer.labels(source):
-        if along(labels, dim) and (widest == 1 or parts[0][2] != 1) and not tracer.coupled(labels, [dim]):
+        if along(labels, dim) and uneven:
+            # How many go into each part is one number, the same as at full width or computed from the sum.
+            tracer.mark_unprunable(labels, "is split into parts of unequal size")
+        elif along(labels, dim) and (widest == 1 or parts[0][2] != 1) and not tracer.coupled(labels, [dim]):
             tracer.mark_unprunable(labels, "is taken apart channel by channel")
         elif along(labels, dim) and 1 < size < source.shape[dim] and source.shape[dim] % size == 0:
             _couple_parts(tracer, labels, dim, size)
