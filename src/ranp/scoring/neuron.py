@@ -35,8 +35,8 @@ class NeuronImportance(TorchFunctionMode):
     value is taken. The gates are on the inputs of all layers that read the channel, hence after its norm and
     activation; the gradients of one channel's gates add up. No layer needs a weight gradient.
 
-    Layers that produce a channel together share its importance equally. Neurons that no layer reads (the model's outputs,
-    queries and keys of attention) have their gates on the outputs of their layer.
+    Layers that produce a channel together share its importance equally. Neurons that no layer reads (the model's
+    outputs, queries and keys of attention) have their gates on the outputs of their layer.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
@@ -144,4 +144,5 @@ def _by_layer(graph: ChannelGraph, layer: Layer, channels: Floats, signed: Mappi
 def _unread(graph: ChannelGraph, layer: Layer) -> npt.NDArray[np.bool_]:
     """Which neurons of a layer have channels that no weight reads, or are always kept."""
     read = np.array([any(member.reads for member in group.members) for group in graph.groups] + [False])
-    return ~read[np.append(graph.group_of, -1)[layer.channels]]
+    unread: npt.NDArray[np.bool_] = ~read[np.append(graph.group_of, -1)[layer.channels]]
+    return unread
