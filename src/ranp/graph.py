@@ -117,7 +117,7 @@ class SizeAttribute:
 
 @dataclass(frozen=True, eq=False)
 class Rescale:
-    """A part of a parameter to rescale, because the forward multiplies what it produces by a number that depends on a width.
+    """A part of a parameter to rescale, because the forward multiplies its product by a number that depends on a width.
 
     Attributes:
         parameter: Its name.

@@ -21,7 +21,7 @@ from ranp.files import read_json
 from ranp.graph import ChannelGraph, Ints
 from ranp.tables import cost_table, html_text, width_table
 
-FORMAT, FORMAT_VERSION = "ranp-plan", 3
+FORMAT, FORMAT_VERSION = "ranp-plan", 2
 # More indices than any network has channels: a plan from an unknown source must not exhaust memory.
 _MOST_INDICES = 1 << 22
 _RUN = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
@@ -83,7 +83,6 @@ class Plan:
         keep: For each group the kept channels.
         slices: The same, for each parameter and buffer: all that surgery needs.
         settings: Sizes that modules hold besides their parameters.
-        rescale: Parts of parameters to multiply by a factor; where weights are initialized anew, they are not.
         shapes: The model's fingerprint: names and shapes of all its parameters and buffers.
         widths: Kept neurons, by layer.
         full_widths: Neurons of the full model, by layer.
@@ -100,15 +99,22 @@ class Plan:
         round_to: Widths are multiples of this, or full widths.
         versions: Versions of ranp and torch that made the plan.
         policy: How widths were chosen; see `ranp.allocate`.
+        rescale: Parts of parameters to multiply by a factor, unless weights are initialized anew.
     """
 
     keep: Mapping[str, tuple[int, ...]] = field(repr=False)
     slices: tuple[Slice, ...] = field(repr=False)
     settings: tuple[SizeChange, ...] = field(repr=False)
+<<<<<<< HEAD
     rescale: tuple[Rescaling, ...] = field(repr=False)
     shapes: Mapping[str, tuple[Amount, ...]] = field(repr=False)
     widths: Mapping[str, Amount]
     full_widths: Mapping[str, Count] = field(repr=False)
+=======
+    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
+    widths: Mapping[str, int]
+    full_widths: Mapping[str, int] = field(repr=False)
+>>>>>>> wt-attention
     cost: Cost
     full_cost: Cost
     has_cross_channel_norm: bool
@@ -121,6 +127,7 @@ class Plan:
     round_to: Count | None
     versions: Mapping[str, str]
     policy: str = "threshold"
+    rescale: tuple[Rescaling, ...] = field(default=(), repr=False)
     mixes = RenamedAttribute("has_cross_channel_norm")
     lam = RenamedAttribute("resource_weight")
 
@@ -223,7 +230,7 @@ def unpack(text: str, size: int) -> tuple[int, ...]:
 
 def read_plan(source: Path | str | bytes, *, place: str = "") -> Plan:
     """Read a plan from a file, text or bytes, which a `PlanError` calls `place`; see `ranp.files.read_json`."""
-    upgrades = {1: _from_version_1, 2: _from_version_2}
+    upgrades = {1: _from_version_1}
     data = read_json(source, format=FORMAT, version=FORMAT_VERSION, upgrades=upgrades, error=PlanError, place=place)
     try:
         return _plan_of(data)
@@ -247,6 +254,8 @@ def _require_consistent(plan: Plan) -> None:
     """Raise a ValueError where parts of a plan contradict each other."""
     if not all(entry.keep for entry in plan.slices):
         raise ValueError("a slice keeps nothing of its tensor")
+    if not all(entry.at and entry.factor > 0 for entry in plan.rescale):
+        raise ValueError("a rescaling is of no entries, or its factor is not positive")
     if len({(entry.tensor, entry.dim) for entry in plan.slices}) < len(plan.slices):
         raise ValueError("a dimension of a tensor is sliced twice")
     for entry in plan.slices:
@@ -270,15 +279,10 @@ def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
     return {renamed.get(name, name): value for name, value in data.items()}
 
 
-def _from_version_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 3 added parts of parameters to rescale."""
-    return {**data, "rescale": []}
-
-
 def _unpack_indices(data: dict[str, Any]) -> None:
     """Replace packed indices by tuples, once it is known that they fit in memory."""
     keep, slices = _typed(dict, data.get("keep"), "keep"), _typed(list, data.get("slices"), "slices")
-    rescale = _typed(list, data.get("rescale"), "rescale")
+    rescale = _typed(list, data.get("rescale", []), "rescale")
     packed = [
         *keep.values(),
         *(_typed(dict, entry, "slices").get("keep") for entry in slices),

@@ -1,8 +1,12 @@
 """Independent answers to what pruning must compute: written without ranp's own masks, costs or surgery."""
 
 import copy
+<<<<<<< HEAD
 import math
 from collections.abc import Iterator, Mapping
+=======
+from collections.abc import Iterator, Mapping, Sequence
+>>>>>>> wt-attention
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any
@@ -70,11 +74,11 @@ def random_scores(graph: ChannelGraph, seed: int) -> Scores:
     return scores_of(graph, np.random.default_rng(seed).random(len(graph.group_of)), seed)
 
 
-def random_plan(graph: ChannelGraph, seed: int, fraction: float) -> Plan:
+def random_plan(graph: ChannelGraph, seed: int, fraction: float, min_width: int = 1) -> Plan:
     """A plan for a random ranking, `fraction` of the way from the narrowest network to the full one."""
-    least = graph.cost(np.ones(len(graph.groups))).macs / graph.cost().macs
+    least = graph.cost(np.minimum(graph.widths, min_width)).macs / graph.cost().macs
     budget = ranp.Budget(macs=min(1.0, least + fraction * (1 - least) + 1e-9))
-    return ranp.allocate(graph, random_scores(graph, seed), budget, **EVERY_WIDTH)
+    return ranp.allocate(graph, random_scores(graph, seed), budget, min_width=min_width, round_to=1)
 
 
 # -- masked = pruned ---------------------------------------------------------------------------------------------
@@ -94,6 +98,30 @@ def masked_like(full: nn.Module, small: nn.Module) -> nn.Module:
             gone = np.setdiff1d(np.arange(getattr(before, name).shape[dim]), kept)
             getattr(target, name).data.index_fill_(dim, torch.from_numpy(gone), 0.0)
     return masked
+
+
+def zeroed(full: nn.Module, plan: Plan) -> nn.Module:
+    """A copy of the full model in which everything that a plan removes from parameters is zero.
+
+    For networks that multiply activations with each other: no weight reads the channels over which such a product sums.
+    Layer norms take their statistics over the kept channels.
+    """
+    masked = copy.deepcopy(full)
+    tensors = dict((*masked.named_parameters(), *masked.named_buffers()))
+    for entry in plan.slices:
+        gone = np.setdiff1d(np.arange(entry.size), entry.keep)
+        tensors[entry.tensor].data.index_fill_(entry.dim, torch.from_numpy(gone), 0.0)
+        module = masked.get_submodule(entry.tensor.rpartition(".")[0])
+        if isinstance(module, nn.LayerNorm):
+            module.register_forward_hook(lambda norm, args, out, kept=entry.keep: _normalized(norm, args[0], kept))
+    return masked
+
+
+def _normalized(norm: nn.LayerNorm, x: Tensor, kept: Sequence[int]) -> Tensor:
+    """A layer norm of some channels; the others are zero."""
+    part = x[..., list(kept)]
+    part = (part - part.mean(-1, keepdim=True)) / (part.var(-1, keepdim=True, correction=0) + norm.eps).sqrt()
+    return torch.zeros_like(x).index_copy(-1, torch.tensor(kept), part) * norm.weight + norm.bias
 
 
 def kept_indices(full: Tensor, small: Tensor) -> list[Any]:
@@ -118,7 +146,12 @@ def _reading(full: nn.Module, small: nn.Module) -> list[tuple[str, int]]:
 
 def assert_masked_is_pruned(full: nn.Module, small: nn.Module, inputs: Any, tolerance: float = 1e-9) -> None:
     """The pruned model's outputs are those of the original whose consumers of the removed channels are zeroed."""
-    expected, found = run(masked_like(full, small), inputs), run(small, inputs)
+    assert_same_outputs(masked_like(full, small), small, inputs, tolerance)
+
+
+def assert_same_outputs(masked: nn.Module, small: nn.Module, inputs: Any, tolerance: float = 1e-9) -> None:
+    """Both models compute the same, up to rounding."""
+    expected, found = run(masked, inputs), run(small, inputs)
     assert [tensor.shape for tensor in found] == [tensor.shape for tensor in expected]
     for a, b in zip(expected, found, strict=True):
         assert torch.isfinite(a).all()

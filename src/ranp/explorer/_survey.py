@@ -15,7 +15,7 @@ from ranp.arguments import checked
 from ranp.budget import Budget
 from ranp.errors import PlanError
 from ranp.explorer._survey_file import FORMAT, FORMAT_VERSION
-from ranp.graph import ChannelGraph, Floats, Group, Ints, Layer
+from ranp.graph import ChannelGraph, Floats, Group, Ints, Layer, Rescale
 from ranp.module_utils import call_model, preserve_rng
 from ranp.plan import FORMAT_VERSION as PLAN_VERSION
 from ranp.plan import Plan, make_plan, pack
@@ -92,6 +92,7 @@ def survey(
         "groups": [_group(group, order[group.name]) for group in graph.groups],
         "layers": [_layer(graph, layer) for layer in graph.layers],
         "settings": [asdict(entry) for entry in graph.attributes],
+        "rescales": [_rescale(entry) for entry in graph.rescales],
         "allocations": [{**asdict(entry), "axes": list(entry.axes)} for entry in graph.costs.outputs],
         "nodes": [
             {"kind": node.kind, "name": node.name, "shape": list(node.shape), "sources": list(node.sources)}
@@ -112,6 +113,17 @@ def survey(
 def _linear_form(row: Ints) -> dict[str, Any]:
     """A size as a linear function of the groups' widths."""
     return {"constant": int(row[-1]), "groups": [[int(group), int(row[group])] for group in np.flatnonzero(row[:-1])]}
+
+
+def _rescale(entry: Rescale) -> dict[str, Any]:
+    positions = pack(tuple(entry.positions.tolist()))
+    return {
+        "tensor": entry.parameter,
+        "dim": entry.dim,
+        "positions": positions,
+        "axis": entry.axis,
+        "exponent": entry.exponent,
+    }
 
 
 def _group(group: Group, order: Ints) -> dict[str, Any]:

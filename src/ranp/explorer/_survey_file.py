@@ -59,7 +59,9 @@ def _is_consistent(content: Mapping[str, Any]) -> bool:
     names = {layer["name"] for layer in content["layers"]}
     forms = [*axes, *(layer["width"] for layer in content["layers"])]
     used = [axis for entry in content["allocations"] for axis in entry["axes"]]
-    used += [entry["axis"] for entry in content["settings"]]
+    rescales = content.get("rescales", [])
+    used += [entry["axis"] for entry in [*content["settings"], *rescales]]
+    indexed = [*rescales, *(member for group in groups for member in group["members"])]
     return (
         all(group < len(groups) for form in forms for group, _ in form["groups"])
         and all(axis < len(axes) for axis in used)
@@ -69,7 +71,7 @@ def _is_consistent(content: Mapping[str, Any]) -> bool:
         and all(len(step["widths"]) == len(groups) for step in steps)
         and all(width <= group["width"] for step in steps for width, group in zip(step["widths"], groups, strict=True))
         and all(_count(group["order"]) == group["width"] for group in groups)
-        and all(member["tensor"] in content["plan"]["shapes"] for group in groups for member in group["members"])
+        and all(entry["tensor"] in content["plan"]["shapes"] for entry in indexed)
         and names == set(content["plan"]["full_widths"])
         and content["chosen"] < len(steps)
     )

@@ -118,7 +118,7 @@ def _check_fingerprint(plan: Plan, tensors: Mapping[str, Tensor], stored: Set[st
         raise PlanError("apply", got=got, expected="the model the plan was made for", hint=hint)
     for change in plan.rescale:
         shape = tuple(tensors[change.tensor].shape) if change.tensor in tensors else ()
-        if not 0 <= change.dim < len(shape) or max(change.at, default=0) >= shape[change.dim]:
+        if not 0 <= change.dim < len(shape) or max(change.at) >= shape[change.dim]:
             got, expected = f"shape {shape}", f"more than {max(change.at)} entries along dimension {change.dim}"
             raise PlanError(f"apply: {change.tensor}", got=got, expected=expected)
     for entry in plan.slices:

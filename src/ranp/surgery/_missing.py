@@ -86,8 +86,10 @@ def _triple_product(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def _attention(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Scaled dot-product attention: features of the queries and keys are summed over, those of the values are not."""
     out = func(*map(_filled, args[:3]), *args[3:], **kwargs)
+    result = out if isinstance(out, Tensor) else out[0]
     missing = args[2].isnan().all(-2, keepdim=True)
-    (out if isinstance(out, Tensor) else out[0]).masked_fill_(missing, math.nan)
+    heads = result.shape[-3] // missing.shape[-3]  # of queries, for one of keys and values
+    result.masked_fill_(missing.repeat_interleave(heads, -3), math.nan)
     return out
 
 

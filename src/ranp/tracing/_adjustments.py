@@ -22,7 +22,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Factor:
-    """A number in a product that depends on a width: at other widths it is multiplied by (size / full size) ** exponent."""
+    """A number in a product that depends on a width: it is multiplied by (size / full size) ** exponent."""
 
     size: Size
     exponent: float

@@ -76,7 +76,7 @@ class OperatorCall:
 
 @dataclass(frozen=True, eq=False)
 class Rescaling:
-    """Places along a dimension of a parameter to multiply by (size / full size) ** exponent, the number of some labels."""
+    """Places in a parameter to multiply by (size / full size) ** exponent; the size is the number of some labels."""
 
     parameter: str
     dim: int
@@ -107,7 +107,8 @@ class Pass:
 class Tracer:
     """The labels of all tensors, and what the operators of captured passes do to them.
 
-    `adjustments` holds what trials have told; `labelled` the ids of tensors that the forward makes and that count channels (see `Made`).
+    `adjustments` holds what trials have told; `labelled` the ids of tensors that the forward makes and that count
+    channels (see `Made`).
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """What a forward asks for at other widths, and how labels are adjusted to that.
 
 Labels say how large a view is where there are fewer channels. A forward may ask for another size: it may split channels
-into blocks of a fixed size, compute the size from another one, or take it from an attribute. Or it multiplies by a number
-that depends on a width. Labels are adjusted accordingly, and the next trial shows whether that was right.
+into blocks of a fixed size, compute the size from another one, or take it from an attribute. Or it multiplies by a
+number that depends on a width. Labels are adjusted accordingly, and the next trial shows whether that was right.
 """
 
 import math
@@ -76,7 +76,7 @@ class Requests:
         if len(free) == 1 and self.adjustments.turn(place, dims, free[0]):
             return True
         others = [size for size in sizes if asked[size.dim] not in (-1, trial.size(size))]
-        return any([self._size(trial, size, asked[size.dim]) for size in others])
+        return sum(self._size(trial, size, asked[size.dim]) for size in others) > 0
 
     def _size(self, trial: "WidthTrial", size: Size, asked: int) -> bool:
         """Try the next size that a size of a view may be taken from."""
@@ -108,9 +108,15 @@ class WidthTrial:
 
     def __init__(self, built: Build, widths: Ints) -> None:
         self.built = built
+<<<<<<< HEAD
         axes_at = built.graph.costs.axes_at
         self._sizes: list[int] = axes_at(widths).tolist()
         self._full: list[int] = axes_at(built.graph.widths).tolist()
+=======
+        costs = built.graph.costs
+        self._sizes: list[int] = costs.axes_at(widths).tolist()
+        self._full: list[int] = costs.axes_at(built.graph.widths).tolist()
+>>>>>>> wt-attention
 
     def _shape(self, size: Size) -> tuple[int, int]:
         run, number = size.place

@@ -1,8 +1,8 @@
 """Parameters to rescale where a forward multiplies by a number that depends on a width.
 
-Attention often divides by the square root of the head size, and a pruned head is smaller. What is divided is proportional
-to the weights of some layer. If nothing else depends on these, multiplying them by the inverse of what the number changes
-by leaves the result as it was.
+Attention often divides by the square root of the head size, and a pruned head is smaller. What is divided is
+proportional to the weights of some layer. If nothing else depends on these, multiplying them by the inverse of what the
+number changes by leaves the result as it was.
 """
 
 from collections import defaultdict
@@ -203,11 +203,11 @@ class Producers:
         for other, held in self.readers[source.tensor]:
             if other is not call and any(np.isin(used, found).any() for found in self.tracer.labels(held)):
                 return None
-        return source.tensor, source.dim, used - source.first
+        return source.tensor, source.dim, np.sort(used) - source.first
 
 
 def _parameters(call: Call, rule: Rule) -> list[tuple[Tensor, int]]:
-    """Tensors of a layer or norm that its result is proportional to, and their dimension of channels; none if unclear."""
+    """Tensors that the result of a layer or norm is proportional to, and their dimension of channels, if clear."""
     if rule is layers.multiply:
         bias, _, weight, inner = layers.operands(call)
         found = [(weight, 2 * weight.ndim - 3 - inner), (bias, -1)]

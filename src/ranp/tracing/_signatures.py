@@ -92,12 +92,12 @@ def signatures_of(calls: Iterable[Call]) -> list[Signature | None]:
 
 
 def _constants(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Arguments that are neither tensors nor sizes. A number may stand in place of a tensor."""
+    """Arguments that are neither tensors, sizes nor opaque. A number may stand in place of a tensor."""
     positions, names = _compared(func)
     given = [args[place] for place in positions if place < len(args)]
     if kwargs:
         given += [kwargs[name] for name in names if name in kwargs]
-    return [value for value in given if not isinstance(value, Tensor)]
+    return [value for value in given if not isinstance(value, (Tensor, torch.ScriptObject))]
 
 
 @cache

@@ -30,7 +30,6 @@ from ranp.tracing._rescale import note_rescalings
 from ranp.tracing._signatures import SIZED, Signature, SignatureLog, signatures_of
 from ranp.tracing._stored_sizes import Seen, as_attributes, note_sizes, stored_sizes
 
-
 # For each pass, the signatures of its operators.
 Signatures: TypeAlias = Sequence[Sequence[Signature | None]]
 

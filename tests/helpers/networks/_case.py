@@ -25,13 +25,15 @@ class Net(nn.Module):
 class Case:
     """A network, inputs for it, the groups that tracing has to find, and what must be unprunable.
 
-    `unprunable` maps an operator to words of the reason; the model's outputs always are and are not listed.
+    `unprunable` maps an operator to words of the reason; the model's outputs always are and are not listed. `products`
+    are the multiply-adds of products of activations, which belong to no layer.
     """
 
     build: Callable[[], nn.Module]
     inputs: Callable[[], Any]
     groups: Mapping[str, int]
     unprunable: Mapping[str, str] = field(default_factory=dict)
+    products: int = 0
 
 
 CASES: dict[str, Case] = {}
@@ -46,13 +48,17 @@ SQUARE = image(2, 3, 7, 7)
 
 
 def case(
-    inputs: Callable[[], Any] = SQUARE, unprunable: Mapping[str, str] | None = None, **groups: int
+    inputs: Callable[[], Any] = SQUARE,
+    unprunable: Mapping[str, str] | None = None,
+    *,
+    products: int = 0,
+    **groups: int,
 ) -> Callable[[Make], Make]:
     """Register a network; `groups` are its groups' widths, `__` in a name standing for a dot and `_2` for #2."""
 
     def register(build: Make) -> Make:
         named = {name.replace("__", ".").replace("_2", "#2"): width for name, width in groups.items()}
-        CASES[build.__name__] = Case(build, inputs, named, unprunable or {})
+        CASES[build.__name__] = Case(build, inputs, named, unprunable or {}, products)
         return build
 
     return register

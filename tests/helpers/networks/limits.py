@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from helpers.networks._case import SQUARE, Net, case, image
+from helpers.networks._case import SQUARE, Net, case
 
 
 @case(after=5, unprunable={"linalg_matrix_exp": "has no rule"})
@@ -61,32 +61,14 @@ def every_other_channel() -> nn.Module:
     )
 
 
-@case(after=5, unprunable={"bmm": "attention"})
-def attention() -> nn.Module:
+@case(after=5, unprunable={"view": "fewer channels"}, products=2 * 2 * 4 * 49 * 49)
+def attention_of_fixed_width() -> nn.Module:
     def run(net: Any, x: Tensor) -> Tensor:
         q, k, v = net.qkv(x).flatten(2).chunk(3, dim=1)
         y = (v @ (q.transpose(1, 2) @ k).softmax(-1)).view(2, 4, 7, 7)
         return net.head(net.after(y).relu())
 
     return Net(run, qkv=nn.Conv2d(3, 12, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
-
-
-@case(image(2, 5, 8), up=12, unprunable={"select": "channel by channel", "forward": "embedding dimension"})
-def multihead_attention() -> nn.Module:
-    # The heads and the width that runs past them stay; the two layers between are pruned.
-    def run(net: Any, x: Tensor) -> Tensor:
-        y = net.stem(x)
-        y = y + net.heads(y, y, y)[0]
-        return net.head(y + net.down(F.gelu(net.up(y))))
-
-    return Net(
-        run,
-        stem=nn.Linear(8, 8),
-        heads=nn.MultiheadAttention(8, 2, batch_first=True),
-        up=nn.Linear(8, 12),
-        down=nn.Linear(12, 8),
-        head=nn.Linear(8, 2),
-    )
 
 
 @case(SQUARE, body__0=5, unprunable={"unsafe_split": "has no rule"})

@@ -51,6 +51,17 @@ function slicesOf(survey, removed) {
   }));
 }
 
+/** Parts of parameters to multiply by a factor, because an operator uses a number that depends on a size. */
+function rescaleOf(survey, widths) {
+  const full = survey.groups.map((group) => group.width);
+  return (survey.rescales ?? [])
+    .map(({ tensor, dim, positions, axis, exponent }) => {
+      const ratio = sizeOf(survey.axes[axis], widths) / sizeOf(survey.axes[axis], full);
+      return { tensor, dim, at: positions, factor: ratio ** exponent };
+    })
+    .filter(({ factor }) => factor !== 1);
+}
+
 /** The plan file of a step. */
 function planAt(survey, index) {
   const { widths, cost, budget } = survey.steps[index];
@@ -66,6 +77,7 @@ function planAt(survey, index) {
       name,
       value: sizeOf(survey.axes[axis], widths),
     })),
+    rescale: rescaleOf(survey, widths),
     widths: Object.fromEntries(survey.layers.map((layer) => [layer.name, sizeOf(layer.width, widths)])),
     cost,
     budget,

@@ -23,7 +23,7 @@ def pointwise(tracer: Tracer, call: Call) -> None:
     merged = tracer.merge(operands, [tensor.shape for tensor in operands], out.ndim)
     if not any(out is tensor for tensor in call.tensors):
         tracer.set(out, merged)
-    elif merged and not tracer.labels(out):
+    elif not tracer.labels(out) and any(map(tracer.labels, operands)):
         tracer.fill(out)
 
 

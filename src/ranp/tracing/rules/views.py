@@ -44,9 +44,9 @@ def _couple_split(tracer: Tracer, labels: Labels, old: Shape, new: Shape) -> Lab
     """Couple channels whose dimension a view splits, since the view has to work with fewer of them.
 
     The size of one of its dimensions follows the channels: of the last one where the number of blocks is fixed (a
-    channel shuffle, the heads of an attention), of the first one where that of a block is (a pixel shuffle). Channels at
-    the same place along it are coupled. The shapes do not tell which it is: at first it is the last one, unless there are
-    more than two and the first is the largest.
+    channel shuffle, the heads of an attention), of the first one where that of a block is (a pixel shuffle). Channels
+    at the same place along it are coupled. The shapes do not tell which it is: at first it is the last one, unless
+    there are more than two and the first is the largest.
 
     Dimensions after it carry no channels from here on, because they may be pooled later.
     """
