@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ranp.arguments import checked
-from ranp.errors import RanpError, VerificationError
+from ranp.errors import RanpError, VerificationError, first_line
 from ranp.module_utils import (
     DispatchMode,
     Inputs,
@@ -81,7 +81,7 @@ def verify(model: ModelWithValues, plan: Plan, example_inputs: Inputs) -> Verifi
             note = "a norm mixes channels, so that removing some changes the values of others"
             return Verification("structural", float("nan"), _check_structure(small, inputs, expected), note)
         with torch.no_grad():
-            found = _outputs(small, inputs)
+            found = _pruned_outputs(small, inputs)
         shapes = _check_shapes(expected, found)
         error = _compare(expected, found, TOLERANCE if double else COARSE_TOLERANCE)
         if double:
@@ -122,6 +122,14 @@ def mask(model: nn.Module, plan: Plan) -> None:
             tensors[entry.tensor].data.index_fill_(entry.dim, index, 0.0)
 
 
+def _pruned_outputs(small: nn.Module, inputs: Any) -> list[Tensor]:
+    try:
+        return _outputs(small, inputs)
+    except Exception as error:
+        problem = f"the pruned model fails where the full one runs ({type(error).__name__}: {first_line(error)})"
+        raise VerificationError("verify", problem, hint="check that the plan was made for this model") from error
+
+
 def _check_shapes(expected: list[Tensor], found: list[Tensor]) -> tuple[tuple[int, ...], ...]:
     wanted, got = (tuple(tuple(tensor.shape) for tensor in tensors) for tensors in (expected, found))
     if got != wanted:
@@ -145,7 +153,7 @@ def _check_structure(small: nn.Module, inputs: Any, wanted: list[Tensor]) -> tup
     with torch.enable_grad():
         for parameter in small.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-        found = _outputs(small, inputs)
+        found = _pruned_outputs(small, inputs)
         shapes = _check_shapes(wanted, found)
         total = torch.stack([tensor.abs().sum() for tensor in found if tensor.requires_grad]).sum()
         gradients = torch.autograd.grad(total, list(small.parameters()), allow_unused=True)
