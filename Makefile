@@ -48,6 +48,10 @@ test-zoo: $(STAMP)
 mutants: $(STAMP)
 	$(PYTHON) benchmarks/mutants.py --jobs $(JOBS)
 
+# Plans, weights, surveys and folders that were changed at random: read or refused, and nothing else.
+fuzz: $(STAMP)
+	$(PYTHON) benchmarks/fuzz_artifacts.py
+
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 

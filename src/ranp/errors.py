@@ -24,7 +24,7 @@ class RanpError(Exception):
     def __init__(self, where: str, problem: str = "", *, got: str = "", expected: str = "", hint: str = "") -> None:
         parts = [problem, f"got {got}" if got else "", f"expected {expected}" if expected else "", hint]
         message = "; ".join(part for part in parts if part)
-        super().__init__(f"{where}: {message}" if message else where)
+        super().__init__(_in_one_line(f"{where}: {message}" if message else where))
         self.where = where
 
 
@@ -67,6 +67,14 @@ class OutOfMemoryError(RanpError, MemoryError):
 
 class VerificationError(RanpError, RuntimeError):
     """The pruned model does not compute what the plan says it computes."""
+
+
+def _in_one_line(text: str) -> str:
+    """Text without line breaks, and with escapes for other characters that cannot be printed: names come from files."""
+    if text.isprintable():
+        return text
+    joined = " ".join(line.strip() for line in text.splitlines())
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in joined)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -105,16 +105,9 @@ class Plan:
     keep: Mapping[str, tuple[int, ...]] = field(repr=False)
     slices: tuple[Slice, ...] = field(repr=False)
     settings: tuple[SizeChange, ...] = field(repr=False)
-<<<<<<< HEAD
-    rescale: tuple[Rescaling, ...] = field(repr=False)
     shapes: Mapping[str, tuple[Amount, ...]] = field(repr=False)
     widths: Mapping[str, Amount]
     full_widths: Mapping[str, Count] = field(repr=False)
-=======
-    shapes: Mapping[str, tuple[int, ...]] = field(repr=False)
-    widths: Mapping[str, int]
-    full_widths: Mapping[str, int] = field(repr=False)
->>>>>>> wt-attention
     cost: Cost
     full_cost: Cost
     has_cross_channel_norm: bool

@@ -1,12 +1,8 @@
 """Independent answers to what pruning must compute: written without ranp's own masks, costs or surgery."""
 
 import copy
-<<<<<<< HEAD
 import math
-from collections.abc import Iterator, Mapping
-=======
 from collections.abc import Iterator, Mapping, Sequence
->>>>>>> wt-attention
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any

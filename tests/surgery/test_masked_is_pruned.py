@@ -1,18 +1,12 @@
 """What pruning promises: the pruned model computes what the original does with the removed channels' readers zeroed."""
 
 import pytest
-<<<<<<< HEAD
-=======
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
 from torch import nn
->>>>>>> wt-attention
 
 import ranp
 from helpers.networks import CASES, Case
 from helpers.oracles import (
     assert_attributes_fit,
-    assert_masked_is_pruned,
     assert_same_outputs,
     in_double,
     masked_like,
@@ -21,11 +15,7 @@ from helpers.oracles import (
     run,
     zeroed,
 )
-<<<<<<< HEAD
-=======
-from helpers.random_networks import Spec, networks
 from ranp.plan import Plan
->>>>>>> wt-attention
 
 FRACTIONS = (0.0, 0.3, 0.6, 0.9)
 

@@ -42,20 +42,6 @@ def test_hand_made_networks(name: str) -> None:
         assert_costs_are_counted(graph, plan, small, inputs, copies_may_vanish=name in COPIES_MAY_VANISH)
 
 
-<<<<<<< HEAD
-def _between(name: str) -> int:
-    """Multiply-adds between activations, which belong to no layer: batch, twice, channels, positions squared."""
-    return {"attention": 2 * 2 * 4 * 49 * 49, "multihead_attention": 2 * 2 * 8 * 5 * 5}.get(name, 0)
-=======
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(spec=networks(), seed=st.integers(0, 99), fraction=st.floats(0, 1))
-def test_drawn_networks(spec: Spec, seed: int, fraction: float) -> None:
-    model, inputs = spec.build().eval(), spec.inputs()
-    graph = ranp.trace(model, inputs)
-    plan = random_plan(graph, seed, fraction)
-    shuffles = any(step.kind == "shuffle" for step in spec.steps)
-    assert_costs_are_counted(graph, plan, ranp.apply(model, plan), inputs, copies_may_vanish=shuffles)
->>>>>>> wt-attention
 
 
 def test_the_published_network() -> None:

@@ -20,12 +20,8 @@ class NeuronImportance:
     gate is needed, nor the gradient of a weight.
 
     Layers that produce a channel together share its importance equally. Neurons that no layer reads (the model's
-<<<<<<< HEAD
     outputs, queries and keys of attention) have their gates on the outputs of their layer, which add up to the sum of
     w * dL/dw over their weights.
-=======
-    outputs, queries and keys of attention) have their gates on the outputs of their layer.
->>>>>>> wt-attention
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph) -> None:
@@ -92,57 +88,5 @@ class NeuronImportance:
         return found
 
 
-<<<<<<< HEAD
 def _reads(layer: Layer) -> bool:
     return bool((layer.inputs >= 0).any())
-=======
-class _Gate(torch.autograd.Function):
-    """Multiplies by ones: the forward is a view, the backward gives the gradient of the ones."""
-
-    @staticmethod
-    def forward(ctx: Any, source: Tensor, ones: Tensor, dim: int) -> Tensor:
-        ctx.save_for_backward(source)
-        ctx.dim = dim
-        return source.view_as(source)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        (source,), (gradient,) = ctx.saved_tensors, gradients
-        dim = ctx.dim % source.ndim
-        sums = (source * gradient).sum([d for d in range(source.ndim) if d != dim])
-        return (gradient if ctx.needs_input_grad[0] else None), sums, None
-
-
-def _output_of(layer: Layer) -> str:
-    return f"output of {layer.name}"
-
-
-def _by_channel(graph: ChannelGraph, signed: Mapping[str, Floats]) -> Floats:
-    """|dL/dc| of every channel: its readers' gates added up, with their signs."""
-    total = np.zeros(int(graph.offsets[-1]))
-    for start, group in zip(graph.offsets, graph.groups, strict=False):
-        for member in group.members:
-            if member.reads and member.parameter in signed:
-                # Blocks of a grouped convolution read through the same column of the weight.
-                size = graph.shapes[member.parameter][member.dim]
-                folded = signed[member.parameter].reshape(-1, size).sum(0)
-                total[start : start + group.width] += folded[member.positions].sum(1)
-    return np.abs(total)
-
-
-def _by_layer(graph: ChannelGraph, layer: Layer, channels: Floats, signed: Mapping[str, Floats]) -> Floats:
-    unread = _unread(graph, layer)
-    found = np.zeros(layer.width)
-    inside = layer.channels[~unread]
-    found[~unread] = channels[inside] / graph.neurons[inside]
-    if unread.any() and _output_of(layer) in signed:
-        found[unread] = np.abs(signed[_output_of(layer)])[unread]
-    return found
-
-
-def _unread(graph: ChannelGraph, layer: Layer) -> npt.NDArray[np.bool_]:
-    """Which neurons of a layer have channels that no weight reads, or are always kept."""
-    read = np.array([any(member.reads for member in group.members) for group in graph.groups] + [False])
-    unread: npt.NDArray[np.bool_] = ~read[np.append(graph.group_of, -1)[layer.channels]]
-    return unread
->>>>>>> wt-attention

@@ -12,16 +12,15 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ranp.module_utils import tensors_in
+from ranp.module_utils import DispatchMode, tensors_in
 
 # Runs an operator (the first argument) on positional and keyword arguments.
 _Handler: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-class SkipMissing(TorchDispatchMode):
+class SkipMissing(DispatchMode):
     """Has all operators skip what is missing.
 
     Attributes:

@@ -5,15 +5,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from ranp.module_utils import tensors_in
+from ranp.module_utils import DispatchMode, tensors_in
 
 _DRAWS = ("rand", "normal", "uniform", "bernoulli", "exponential", "log_normal", "cauchy", "poisson", "multinomial")
 
 
-class ConstantRandom(TorchDispatchMode):
+class ConstantRandom(DispatchMode):
     """Fixes random numbers, of which a model of another width would draw others.
 
     Floating-point numbers of any shape are the same constant, whole numbers (the order of tokens, say) are drawn from

@@ -108,15 +108,9 @@ class WidthTrial:
 
     def __init__(self, built: Build, widths: Ints) -> None:
         self.built = built
-<<<<<<< HEAD
         axes_at = built.graph.costs.axes_at
         self._sizes: list[int] = axes_at(widths).tolist()
         self._full: list[int] = axes_at(built.graph.widths).tolist()
-=======
-        costs = built.graph.costs
-        self._sizes: list[int] = costs.axes_at(widths).tolist()
-        self._full: list[int] = costs.axes_at(built.graph.widths).tolist()
->>>>>>> wt-attention
 
     def _shape(self, size: Size) -> tuple[int, int]:
         run, number = size.place
