@@ -19,6 +19,7 @@ __all__ = [
     "__version__",
     "allocate",
     "apply",
+    "fit",
     "load",
     "prune",
     "save",
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ranp.budget import Budget
     from ranp.costs.training import TrainingSetup
     from ranp.errors import RanpError
+    from ranp.fitting import fit
     from ranp.plan import Plan
     from ranp.pruning import PruneResult, prune
     from ranp.scoring import score
@@ -48,6 +50,7 @@ else:
         "TrainingSetup": "costs.training",
         "allocate": "allocation",
         "apply": "surgery",
+        "fit": "fitting",
         "load": "storage",
         "prune": "pruning",
         "save": "storage",

@@ -75,6 +75,28 @@ def test_check(results: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
     assert "Verification: exact." in shown
 
 
+def test_fit(results: Callable[[str], dict[str, Any]], ranp: Ranp, out: Path) -> None:
+    line = f"fit {NETWORK} --input 2,1,8,8 --memory 100KiB --optimizer sgd".replace(SHAPE, "")
+    found = results(f"{line} --loss cross-entropy --macs 100% --macs 75%")
+    assert (found["memory_bytes"], found["batch"], found["size"]) == (100 * 1024, 2, [8, 8])
+    x, y = torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64)
+    setup = library.TrainingSetup(loss_fn=F.cross_entropy, batch=(x, y), optimizer="sgd")
+    same = library.fit(network(), x, setup, memory="100 KiB", macs=[1, 0.75])
+    for row, expected in zip(found["rows"], same.rows, strict=True):
+        assert row["cost"] == expected.cost.known()
+        assert (row["process_bytes"], row["largest_batch"]) == (expected.process_bytes, expected.largest_batch)
+        assert row["largest_size"] == list(expected.largest_size)
+    full, pruned = found["rows"]
+    assert full["command"] is None
+    words = shlex.split(pruned["command"])
+    assert words[0] == "ranp"
+    assert ranp(*words[1:-1], out).exit_code == 0
+    assert [len(kept) for kept in load_plan(out).keep.values()] == pruned["widths"] != full["widths"]
+    shown = ranp(*shlex.split(line)).stdout
+    assert "What fits into" in shown
+    assert f"macs=0.75: {pruned['command']}" in shown
+
+
 def test_of_several_processes_only_the_first_prints(ranp: Ranp, monkeypatch: pytest.MonkeyPatch) -> None:
     printed = {}
     for rank in ("0", "1"):

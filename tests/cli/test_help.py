@@ -76,6 +76,7 @@ def test_all_commands_are_there() -> None:
         "check",
         "profile",
         "prune",
+        "fit",
         "apply",
         "train",
         "evaluate",
@@ -93,6 +94,7 @@ def test_all_commands_are_there() -> None:
         ("data", "generate"),
         ("nnunet", "install"),
         ("nnunet", "path"),
+        ("nnunet", "fit"),
     }
 
 
