@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.report_pages import chromium, pruned
+from helpers.report_pages import chromium, pruned, timed
 
-__all__ = ["chromium", "fixed_seed", "one_thread", "pruned"]
+__all__ = ["chromium", "fixed_seed", "one_thread", "pruned", "timed"]
 
 # Written by `make slow-tests`: measured, so that nobody has to keep marks on tests up to date.
 SLOW = frozenset((Path(__file__).parent / "slow_tests.txt").read_text(encoding="utf-8").splitlines())
