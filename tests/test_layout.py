@@ -210,6 +210,7 @@ def test_the_public_names() -> None:
         "Plan",
         "PruneResult",
         "RanpError",
+        "TrainingSetup",
         "__version__",
         "allocate",
         "apply",

@@ -15,6 +15,7 @@ __all__ = [
     "Plan",
     "PruneResult",
     "RanpError",
+    "TrainingSetup",
     "__version__",
     "allocate",
     "apply",
@@ -29,6 +30,7 @@ __all__ = [
 if TYPE_CHECKING:
     from ranp.allocation import allocate
     from ranp.budget import Budget
+    from ranp.costs.training import TrainingSetup
     from ranp.errors import RanpError
     from ranp.plan import Plan
     from ranp.pruning import PruneResult, prune
@@ -43,6 +45,7 @@ else:
         "Plan": "plan",
         "PruneResult": "pruning",
         "RanpError": "errors",
+        "TrainingSetup": "costs.training",
         "allocate": "allocation",
         "apply": "surgery",
         "load": "storage",

@@ -155,6 +155,22 @@ def _collect(value: Any, found: list[Tensor]) -> None:
             _collect(getattr(value, entry.name), found)
 
 
+def describe(value: Any) -> str:
+    """Shapes of the tensors in a nested value, for error messages.
+
+    Example:
+        >>> describe((torch.zeros(1, 2), {"label": 3}))
+        'tuple of [a tensor of shape (1, 2), dict of {label: int}]'
+    """
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of [{', '.join(describe(item) for item in value[:4])}]"
+    if isinstance(value, Mapping):
+        return f"dict of {{{', '.join(f'{key}: {describe(item)}' for key, item in list(value.items())[:4])}}}"
+    return type(value).__name__
+
+
 @contextmanager
 def preserve_rng(model: nn.Module) -> Iterator[None]:
     """Restore the random number generators of the CPU and of the model's devices on exit."""

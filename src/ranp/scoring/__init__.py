@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from ranp.costs.training import Step
 from ranp.criteria import CRITERIA, Criterion, Importance, Reduction, normalize_layer_means, reweight_by_resource
 from ranp.deprecation import renamed_names
-from ranp.scoring._score import Step, score
+from ranp.scoring._score import score
 
 __all__ = [
     "CRITERIA",

@@ -3,25 +3,23 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ranp.costs.training import Step, as_step, check_loss
 from ranp.criteria import DEFAULT_RESOURCE_WEIGHT, Criterion, Importance, Reduction, criterion_named
 from ranp.deprecation import renamed_arguments
 from ranp.errors import InputError, RanpError, nearest
 from ranp.graph import ChannelGraph, Floats
-from ranp.module_utils import call_model, preserve_rng, preserve_state
+from ranp.module_utils import describe, preserve_rng, preserve_state
 from ranp.progress import Progress, no_progress
 from ranp.scores import Scores
 from ranp.scoring._average import Estimator, Ranking, averaged
 from ranp.scoring.neuron import NeuronImportance
 from ranp.scoring.parameter import ParameterImportance
-
-Step: TypeAlias = Callable[[nn.Module, Any], Tensor]
-"""From a model and a batch to a loss."""
 
 
 @renamed_arguments(lam="resource_weight", until="stop_at_correlation")
@@ -97,7 +95,7 @@ def score(
             estimator = NeuronImportance(model, graph)
         else:
             estimator = ParameterImportance(model, graph, chosen.reduce or reduce)
-        checked = _losses(model, batches, step or _as_step(loss_fn), estimator.check_forward, progress or no_progress)
+        checked = _losses(model, batches, step or as_step(loss_fn), estimator.check_forward, progress or no_progress)
         with _prepared(model, graph, estimator.trained, seed), estimator:
             found, seen = averaged(checked, estimator, ranking)
     stages, channels = chosen.evaluate(graph, found, weight)
@@ -105,22 +103,6 @@ def score(
         channels = chosen.finish(graph, channels, np.random.default_rng(seed))
     recorded_weight = weight if chosen.uses_resource_weight else 0.0
     return Scores(chosen.name, used, recorded_weight, seed, stages, channels, seen, tuple(ranking.seen))
-
-
-def _as_step(loss_fn: Callable[[Any, Any], Any] | None) -> Step:
-    """The usual step: call the model on the inputs, and the loss on its outputs and the targets."""
-    if loss_fn is None:
-        raise InputError("loss_fn", got="None", expected="a function of (outputs, targets)", hint="or give step=")
-
-    def step(model: nn.Module, batch: Any) -> Tensor:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            hint = "for other batches give step=, a function of (model, batch) that returns the loss"
-            raise InputError("batch", got=_describe(batch), expected="a pair (inputs, targets)", hint=hint)
-        inputs, targets = batch
-        loss: Tensor = loss_fn(call_model(model, inputs), targets)
-        return loss
-
-    return step
 
 
 @contextmanager
@@ -189,30 +171,15 @@ def _run(step: Step, model: nn.Module, batch: Any, index: int) -> Any:
     except RanpError:
         raise
     except Exception as error:
-        problem = f"the model or the loss raised {type(error).__name__}: {error}; the batch was {_describe(batch)}"
+        problem = f"the model or the loss raised {type(error).__name__}: {error}; the batch was {describe(batch)}"
         hint = "compare its shapes with example_inputs and with what the loss expects"
         raise InputError(f"batch {index}", problem, hint=hint) from error
 
 
 def _checked(loss: Any, index: int) -> Tensor:
     where = f"loss of batch {index}"
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        hint = "reduce it by a mean or a sum"
-        raise InputError(where, got=_describe(loss), expected="a tensor with one element", hint=hint)
-    if not loss.requires_grad:
-        hint = "compute it without torch.no_grad(), .detach() or .item()"
-        raise InputError(where, "it does not depend on the model's weights", hint=hint)
-    if not math.isfinite(value := float(loss.detach())):
+    checked = check_loss(loss, where)
+    if not math.isfinite(value := float(checked.detach())):
         hint = "check the data for NaN and the model's initial weights"
         raise InputError(where, got=str(value), expected="a finite number", hint=hint)
-    return loss.reshape(())
-
-
-def _describe(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, (tuple, list)):
-        return f"{type(value).__name__} of [{', '.join(_describe(item) for item in value[:4])}]"
-    if isinstance(value, Mapping):
-        return f"dict of {{{', '.join(f'{key}: {_describe(item)}' for key, item in list(value.items())[:4])}}}"
-    return type(value).__name__
+    return checked

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format
 from torch.optim import Optimizer
 
+from ranp.costs import training as costs
 from ranp.errors import InputError
 from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, derive_seed, sample_count
@@ -139,17 +139,12 @@ def fit(run: Run) -> Iterator[Row]:
 def to_channels_last(training: "recipes.TrainingFields", model: nn.Module) -> None:
     """Put the weights of convolutions into the memory format of the recipe."""
     if training.channels_last:
-        convert_conv2d_weight_memory_format(model, torch.channels_last)
-        convert_conv3d_weight_memory_format(model, torch.channels_last_3d)
+        costs.to_channels_last(model)
 
 
 def make_optimizer(training: "recipes.TrainingFields", parameters: Iterable[nn.Parameter]) -> Optimizer:
     """The recipe's optimizer."""
-    rate, decay = training.rate, training.weight_decay
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
-    kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=rate, weight_decay=decay)
+    return costs.OPTIMIZERS[training.optimizer](parameters, lr=training.rate, weight_decay=training.weight_decay)
 
 
 def _step(run: Run, model: nn.Module, optimizer: Any, batches: Iterator[Any], loss_fn: Objective) -> Row | None:
