@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"graph", "budget", "tables"},
     {"plan", "scores"},
     {"criteria", "allocation", "surgery", "report"},
-    {"scoring", "tracing", "storage"},
+    {"scoring", "tracing", "storage", "timing"},
     {"explorer"},
     {"pruning"},
     {"__init__"},

@@ -23,3 +23,8 @@ def hardware(device: torch.device) -> str:
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Versions of Python and of installed packages."""
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the machine ran out of memory."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

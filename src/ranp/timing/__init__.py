@@ -1,0 +1,10 @@
+"""Measuring training steps: how long they take at any widths, for `ChannelGraph.with_times`.
+
+A step is run at a few widths, and every operator of it is timed where it runs: in the memory and among the operators
+that it has in training. `ranp.costs.time` predicts the time at other widths from that.
+"""
+
+from ranp.timing._measure import measure_times
+from ranp.timing._timer import StepTimer, narrowed, sample_widths
+
+__all__ = ["StepTimer", "measure_times", "narrowed", "sample_widths"]

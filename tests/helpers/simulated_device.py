@@ -1,0 +1,43 @@
+"""A device whose speed is known: it computes convolutions on blocks of channels, and moves data at a fixed rate."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ranp.timing import StepTimer
+from ranp.timing._operators import StepRecord
+from ranp.timing._recording import Recorded, StepRecorder
+
+BLOCK = 16
+
+
+def operator_seconds(operator: Recorded) -> float:
+    """Seconds of one operator."""
+    if operator.inputs == operator.outputs == 1:
+        return 2e-7 + 1e-9 * sum(operator.volumes)
+    wide = [math.ceil(channels / BLOCK) * BLOCK for channels in (operator.inputs, operator.outputs)]
+    reads = operator.volumes[0] * (operator.inputs + operator.outputs)
+    return 1e-6 + 2e-9 * reads + 1e-10 * operator.volumes[0] * wide[0] * wide[1]
+
+
+def simulate(monkeypatch: pytest.MonkeyPatch, rest_seconds: float = 1e-3) -> None:
+    """Have steps take the time that they take on this device, of which a part belongs to no operator."""
+
+    def recorded(timer: StepTimer, step: Callable[[], None], launch_seconds: float) -> tuple[StepRecord, float]:
+        recorder = StepRecorder(timer._clock)
+        with recorder:
+            step()
+        seconds = [operator_seconds(operator) for operator in recorder.operators]
+        return StepRecord(recorder.operators, seconds, sum(seconds) + rest_seconds), 0.0
+
+    def timed(timer: StepTimer, step: Callable[[], None]) -> tuple[float, float]:
+        return recorded(timer, step, 0.0)[0].total, 0.0
+
+    monkeypatch.setattr(StepTimer, "_recorded", recorded)
+    monkeypatch.setattr(StepTimer, "_timed", timed)
+
+
+def spread_of(values: list[float]) -> float:
+    return float(np.ptp(values) / np.mean(values))
