@@ -5,6 +5,7 @@ members form a *group*; channels of all groups are numbered through (`ChannelGra
 costs are ordinary arrays.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -14,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ranp.costs import Cost, CostModel, CostTable
+from ranp.costs.time import TimeTable
 from ranp.deprecation import RenamedAttribute, renamed_names
+from ranp.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -192,6 +195,15 @@ class ChannelGraph:
         channels = np.concatenate([np.zeros(0, dtype=np.int64), *(layer.channels for layer in self.layers)])
         return np.bincount(channels[channels >= 0], minlength=self.offsets[-1])
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A text that is the same for networks with the same parameters and costs at the same input size."""
+        table = self.costs
+        digest = hashlib.sha256(repr((sorted(self.shapes.items()), table.outputs)).encode())
+        for array in (table.axes, table.macs.factors, table.macs.axes):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
     def cost(self, widths: npt.ArrayLike | None = None) -> Cost:
         """What the network costs at given widths of its groups (by default the full ones), of shape (groups,).
 
@@ -213,6 +225,17 @@ class ChannelGraph:
     def with_costs(self, **models: CostModel) -> "ChannelGraph":
         """The same graph with models of further fields of `Cost`, such as `step_seconds`."""
         return replace(self, costs=replace(self.costs, models={**self.costs.models, **models}))
+
+    def with_times(self, table: TimeTable) -> "ChannelGraph":
+        """The same graph with measured step times, so that `cost(widths).step_seconds` is known.
+
+        Raises:
+            InputError: They are those of another network or input size.
+        """
+        if table.network != self.fingerprint:
+            hint = "measure them with this graph: ranp.timing.measure_times(model, graph, ...)"
+            raise InputError("step times", "they are those of another network or input size", hint=hint)
+        return self.with_costs(step_seconds=table)
 
     @cached_property
     def _neuron_counts(self) -> tuple[Ints, int]:

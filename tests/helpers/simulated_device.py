@@ -3,12 +3,9 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 
-from ranp.timing import StepTimer
-from ranp.timing._operators import StepRecord
-from ranp.timing._recording import Recorded, StepRecorder
+from ranp.timing import Recorded, StepRecord, StepRecorder, StepTimer
 
 BLOCK = 16
 
@@ -37,7 +34,3 @@ def simulate(monkeypatch: pytest.MonkeyPatch, rest_seconds: float = 1e-3) -> Non
 
     monkeypatch.setattr(StepTimer, "_recorded", recorded)
     monkeypatch.setattr(StepTimer, "_timed", timed)
-
-
-def spread_of(values: list[float]) -> float:
-    return float(np.ptp(values) / np.mean(values))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from ranp.timing._clock import CpuClock
-from ranp.timing._recording import Recorded, StepRecorder
+from ranp.timing import CpuClock, Recorded, StepRecorder
 
 
 def record(model: nn.Module, x: Tensor) -> list[Recorded]:
@@ -41,8 +41,6 @@ def test_a_convolution_multiplies_channels_at_positions(layer: nn.Module, load: 
 
 
 def _macs(layer: nn.Module, x: Tensor) -> int:
-    from torch.utils.flop_counter import FlopCounterMode
-
     with FlopCounterMode(display=False) as counter:
         layer(x)
     return counter.get_total_flops() // 2
@@ -58,7 +56,9 @@ def test_other_operators_count_elements_and_views_are_left_out() -> None:
     found = record(nn.Sequential(nn.Flatten(), nn.ReLU()), torch.randn(2, 3, 4))
     names = [operator.name for operator in found]
     assert "aten.relu.default" in names
-    assert not {"aten.view.default", "aten._unsafe_view.default", "aten.expand.default", "aten.detach.default"} & {*names}
+    assert not {"aten.view.default", "aten._unsafe_view.default", "aten.expand.default", "aten.detach.default"} & {
+        *names
+    }
     relu = found[names.index("aten.relu.default")]
     assert (relu.volumes, relu.inputs, relu.outputs) == ((24, 24), 1, 1)
 
@@ -66,7 +66,9 @@ def test_other_operators_count_elements_and_views_are_left_out() -> None:
 def test_layouts_are_told_apart() -> None:
     x = torch.randn(2, 4, 3, 3, 3)
     plain = record(nn.Conv3d(4, 5, 1), x)[0]
-    last = record(nn.Conv3d(4, 5, 1).to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d))
+    last = record(
+        nn.Conv3d(4, 5, 1).to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
+    )
     assert plain.layouts[0] == ""
     assert last[0].layouts[0] == "02341"
     assert plain.key == last[0].key

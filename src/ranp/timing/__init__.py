@@ -4,7 +4,19 @@ A step is run at a few widths, and every operator of it is timed where it runs: 
 that it has in training. `ranp.costs.time` predicts the time at other widths from that.
 """
 
+from ranp.timing._clock import CpuClock
 from ranp.timing._measure import measure_times
+from ranp.timing._operators import StepRecord
+from ranp.timing._recording import Recorded, StepRecorder
 from ranp.timing._timer import StepTimer, narrowed, sample_widths
 
-__all__ = ["StepTimer", "measure_times", "narrowed", "sample_widths"]
+__all__ = [
+    "CpuClock",
+    "Recorded",
+    "StepRecord",
+    "StepRecorder",
+    "StepTimer",
+    "measure_times",
+    "narrowed",
+    "sample_widths",
+]

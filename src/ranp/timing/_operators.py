@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ranp.costs.sizes import SizeFinder, total
 from ranp.costs.time import TimedOperator
+from ranp.errors import InputError
 from ranp.graph import Floats, Ints
 from ranp.timing._recording import ConvolutionArguments, Recorded
 
@@ -40,6 +41,9 @@ def step_operators(
 
     Returns:
         The operators, and an array of shape (operators, widths).
+
+    Raises:
+        InputError: There are none.
     """
     finder = SizeFinder(sizes)
     operators, seconds = [], []
@@ -53,6 +57,8 @@ def step_operators(
         families = tuple((start, f"{_family(same)}|{name}") for start, name in _implementations(same[0], device))
         operators.append(TimedOperator(places[:1], families, total(volumes), inputs, outputs))
         seconds.append([record.seconds[place] for record, place in zip(records, places, strict=True)])
+    if not operators:
+        raise InputError("step times", "no operator of a training step depends on the widths")
     return _merged(operators, np.array(seconds))
 
 

@@ -219,7 +219,7 @@ def sample_widths(graph: ChannelGraph, count: int) -> list[Ints]:
     def draw(alignment: int) -> Ints:
         widths = full * np.exp(random.uniform(np.log(0.1), 0, len(full)))
         # A dimension of size 1 has no layout, and operators treat it specially.
-        least = np.minimum(full, max(alignment, 2))
+        least = np.minimum(full, np.where(full > 3, max(alignment, 2), 1))
         return np.clip(np.round(widths / alignment) * alignment, least, full).astype(np.int64)
 
     def distinct(found: list[Ints]) -> int:
