@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"plan", "scores"},
     {"criteria", "allocation", "surgery", "report"},
     {"scoring", "tracing", "storage", "timing"},
-    {"explorer"},
+    {"explorer", "memory"},
     {"pruning"},
     {"__init__"},
     {"import_by_name"},

@@ -156,6 +156,7 @@ def _measure_peak() -> None:
     tiny = nn.Conv3d(1, 1, 3)
     tiny(torch.zeros(1, 1, 8, 8, 8)).sum().backward()
     torch.optim.AdamW(tiny.parameters()).step()
+    pickle.loads(packed_model)  # So do the modules that its classes are imported from.
     gc.collect()
     reset_peak_memory()
     before = resident_bytes(peak=False)

@@ -63,13 +63,14 @@ def resized(
 ) -> Iterator[None]:
     """Temporarily give a model of meta or fake tensors the shapes that it has at other widths, of shape (groups,).
 
-    No copy is made and no channel is chosen, because a model without values has nothing but shapes.
+    No copy is made and no channel is chosen, because a model without values has nothing but shapes; widths may also
+    be larger than the full ones.
     """
     shapes: dict[str, list[int]] = {}
     for group, width in zip(graph.groups, widths.tolist(), strict=True):
-        for member in group.members if width < group.width else ():
+        for member in group.members if width != group.width else ():
             shape = shapes.setdefault(member.parameter, list(graph.shapes[member.parameter]))
-            shape[member.dim] -= (group.width - width) * member.positions.shape[1]
+            shape[member.dim] += (width - group.width) * member.positions.shape[1]
     full = {name: tensors[name].data for name in shapes}
     saved = {module: dict(vars(module)) for module in {modules[entry.module] for entry in graph.attributes}}
     sizes = graph.costs.axes_at(widths)
@@ -77,7 +78,7 @@ def resized(
         for name, shape in shapes.items():
             tensors[name].data = full[name].new_empty(shape)
         for entry in graph.attributes:
-            _set_size(modules, SizeChange(entry.module, entry.name, int(sizes[entry.axis])))
+            _set_size(modules, SizeChange(entry.module, entry.name, int(sizes[entry.axis])), may_grow=True)
         yield
     finally:
         for name, data in full.items():
@@ -107,8 +108,8 @@ def _cut(tensor: Tensor, entries: list[Slice], index: Callable[[tuple[int, ...],
     return found
 
 
-def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
-    """Set a size of a module; sizes only shrink."""
+def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange, *, may_grow: bool = False) -> None:
+    """Set a size of a module; a plan may only shrink it."""
     match = re.fullmatch(r"(\w+)(?:\[(\d)\])?", setting.name)
     base, index = (match[1], match[2]) if match else ("", None)
     module = modules.get(setting.module)
@@ -117,7 +118,8 @@ def _set_size(modules: Mapping[str, nn.Module], setting: SizeChange) -> None:
     place = int(index or 0)
     fits = module is not None and isinstance(held, tuple) == (index is not None) and place < len(entries)
     present = entries[place] if fits else None
-    if module is None or not isinstance(present, Integral) or not 1 <= setting.value <= int(present):
+    most = setting.value if may_grow else present
+    if module is None or not isinstance(present, Integral) or not 1 <= setting.value <= int(most or 0):
         got, expected = (
             f"{setting.name} = {setting.value}",
             "a size of a module of this model, not above the present one",

@@ -100,7 +100,7 @@ class Capture:
         except RanpError:
             raise
         except Exception as error:
-            raise _explained(error, log.path) from error
+            raise forward_error(error, log.path) from error
         tensors = tensors_in(outputs)
         if not tensors:
             expected = "tensors, or lists, tuples, dicts or dataclasses of them"
@@ -226,7 +226,7 @@ def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> 
     return passes[0].equivalent_to(passes[1])
 
 
-def _explained(error: Exception, path: str) -> TraceError:
+def forward_error(error: Exception, path: str) -> TraceError:
     """An error of the model's forward, with advice for the user."""
     where = f"forward of {path or 'the model'}"
     if isinstance(error, (DataDependentOutputException, DynamicOutputShapeException)):

@@ -5,8 +5,8 @@ notice is changed: no class, no global hook, no backend flag, no logger.
 """
 
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -71,6 +71,7 @@ class Observer(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        self._failed = None  # It was handled. An error holds the tensors of its frames, which must not live longer.
         return run_operator(func, args, kwargs) if func.namespace == "prim" else self.operate(func, args, kwargs)
 
     def operate(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -135,16 +136,19 @@ class MetaModel:
         `watch_mode`, the forwards that read `training` are collected in `observer.reading_mode`.
         """
         args, kwargs = as_arguments(self.inputs)
-        self._observer = observer
-        with ExitStack() as stack:
-            for context in (preserve_state(self.model, values=False), torch.no_grad(), self._mode):
-                stack.enter_context(context)
+        with self.observed(observer), torch.no_grad():
             for module in self._unique.values():
                 module.training = training and not isinstance(module, MODE_INVARIANT)
             if watch_mode:
                 self._watch_mode(observer)
-            with observer:
-                return forward() if forward else self.model(*args, **kwargs)
+            return forward() if forward else self.model(*args, **kwargs)
+
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Report all operators to an observer; changes to attributes of the copy's modules are undone on exit."""
+        self._observer = observer
+        with preserve_state(self.model, values=False), self._mode, observer:
+            yield
 
     def _intercept_calls(self) -> None:
         """Give every module of the copy a `_call_impl` of its own, which tells the observer that its forward runs.

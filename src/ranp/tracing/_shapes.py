@@ -20,7 +20,7 @@ _ATEN = torch.ops.aten
 
 
 def _convolution(source: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Any:
-    if not source.is_contiguous():
+    if not (source.is_contiguous() and weight.is_contiguous()):
         return NotImplemented
     stride, padding, dilation, transposed, output_padding, groups = rest
     rows, columns, *kernel = weight.shape
@@ -71,6 +71,21 @@ def _layer_norm(source: Tensor, shape: list[int], *rest: Any) -> tuple[Tensor, .
     return _like(source), statistic, _like(statistic)
 
 
+def _convolution_backward(gradient: Tensor, source: Tensor, weight: Tensor, bias: Any, *rest: Any) -> Any:
+    if not (gradient.is_contiguous() and source.is_contiguous() and weight.is_contiguous()):
+        return NotImplemented
+    shapes = source.shape, weight.shape, bias
+    return tuple(_empty(source, shape) if wanted else None for shape, wanted in zip(shapes, rest[-1], strict=True))
+
+
+def _norm_backward(gradient: Tensor, source: Tensor, weight: Tensor | None, mask: list[bool]) -> Any:
+    if not (gradient.is_contiguous() and source.is_contiguous()):
+        return NotImplemented
+    channels = source.shape[1:2]
+    scales = (_empty(source if weight is None else weight, channels) if wanted else None for wanted in mask[1:])
+    return _like(source) if mask[0] else None, *scales
+
+
 def _require(parameter: Tensor | None, shape: tuple[int, ...], what: str, channels: int) -> None:
     if parameter is not None and tuple(parameter.shape) != shape:
         raise RuntimeError(f"{what} of {channels} channels with {tuple(parameter.shape)} parameters")
@@ -108,6 +123,8 @@ def _like_input(source: Tensor, *_: Any, **__: Any) -> Any:
 
 def _written(target: Tensor, *others: Any, **_: Any) -> Any:
     """The target of an in-place elementwise operator, whose other inputs have to fit."""
+    if getattr(target, "constant", None) is not None:  # Fake mode knows its value, which changes now.
+        return NotImplemented
     shapes = [other.shape for other in others if isinstance(other, Tensor) and other.shape != target.shape]
     return NotImplemented if any(_broadcast(target.shape, shape) != target.shape for shape in shapes) else target
 
@@ -176,11 +193,17 @@ def _compared(source: Tensor, _: Any) -> Any:
     return torch.empty(source.shape, dtype=torch.bool, device=source.device)
 
 
+def _new_like(source: Tensor, **options: Any) -> Any:
+    usual = all(value is None or value == torch.preserve_format for value in options.values())
+    return _like(source) if usual else NotImplemented
+
+
 def _upsample(source: Tensor, size: list[int], *_: Any, **__: Any) -> Any:
     return _empty(source, [*source.shape[:2], *size]) if source.is_contiguous() else NotImplemented
 
 
 _ACTIVATIONS = "relu leaky_relu elu gelu silu mish hardswish sigmoid tanh hardsigmoid hardtanh"
+_DERIVED = "threshold leaky_relu gelu silu mish hardswish sigmoid tanh hardsigmoid hardtanh"
 _UPSAMPLES = (
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
     "upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d"
@@ -191,7 +214,13 @@ _SHORTCUTS: dict[Any, Callable[..., Any]] = {
     _ATEN.native_batch_norm.default: _batch_norm,
     _ATEN.native_group_norm.default: _group_norm,
     _ATEN.native_layer_norm.default: _layer_norm,
+    _ATEN.convolution_backward.default: _convolution_backward,
+    _ATEN.native_batch_norm_backward.default: lambda grad, x, *more: _norm_backward(grad, x, more[0], more[-1]),
+    _ATEN.native_group_norm_backward.default: lambda grad, x, *more: _norm_backward(grad, x, more[2], more[-1]),
     _ATEN.cat.default: _cat,
+    **{getattr(_ATEN, f"{name}_backward").default: lambda *args, **_: _pair(*args[:2]) for name in _DERIVED.split()},
+    **{getattr(_ATEN, f"{name}_like").default: _new_like for name in ["zeros", "ones", "empty"]},
+    _ATEN.sqrt.default: _like_input,
     **{getattr(_ATEN, name).default: _like_input for name in _ACTIVATIONS.split()},
     **{getattr(_ATEN, name).Tensor: _pair for name in ["add", "sub", "mul", "div"]},
     **{getattr(_ATEN, name).default: _upsample for name in _UPSAMPLES.split()},

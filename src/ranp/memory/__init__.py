@@ -1,0 +1,18 @@
+"""The peak memory of training steps, predicted without running them."""
+
+from ranp.costs.memory import Block, MemoryFormula, MemoryPrediction, Moment
+from ranp.memory._predict import MemoryPredictor, predict_memory
+from ranp.memory._search import CUDA_MARGIN, largest_batch, largest_size, size_multiple
+
+__all__ = [
+    "CUDA_MARGIN",
+    "Block",
+    "MemoryFormula",
+    "MemoryPrediction",
+    "MemoryPredictor",
+    "Moment",
+    "largest_batch",
+    "largest_size",
+    "predict_memory",
+    "size_multiple",
+]

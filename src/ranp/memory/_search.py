@@ -1,0 +1,136 @@
+"""The largest batch and the largest inputs that fit into memory, by prediction alone."""
+
+from collections.abc import Callable, Sequence
+
+from ranp.costs.memory import MemoryPrediction
+from ranp.errors import InputError, TraceError
+from ranp.graph import Ints
+from ranp.memory._predict import MemoryPredictor, Size
+
+CUDA_MARGIN = 0.1
+"""Share of a GPU's memory left free: workspaces of cuDNN, and what fragmentation wastes, cannot be predicted."""
+_MOST = 1 << 16
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+
+
+def largest_batch(
+    predictor: MemoryPredictor,
+    limit_bytes: float,
+    *,
+    widths: Ints | None = None,
+    size: Size | None = None,
+    margin: float | None = None,
+) -> int:
+    """The largest batch whose training step fits into memory; 0 if not even one sample does.
+
+    Args:
+        predictor: Predicts the memory.
+        limit_bytes: The memory.
+        widths: Width of every group of the graph; by default the full ones.
+        size: Spatial size of the inputs; by default that of the example.
+        margin: Share of the limit to leave free; by default `CUDA_MARGIN` on a GPU, otherwise nothing.
+
+    Example:
+        >>> import torch
+        >>> predictor = MemoryPredictor(torch.nn.Conv3d(1, 8, 3), torch.zeros(1, 1, 10, 10, 10))
+        >>> largest_batch(predictor, 2**21) > largest_batch(predictor, 2**20) > 1
+        True
+    """
+    limit = _available(predictor, limit_bytes, margin)
+    return _largest(lambda batch: predictor.predict(widths, batch=batch, size=size), limit, predictor.batch, 1)
+
+
+def largest_size(
+    predictor: MemoryPredictor,
+    limit_bytes: float,
+    *,
+    widths: Ints | None = None,
+    batch: int | None = None,
+    aspect: Sequence[float] | None = None,
+    multiple: int | None = None,
+    margin: float | None = None,
+) -> tuple[int, ...]:
+    """The largest spatial size of the inputs whose training step fits into memory; empty if none does.
+
+    Args:
+        predictor: Predicts the memory.
+        limit_bytes: The memory.
+        widths: Width of every group of the graph; by default the full ones.
+        batch: Number of samples; by default that of the example.
+        aspect: Ratio of the sides, such as `(2, 2, 1)`; by default all are equal.
+        multiple: Every side is a multiple of this; by default of the smallest power of two such that the network
+            accepts its odd multiples.
+        margin: Share of the limit to leave free; by default `CUDA_MARGIN` on a GPU, otherwise nothing.
+
+    Raises:
+        InputError: The network accepts no size but that of the example.
+    """
+    dimensions = len(predictor.size)
+    ratios = [float(side) for side in aspect or (1,) * dimensions]
+    if len(ratios) != dimensions or min(ratios) <= 0:
+        raise InputError("aspect", got=str(aspect), expected=f"{dimensions} positive numbers")
+    step = multiple or size_multiple(predictor)
+
+    def size(count: int) -> tuple[int, ...]:
+        return tuple(step * round(count * ratio / min(ratios)) for ratio in ratios)
+
+    limit, first = _available(predictor, limit_bytes, margin), max(min(predictor.size) // step, 1)
+    count = _largest(lambda count: predictor.predict(widths, batch=batch, size=size(count)), limit, first, dimensions)
+    return size(count) if count else ()
+
+
+def size_multiple(predictor: MemoryPredictor) -> int:
+    """The smallest power of two such that the network accepts inputs whose sides are odd multiples of it.
+
+    Raises:
+        InputError: There is none up to 64.
+    """
+    for step in _MULTIPLES:
+        odd = (max(predictor.size) // step + 1) | 1  # not the size of the example itself
+        try:
+            predictor.predict(size=step * odd)
+        except TraceError as error:
+            refusal = error
+        else:
+            return step
+    hint = "give the multiple that it accepts"
+    raise InputError("largest_size", "the network accepts no other size of inputs", hint=hint) from refusal
+
+
+def _available(predictor: MemoryPredictor, limit_bytes: float, margin: float | None) -> float:
+    if margin is None:
+        margin = CUDA_MARGIN if predictor.target.type == "cuda" else 0.0
+    return limit_bytes * (1 - margin)
+
+
+def _largest(predict: Callable[[int], MemoryPrediction], limit: float, first: int, power: int) -> int:
+    """The largest count that fits, or 0; the memory is about linear in the count to that power.
+
+    Every prediction narrows the range, and a line through the last two says where to look next: four predictions are
+    usually enough.
+    """
+    low, high, known = 0, _MOST, list[tuple[float, int]]()
+    guess = first
+    while high - low > 1:
+        guess = min(max(guess, low + 1), high - 1)
+        try:
+            amount = predict(guess).process_bytes
+        except TraceError:
+            if guess >= first:
+                raise
+            break  # The network does not accept inputs as small as that.
+        low, high = (guess, high) if amount <= limit else (low, guess)
+        known.append((float(guess) ** power, amount))
+        guess = _next(known[-2:], limit, power, low, high, halve=len(known) > 6)
+    return low
+
+
+def _next(known: Sequence[tuple[float, int]], limit: float, power: int, low: int, high: int, *, halve: bool) -> int:
+    (x, y), (u, v) = known[0], known[-1]
+    if u == x:
+        return 2 * low if low else high // 2
+    slope = (v - y) / (u - x)
+    if slope <= 0 or halve:
+        return (low + high) // 2
+    guess = int(max(u + (limit - v) / slope, 0) ** (1 / power) + 1e-9)
+    return guess if guess > low else low + 1
