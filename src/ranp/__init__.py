@@ -20,6 +20,7 @@ __all__ = [
     "allocate",
     "apply",
     "load",
+    "measure_times",
     "prune",
     "save",
     "score",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ranp.scoring import score
     from ranp.storage import load, save
     from ranp.surgery import apply, verify
+    from ranp.timing import measure_times
     from ranp.tracing import trace
 else:
     # Found when they are first asked for: nearly all of them import torch, which takes longer than `ranp --help` may.
@@ -49,6 +51,7 @@ else:
         "allocate": "allocation",
         "apply": "surgery",
         "load": "storage",
+        "measure_times": "timing",
         "prune": "pruning",
         "save": "storage",
         "score": "scoring",

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ranp.costs import Cost, CostModel, CostTable
-from ranp.costs.time import TimeTable
 from ranp.deprecation import RenamedAttribute, renamed_names
 from ranp.errors import InputError
 
@@ -223,19 +222,16 @@ class ChannelGraph:
         return None if terms is None else terms.evaluate(self.costs.axes_at(widths))
 
     def with_costs(self, **models: CostModel) -> "ChannelGraph":
-        """The same graph with models of further fields of `Cost`, such as `step_seconds`."""
-        return replace(self, costs=replace(self.costs, models={**self.costs.models, **models}))
-
-    def with_times(self, table: TimeTable) -> "ChannelGraph":
-        """The same graph with measured step times, so that `cost(widths).step_seconds` is known.
+        """The same graph with models of further fields of `Cost`: `step_seconds`, `train_bytes`.
 
         Raises:
-            InputError: They are those of another network or input size.
+            InputError: A model was measured for another network or input size.
         """
-        if table.network != self.fingerprint:
-            hint = "measure them with this graph: ranp.timing.measure_times(model, graph, ...)"
-            raise InputError("step times", "they are those of another network or input size", hint=hint)
-        return self.with_costs(step_seconds=table)
+        for name, model in models.items():
+            if getattr(model, "network", self.fingerprint) != self.fingerprint:
+                problem = f"the {type(model).__name__} is that of another network or input size"
+                raise InputError(f"with_costs: {name}", problem, hint="measure it again, for this graph")
+        return replace(self, costs=replace(self.costs, models={**self.costs.models, **models}))
 
     @cached_property
     def _neuron_counts(self) -> tuple[Ints, int]:

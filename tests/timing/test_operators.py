@@ -9,7 +9,7 @@ from torch import nn
 
 import ranp
 from helpers.networks import CASES
-from ranp.costs.sizes import SizeArray
+from ranp.costs.sizes import SizeArray, distinct_axes, sizes_at
 from ranp.graph import ChannelGraph
 from ranp.models import MobileNetV2, UNet3D
 from ranp.timing import StepRecord, StepTimer, sample_widths
@@ -45,6 +45,10 @@ def records_at(timer: StepTimer, widths: list[np.ndarray]) -> list[StepRecord]:
     return found
 
 
+def axes_at(graph: ChannelGraph, widths: list[np.ndarray]) -> np.ndarray:
+    return np.stack([sizes_at(distinct_axes(graph.costs.axes), each) for each in widths])
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sizes_are_right_at_widths_that_were_not_recorded(name: str) -> None:
     """What the operators have to do there is recorded as well, and compared."""
@@ -54,13 +58,12 @@ def test_sizes_are_right_at_widths_that_were_not_recorded(name: str) -> None:
     timer = StepTimer(model, graph, x)
     *seen, new = sample_widths(graph, 6)
     *records, expected = records_at(timer, [*seen, new])
-    sizes = np.stack([graph.costs.axes_at(widths) for widths in seen])
-    operators, seconds = step_operators(records, sizes, torch.device("cpu"))
+    operators, seconds = step_operators(records, axes_at(graph, seen), torch.device("cpu"))
     assert seconds.shape == (len(operators), len(seen))
     together = enumerate(zip(*(each.operators for each in records), strict=True))
     varying = {place for place, same in together if len({operator.numbers for operator in same}) > 1}
     assert {place for each in operators for place in each.positions} == varying
-    at_new = graph.costs.axes_at(new)
+    (at_new,) = axes_at(graph, [new])
     for each in operators:
         run = [expected.operators[place] for place in each.positions]
         assert SizeArray(each.volume).at(at_new).sum() == sum(sum(operator.volumes) for operator in run)
@@ -79,16 +82,12 @@ def test_every_small_network_is_understood(name: str) -> None:
     timer = StepTimer(model, graph, inputs)
     widths = sample_widths(graph, 5)
     records = records_at(timer, widths)
-    operators, _ = step_operators(records, _sizes(graph, widths), torch.device("cpu"))
+    operators, _ = step_operators(records, axes_at(graph, widths), torch.device("cpu"))
     assert operators
     missing = set(range(len(records[0].operators))) - {place for each in operators for place in each.positions}
     for place in missing:
         same = {record.operators[place].numbers for record in records if len(record.operators) > place}
         assert len(same) == 1, records[0].operators[place]
-
-
-def _sizes(graph: ChannelGraph, widths: list[np.ndarray]) -> np.ndarray:
-    return np.stack([graph.costs.axes_at(each) for each in widths])
 
 
 def test_operators_that_ran_at_some_widths_only_are_left_out() -> None:
@@ -105,7 +104,7 @@ def test_operators_that_ran_at_some_widths_only_are_left_out() -> None:
     graph = ranp.trace(model, x)
     widths = [np.array([width]) for width in (40, 30, 18, 9)]
     records = records_at(StepTimer(model, graph, x), widths)
-    operators, _ = step_operators(records, _sizes(graph, widths), torch.device("cpu"))
+    operators, _ = step_operators(records, axes_at(graph, widths), torch.device("cpu"))
     names = {records[0].operators[place].name.split(".")[1] for each in operators for place in each.positions}
     assert "convolution" in names
     assert "convolution_backward" in names
@@ -118,7 +117,7 @@ def test_the_implementation_of_a_convolution_depends_on_its_size() -> None:
     graph = ranp.trace(model, x)
     widths = [np.array([width]) for width in (64, 50, 31, 9)]
     records = records_at(StepTimer(model, graph, x), widths)
-    operators, _ = step_operators(records, _sizes(graph, widths), torch.device("cpu"))
+    operators, _ = step_operators(records, axes_at(graph, widths), torch.device("cpu"))
     (chosen,) = {
         each.families for each in operators if len(each.families) > 1 and "backward" not in each.families[0][1]
     }

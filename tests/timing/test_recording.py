@@ -53,7 +53,7 @@ def test_a_linear_layer_is_a_matrix_product() -> None:
 
 
 def test_other_operators_count_elements_and_views_are_left_out() -> None:
-    found = record(nn.Sequential(nn.Flatten(), nn.ReLU()), torch.randn(2, 3, 4))
+    found = record(nn.Sequential(nn.Flatten(), nn.ReLU()), torch.randn(2, 3, 4, requires_grad=True))
     names = [operator.name for operator in found]
     assert "aten.relu.default" in names
     assert not {"aten.view.default", "aten._unsafe_view.default", "aten.expand.default", "aten.detach.default"} & {
@@ -72,7 +72,7 @@ def test_layouts_are_told_apart() -> None:
     assert plain.layouts[0] == ""
     assert last[0].layouts[0] == "02341"
     assert plain.key == last[0].key
-    gaps = record(nn.ReLU(), torch.randn(2, 8, 3)[:, ::2])[0]
+    gaps = record(nn.ReLU(), torch.randn(2, 8, 3, requires_grad=True)[:, ::2])[0]
     assert gaps.layouts[0] == "~"
 
 

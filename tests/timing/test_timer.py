@@ -107,7 +107,7 @@ def test_other_errors_of_the_step_are_not_hidden() -> None:
         raise ValueError("no such label")
 
     with pytest.raises(ValueError, match="no such label"):
-        StepTimer(model, graph, x, ranp.TrainingSetup(step=step)).table()
+        StepTimer(model, graph, x, ranp.TrainingSetup(step=step, batch=x)).table()
 
 
 def test_a_busy_device_is_measured_longer_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,44 @@
-"""Sizes as functions of the widths: products of a factor and some axes of a network's cost table."""
+"""Sizes as functions of the widths: products of a factor and some axes, which are linear forms of the widths."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
+import numpy.typing as npt
 
 from ranp.costs.formulas import Sizes
 
 
 @dataclass(frozen=True)
 class Size:
-    """A factor times the sizes of some axes (rows of `ranp.costs.CostTable.axes`)."""
+    """A factor times the sizes of some axes, by number."""
 
     factor: int
     axes: tuple[int, ...] = ()
+
+
+def distinct_axes(axes: Sizes) -> Sizes:
+    """The axes of which all are multiples, each once; the first is the constant 1.
+
+    Args:
+        axes: Linear forms, of shape (axes, groups + 1); see `ranp.costs.CostTable.axes`.
+
+    Example:
+        >>> distinct_axes(np.array([[0, 0, 1], [4, 0, 0], [2, 0, 0], [0, 2, 0], [0, 0, 3]]))
+        array([[0, 0, 1],
+               [0, 1, 0],
+               [1, 0, 0]])
+    """
+    rows = axes // np.maximum(np.gcd.reduce(axes, axis=1, keepdims=True), 1)
+    constant = np.zeros((1, rows.shape[1]), dtype=np.int64)
+    constant[0, -1] = 1
+    return np.vstack([constant, np.unique(rows[rows[:, :-1].any(axis=1)], axis=0)])
+
+
+def sizes_at(axes: Sizes, widths: npt.ArrayLike) -> Sizes:
+    """The size of every axis at given widths of the groups."""
+    return axes @ np.append(widths, 1)  # type: ignore[no-any-return]
 
 
 def total(sizes: Iterable[Size]) -> tuple[Size, ...]:
@@ -62,10 +86,7 @@ class SizeFinder:
         self._candidates: dict[tuple[int, ...], tuple[tuple[int, ...], int]] = {}
         for axes in (*((index,) for index in varying), *combinations_with_replacement(varying, 2)):
             ratio, common = _reduced(sizes[:, list(axes)].prod(axis=1))
-            known = self._candidates.get(ratio)
-            # Of axes that are multiples of each other, the smallest divides most numbers.
-            if known is None or (len(axes) == len(known[0]) and common < known[1]):
-                self._candidates[ratio] = axes, common
+            self._candidates.setdefault(ratio, (axes, common))
 
     def find(self, values: Sequence[int]) -> Size | None:
         """The number as a factor times at most two axes, or None where it is not that."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ranp.costs._operator_times import Loads, fit, nonnegative_least_squares
 from ranp.costs.formulas import Sizes
-from ranp.costs.sizes import Size, SizeArray
+from ranp.costs.sizes import Size, SizeArray, sizes_at
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Key: TypeAlias = Mapping[str, str | int | bool]
@@ -75,7 +75,7 @@ class StepSample:
 class TimeTable:
     """Seconds of a training step as a function of the kept widths, at one batch size and input size.
 
-    `graph.with_times(table).cost(widths).step_seconds` evaluates it, in less than a millisecond for usual networks.
+    `graph.with_costs(step_seconds=table).cost(widths).step_seconds` evaluates it, in about a millisecond.
 
     Attributes:
         key: What times depend on besides the network: device, version of torch, precision, and so on.
@@ -127,7 +127,7 @@ class _StepModel:
         self._operators = _OperatorLoads(table.operators)
         self._multiplies = np.array([each.multiplies for each in table.operators])
         widths = np.array([sample.widths for sample in table.samples])
-        loads = [self._operators.at(self._sizes(each)) for each in widths]
+        loads = [self._operators.at(sizes_at(table.axes, each)) for each in widths]
         known = [number for number, sample in enumerate(table.samples) if sample.operators]
         seconds = np.array([table.samples[number].operators for number in known]).T
         at = Loads.stack([loads[number] for number in known])
@@ -142,13 +142,10 @@ class _StepModel:
 
     def seconds(self, widths: Sizes) -> float:
         """Predicted seconds of a step."""
-        base = max(self._parts(self._operators.at(self._sizes(widths))) @ self._scales, self._floor)
+        base = max(self._parts(self._operators.at(sizes_at(self._axes, widths))) @ self._scales, self._floor)
         distance = ((np.log2(np.maximum(widths, 1)) - self._measured_at) ** 2).mean(axis=1)
         near = np.exp(-distance / (2 * _NEARBY**2))
         return float(base * np.exp(near @ self._deviations / max(near.sum(), 1)))
-
-    def _sizes(self, widths: Sizes) -> Sizes:
-        return self._axes @ np.append(widths, 1)  # type: ignore[no-any-return]
 
     def _parts(self, loads: Loads) -> Floats:
         """Seconds of products and of other operators, and 1 for the rest of the step."""

@@ -1,4 +1,4 @@
-"""Measuring training steps: how long they take at any widths, for `ChannelGraph.with_times`.
+"""Measuring training steps: how long they take at any widths, as a model for `ChannelGraph.with_costs`.
 
 A step is run at a few widths, and every operator of it is timed where it runs: in the memory and among the operators
 that it has in training. `ranp.costs.time` predicts the time at other widths from that.

@@ -15,14 +15,15 @@ from ranp.files import cache_folder
 from ranp.graph import ChannelGraph
 from ranp.progress import Progress
 from ranp.timing._timer import StepTimer
+from ranp.tracing import trace
 
 
 def measure_times(
     model: nn.Module,
-    graph: ChannelGraph,
-    example_inputs: Any = None,
+    example_inputs: Any,
     setup: TrainingSetup | None = None,
     *,
+    graph: ChannelGraph | None = None,
     limit_seconds: float = 120,
     file: str | Path | None = None,
     cache: bool = True,
@@ -36,10 +37,10 @@ def measure_times(
 
     Args:
         model: The full model; it is not changed.
-        graph: The traced model.
-        example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments); they can be left out where the
-            setup has a batch.
+        example_inputs: A tensor, a tuple (positional) or a dict (keyword arguments), of the batch size and input size
+            in training. Steps take the batch of the setup, where it has one.
         setup: How the model is trained; see `ranp.TrainingSetup`.
+        graph: The traced model; by default it is traced.
         limit_seconds: Measure no further widths after this time (but four in any case).
         file: Read the table from this file; if it does not exist, measure, and write it.
         cache: Without a file, use the table that was measured before in the same way, if any. Tables are kept in the
@@ -47,7 +48,8 @@ def measure_times(
         progress: Called with how many widths are done, and how many there are.
 
     Returns:
-        The table; `graph.with_times(table).cost(widths).step_seconds` is the predicted duration of a step.
+        The table; with `graph.with_costs(step_seconds=table)`, `graph.cost(widths).step_seconds` is the predicted
+        duration of a step.
 
     Raises:
         ArtifactError: The file has the step times of another device, version of torch, way of training or network.
@@ -58,10 +60,11 @@ def measure_times(
         >>> import ranp
         >>> model, x = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3)), torch.zeros(1, 1, 32, 32)
         >>> graph = ranp.trace(model, x)
-        >>> graph = graph.with_times(measure_times(model, graph, x, cache=False))
+        >>> graph = graph.with_costs(step_seconds=ranp.measure_times(model, x, graph=graph, cache=False))
         >>> graph.cost([4]).step_seconds < 1
         True
     """
+    graph = graph or trace(model, example_inputs)
     timer = StepTimer(model, graph, example_inputs, setup)
     path = Path(file) if file is not None else _cached(timer.key, graph.fingerprint) if cache else None
     if path is not None and path.exists():

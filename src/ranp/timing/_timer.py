@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import nn
 
 from ranp.budget import Budget
+from ranp.costs.sizes import distinct_axes, sizes_at
 from ranp.costs.time import BUSY_SPREAD, Key, StepSample, TimeTable
 from ranp.costs.training import TrainingSetup
 from ranp.environment import ran_out_of_memory
@@ -110,13 +111,17 @@ class StepTimer:
         return table.with_sample(replace(measured.sample, operators=tuple(operators)))
 
     def step(self, widths: npt.ArrayLike) -> Callable[[], float]:
-        """A function that takes a training step of a copy at some widths, and returns its duration in seconds."""
+        """A function that takes a training step of a copy at some widths, and returns its duration in seconds.
+
+        A first step is taken at once: it makes the optimizer's state, compiles, and lets torch choose implementations.
+        """
         run = self._step(np.asarray(widths, dtype=np.int64), self.setup)
+        run()
         return lambda: self._timed(run)[0]
 
     def _table(self, found: list[_Measured]) -> TimeTable:
-        axes = self.graph.costs.axes
-        sizes = np.stack([self.graph.costs.axes_at(np.array(each.sample.widths)) for each in found])
+        axes = distinct_axes(self.graph.costs.axes)
+        sizes = np.stack([sizes_at(axes, each.sample.widths) for each in found])
         operators, seconds = step_operators([each.record for each in found], sizes, self.device)
         samples = tuple(
             replace(each.sample, operators=tuple(column))
@@ -214,7 +219,7 @@ def sample_widths(graph: ChannelGraph, count: int) -> list[Ints]:
 
     At the first of them axes must have different sizes, because these tell which axes an operator depends on.
     """
-    random, full = np.random.default_rng(0), graph.widths
+    random, full, axes = np.random.default_rng(0), graph.widths, distinct_axes(graph.costs.axes)
 
     def draw(alignment: int) -> Ints:
         widths = full * np.exp(random.uniform(np.log(0.1), 0, len(full)))
@@ -223,7 +228,7 @@ def sample_widths(graph: ChannelGraph, count: int) -> list[Ints]:
         return np.clip(np.round(widths / alignment) * alignment, least, full).astype(np.int64)
 
     def distinct(found: list[Ints]) -> int:
-        return len(np.unique([graph.costs.axes_at(widths) for widths in found], axis=1).T)
+        return len(np.unique([sizes_at(axes, widths) for widths in found], axis=1).T)
 
     drawn = ([full, *(draw(1) for _ in range(LEAST_SAMPLES - 1))] for _ in range(20))
     found = max(drawn, key=distinct)
