@@ -22,15 +22,14 @@ def operator_seconds(operator: Recorded) -> float:
 def simulate(monkeypatch: pytest.MonkeyPatch, rest_seconds: float = 1e-3) -> None:
     """Have steps take the time that they take on this device, of which a part belongs to no operator."""
 
-    def recorded(timer: StepTimer, step: Callable[[], None], launch_seconds: float) -> tuple[StepRecord, float]:
+    def recorded(timer: StepTimer, step: Callable[[], None], launch_seconds: float) -> StepRecord:
         recorder = StepRecorder(timer._clock)
         with recorder:
             step()
-        seconds = [operator_seconds(operator) for operator in recorder.operators]
-        return StepRecord(recorder.operators, seconds, sum(seconds) + rest_seconds), 0.0
+        return StepRecord(recorder.operators, [operator_seconds(operator) for operator in recorder.operators])
 
     def timed(timer: StepTimer, step: Callable[[], None]) -> tuple[float, float]:
-        return recorded(timer, step, 0.0)[0].total, 0.0
+        return sum(recorded(timer, step, 0.0).seconds) + rest_seconds, 0.0
 
     monkeypatch.setattr(StepTimer, "_recorded", recorded)
     monkeypatch.setattr(StepTimer, "_timed", timed)

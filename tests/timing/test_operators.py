@@ -41,7 +41,7 @@ def records_at(timer: StepTimer, widths: list[np.ndarray]) -> list[StepRecord]:
     for each in widths:
         step = timer._step(each, timer.setup)
         step()
-        found.append(timer._recorded(step, 0.0)[0])
+        found.append(timer._recorded(step, 0.0))
     return found
 
 

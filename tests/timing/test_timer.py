@@ -112,7 +112,8 @@ def test_other_errors_of_the_step_are_not_hidden() -> None:
 
 def test_a_busy_device_is_measured_longer_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate(monkeypatch)
-    model, graph, x = unet()
+    model, x = nn.Sequential(nn.Conv2d(1, 24, 3), nn.ReLU(), nn.Conv2d(24, 2, 3)), torch.randn(2, 1, 8, 8)
+    graph = ranp.trace(model, x)
     calm = StepTimer(model, graph, x).table(limit_seconds=20)
     quiet, counts = StepTimer._timed, itertools.count()
 
@@ -151,6 +152,18 @@ def test_sampled_widths_are_valid_and_tell_groups_apart() -> None:
     assert all((widths >= 2).all() and (widths <= graph.widths).all() for widths in found)
     assert len(np.unique(np.stack(found[:4]), axis=1).T) == len(graph.groups)
     assert sum((widths % 8 == 0).all() for widths in found[1:]) >= 4
+
+
+def test_a_real_step_is_predicted() -> None:
+    """Within a factor that other work on the machine does not reach."""
+    model, x = UNet3D(1, 2, 16, levels=3), torch.randn(1, 1, 16, 16, 16)
+    graph = ranp.trace(model, x)
+    timer = StepTimer(model, graph, x)
+    table = timer.table(limit_seconds=3)
+    full, narrow = (min(timer.step(widths)() for _ in range(3)) for widths in (graph.widths, graph.widths // 4))
+    assert 0.4 < table.evaluate(graph.widths) / full < 2.5
+    assert 0.4 < table.evaluate(graph.widths // 4) / narrow < 2.5
+    assert table.evaluate(graph.widths // 4) < 0.9 * table.evaluate(graph.widths)
 
 
 def times_of(setup: ranp.TrainingSetup) -> TimeTable:

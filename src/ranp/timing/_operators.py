@@ -20,11 +20,10 @@ CHEAP = 0.005
 
 @dataclass(frozen=True)
 class StepRecord:
-    """The operators of a step, the seconds of each, and those of the whole step."""
+    """The operators of a step, and the seconds of each."""
 
     operators: list[Recorded]
     seconds: list[float]
-    total: float
 
 
 def step_operators(

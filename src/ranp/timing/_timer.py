@@ -143,14 +143,13 @@ class StepTimer:
     def _measure(self, widths: Ints, limit_seconds: float, *, compiled: bool) -> _Measured:
         eager = self._step(widths, replace(self.setup, compile=False))
         # The first step also makes the optimizer's state, and torch chooses implementations.
-        first, launch = self._recorded(eager, 0)
-        timings, records, spent = [(first.total, launch)], [first], first.total
-        while spent < limit_seconds and (len(timings) <= REPEATS or _busy(timings)):
+        spent = self._timed(eager)[0]
+        timings: list[tuple[float, float]] = []
+        records: list[StepRecord] = []
+        while not timings or (spent < limit_seconds and (len(timings) < REPEATS or _busy(timings))):
             timings.append(self._timed(eager))
-            records.append(self._recorded(eager, timings[-1][1])[0])
+            records.append(self._recorded(eager, timings[-1][1]))
             spent += 2 * timings[-1][0]
-        if len(timings) > 1:
-            del timings[0], records[0]
         if self.setup.compile:
             timings = self._compiled_timings(widths) if compiled else []
         seconds = [found for found, _ in timings]
@@ -162,7 +161,7 @@ class StepTimer:
             operators=(),
         )
         fastest = np.min([record.seconds for record in records], axis=0).tolist()
-        return _Measured(sample, StepRecord(records[0].operators, fastest, 0.0))
+        return _Measured(sample, StepRecord(records[0].operators, fastest))
 
     def _compiled_timings(self, widths: Ints) -> list[tuple[float, float]]:
         step = self._step(widths, self.setup)
@@ -187,7 +186,7 @@ class StepTimer:
         self._clock.wait()
         return time.perf_counter() - begin, launched if self.device.type == "cuda" else 0.0
 
-    def _recorded(self, step: Callable[[], None], launch_seconds: float) -> tuple[StepRecord, float]:
+    def _recorded(self, step: Callable[[], None], launch_seconds: float) -> StepRecord:
         recorder = StepRecorder(self._clock)
         # Recording takes time on the CPU as well.
         self._clock.fill_queue(5 * launch_seconds)
@@ -196,13 +195,13 @@ class StepTimer:
             with recorder:
                 step()
 
-        total, launched = self._timed(run)
-        return StepRecord(recorder.operators, recorder.seconds(), total), launched
+        self._timed(run)
+        return StepRecord(recorder.operators, recorder.seconds())
 
 
 def _busy(timings: list[tuple[float, float]]) -> bool:
     """Whether repeated steps differ so much that more of them are needed."""
-    seconds = [found for found, _ in timings[1:]]
+    seconds = [found for found, _ in timings]
     return len(seconds) < 3 * REPEATS and statistics.median(seconds) / min(seconds) - 1 > BUSY_SPREAD
 
 
