@@ -32,7 +32,7 @@ from ranp.graph import ChannelGraph, Ints
 from ranp.models import MobileNetV2, UNet3D
 from ranp.module_utils import call_model, tensors_in
 from ranp.tables import Table
-from ranp.timing import StepTimer
+from ranp.timing import StepTimer, Stopwatch
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "step_time.json"
@@ -195,12 +195,7 @@ def in_turns(timer: StepTimer, chosen: dict[str, Ints]) -> dict[str, list[float]
     """Seconds of training steps at several widths, which take turns."""
     with timer.setup.limit_threads():
         steps = {name: timer.step(widths) for name, widths in chosen.items()}
-        found: dict[str, list[float]] = {name: [] for name in chosen}
-        for _ in range(ROUNDS):
-            for name, step in steps.items():
-                step()  # The steps of the others have displaced what is in the caches.
-                found[name].append(step())
-    return found
+        return Stopwatch(timer.device).in_turns(steps, limit_seconds=60)
 
 
 def _spread(seconds: list[float]) -> float:

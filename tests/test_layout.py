@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"criteria", "allocation", "surgery", "report"},
     {"scoring", "tracing", "storage"},
     {"explorer", "memory", "timing"},
+    {"training_costs"},
     {"pruning"},
     {"__init__"},
     {"import_by_name"},

@@ -44,6 +44,7 @@ def test_every_criterion_end_to_end(criterion: str, importance: Any) -> None:
     whats = [what for what, *_ in reports]
     assert [w for i, w in enumerate(whats) if whats.index(w) == i] == [
         "tracing",
+        "checking budget",
         *(["scoring"] if CRITERIA[criterion].needs_batches else []),
         "allocating",
         "verifying",

@@ -15,9 +15,11 @@ from torch.nn import functional as F
 from typer.testing import Result
 
 import ranp as library
+from helpers.simulated_device import simulate
 from helpers.tiny_runs import CONTENT
 from ranp.experiments.runs import RunFolder
 from ranp.import_by_name import build_network, find
+from ranp.memory import predict_memory
 from ranp.storage import load_plan
 
 Ranp = Callable[..., Result]
@@ -142,6 +144,24 @@ def test_prune_passes_all_options_on(results: Callable[[str], dict[str, Any]], o
     assert [count for count, _ in found["stability"]] == [2]
     first = library.load(out, network())[0].weight.detach().flatten(1)
     assert torch.allclose(first @ first.T / (first[0] @ first[0]), torch.eye(len(first)), atol=1e-5)
+
+
+def test_prune_to_a_step_time_and_training_memory(
+    results: Callable[[str], dict[str, Any]], out: Path, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(monkeypatch, rest_seconds=1e-5)
+    how = "--optimizer sgd --precision bf16-mixed --channels-last --threads 1 --times times.json"
+    limits = "--budget step_time=85% --budget train_memory=70% --min-width 1 --round-to 1"
+    found = results(f"prune {NETWORK} --criterion uniform {limits} {how} --out {out}")
+    assert found["budget"] == {"step_time": 0.85, "train_memory": 0.7}
+    assert found["step_time"]["measured"] <= 1.05 * found["step_time"]["requested"]
+    assert found["cost"]["step_seconds"] == found["step_time"]["predicted"]
+    setup = library.TrainingSetup(optimizer="sgd", precision="bf16-mixed", channels_last=True, threads=1)
+    x = torch.zeros(1, 1, 8, 8)
+    assert found["cost"]["train_bytes"] == predict_memory(library.load(out, network()), x, setup).peak_bytes
+    assert found["cost"]["train_bytes"] <= 0.7 * predict_memory(network(), x, setup).peak_bytes
+    table = library.measure_times(network(), (x,), setup, file="times.json")
+    assert table.evaluate([12]) == found["full_cost"]["step_seconds"]
 
 
 def test_without_an_input_costs_are_those_of_the_first_batch(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ranp.timing import Recorded, StepRecord, StepRecorder, StepTimer
+from ranp.timing import CpuClock, Recorded, StepRecord, StepRecorder, Stopwatch
 
 BLOCK = 16
 
@@ -22,14 +22,14 @@ def operator_seconds(operator: Recorded) -> float:
 def simulate(monkeypatch: pytest.MonkeyPatch, rest_seconds: float = 1e-3) -> None:
     """Have steps take the time that they take on this device, of which a part belongs to no operator."""
 
-    def recorded(timer: StepTimer, step: Callable[[], None], launch_seconds: float) -> StepRecord:
-        recorder = StepRecorder(timer._clock)
+    def recorded(watch: Stopwatch, step: Callable[[], None], launch_seconds: float = 0.0) -> StepRecord:
+        recorder = StepRecorder(CpuClock())
         with recorder:
             step()
         return StepRecord(recorder.operators, [operator_seconds(operator) for operator in recorder.operators])
 
-    def timed(timer: StepTimer, step: Callable[[], None]) -> tuple[float, float]:
-        return sum(recorded(timer, step, 0.0).seconds) + rest_seconds, 0.0
+    def timed(watch: Stopwatch, step: Callable[[], None]) -> tuple[float, float]:
+        return sum(recorded(watch, step).seconds) + rest_seconds, 0.0
 
-    monkeypatch.setattr(StepTimer, "_recorded", recorded)
-    monkeypatch.setattr(StepTimer, "_timed", timed)
+    monkeypatch.setattr(Stopwatch, "recorded", recorded)
+    monkeypatch.setattr(Stopwatch, "timed", timed)

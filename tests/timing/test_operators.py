@@ -12,7 +12,7 @@ from helpers.networks import CASES
 from ranp.costs.sizes import SizeArray, distinct_axes, sizes_at
 from ranp.graph import ChannelGraph
 from ranp.models import MobileNetV2, UNet3D
-from ranp.timing import StepRecord, StepTimer, sample_widths
+from ranp.timing import StepRecord, StepTimer, Stopwatch, sample_widths
 from ranp.timing._operators import _changes, step_operators
 
 NETWORKS = {
@@ -41,7 +41,7 @@ def records_at(timer: StepTimer, widths: list[np.ndarray]) -> list[StepRecord]:
     for each in widths:
         step = timer._step(each, timer.setup)
         step()
-        found.append(timer._recorded(step, 0.0))
+        found.append(Stopwatch(torch.device("cpu")).recorded(step))
     return found
 
 

@@ -15,7 +15,7 @@ from helpers.unchanged import assert_unchanged, inputs, network
 from ranp.costs.time import TimeTable
 from ranp.errors import InputError, OutOfMemoryError
 from ranp.models import UNet3D
-from ranp.timing import StepTimer, narrowed, sample_widths
+from ranp.timing import StepTimer, Stopwatch, narrowed, sample_widths
 
 SHAPE = (2, 1, 8, 8, 8)
 
@@ -23,6 +23,10 @@ SHAPE = (2, 1, 8, 8, 8)
 def unet() -> tuple[nn.Module, ranp.graph.ChannelGraph, Tensor]:
     model, x = UNet3D(1, 2, 32, levels=3), torch.randn(SHAPE)
     return model, ranp.trace(model, x), x
+
+
+def seconds(timer: StepTimer, widths: np.ndarray) -> float:
+    return Stopwatch(timer.device).timed(timer.step(widths))[0]
 
 
 def test_steps_at_other_widths_are_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +38,7 @@ def test_steps_at_other_widths_are_predicted(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(12):
         widths = np.maximum(np.round(graph.widths * np.exp(random.uniform(-2, 0, len(graph.widths)))), 1).astype(int)
         assert widths.tolist() not in [list(sample.widths) for sample in table.samples]
-        errors.append(abs(table.evaluate(widths) / timer.step(widths)() - 1))
+        errors.append(abs(table.evaluate(widths) / seconds(timer, widths) - 1))
     assert statistics.median(errors) < 0.02
     assert max(errors) < 0.08
 
@@ -47,12 +51,12 @@ def test_what_was_measured_is_predicted_exactly(monkeypatch: pytest.MonkeyPatch)
     for sample in table.samples:
         assert table.evaluate(sample.widths) == pytest.approx(sample.seconds, rel=0.01)
     widths = np.maximum(graph.widths // 5, 1)
-    measured = timer.step(widths)()
+    measured = seconds(timer, widths)
     refined = timer.refined(table, widths)
     assert len(refined.samples) == len(table.samples) + 1
     assert refined.evaluate(widths) == pytest.approx(measured, rel=1e-6)
     near = widths + (np.arange(len(widths)) == 3)
-    assert abs(refined.evaluate(near) / timer.step(near)() - 1) < 0.02
+    assert abs(refined.evaluate(near) / seconds(timer, near) - 1) < 0.02
     again = timer.refined(refined, widths)
     assert len(again.samples) == len(refined.samples)
 
@@ -115,16 +119,16 @@ def test_a_busy_device_is_measured_longer_and_reported(monkeypatch: pytest.Monke
     model, x = nn.Sequential(nn.Conv2d(1, 24, 3), nn.ReLU(), nn.Conv2d(24, 2, 3)), torch.randn(2, 1, 8, 8)
     graph = ranp.trace(model, x)
     calm = StepTimer(model, graph, x).table(limit_seconds=20)
-    quiet, counts = StepTimer._timed, itertools.count()
+    quiet, counts = Stopwatch.timed, itertools.count()
 
-    def disturbed(timer: StepTimer, step: Any) -> tuple[float, float]:
-        seconds, launch = quiet(timer, step)
+    def disturbed(watch: Stopwatch, step: Any) -> tuple[float, float]:
+        seconds, launch = quiet(watch, step)
         return seconds * (1, 1.5, 1.9)[next(counts) % 3], launch
 
-    monkeypatch.setattr(StepTimer, "_timed", disturbed)
+    monkeypatch.setattr(Stopwatch, "timed", disturbed)
     busy = StepTimer(model, graph, x).table(limit_seconds=20)
     assert calm.warnings == []
-    assert busy.warnings == ["The device was busy while step times were measured: repeated steps differed by 50%."]
+    assert busy.warnings == ["the device was busy while step times were measured: repeated steps differed by 50%"]
     assert next(counts) >= 12 * 9
     # The shortest of the repeated steps is the least disturbed one.
     assert busy.evaluate(graph.widths) == pytest.approx(calm.evaluate(graph.widths))
@@ -160,7 +164,7 @@ def test_a_real_step_is_predicted() -> None:
     graph = ranp.trace(model, x)
     timer = StepTimer(model, graph, x)
     table = timer.table(limit_seconds=3)
-    full, narrow = (min(timer.step(widths)() for _ in range(3)) for widths in (graph.widths, graph.widths // 4))
+    full, narrow = (min(seconds(timer, widths) for _ in range(3)) for widths in (graph.widths, graph.widths // 4))
     assert 0.4 < table.evaluate(graph.widths) / full < 2.5
     assert 0.4 < table.evaluate(graph.widths // 4) / narrow < 2.5
     assert table.evaluate(graph.widths // 4) < 0.9 * table.evaluate(graph.widths)

@@ -22,6 +22,8 @@ Key: TypeAlias = Mapping[str, str | int | bool]
 
 BUSY_SPREAD = 0.2
 """If repeated measurements differ by more than this, relatively, the device is busy with something else."""
+MOST_ABOVE = 0.05
+"""A measured step may be longer than requested by this, relatively: as much as repeated measurements differ."""
 _NEARBY = 0.15
 """Root mean square difference of widths, as logarithms to base 2, within which a measured step says how far off is."""
 
@@ -71,6 +73,48 @@ class StepSample:
     operators: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class MeasuredStep:
+    """What a budget requests of a training step's time, and what was predicted and measured, in seconds.
+
+    Attributes:
+        requested: The most that the budget permits.
+        predicted: For the pruned network, from the table.
+        measured: For the pruned network; None if its step does not fit into memory.
+        full: Measured for the full network; None if its step does not fit into memory.
+        spread: How much repeated steps differed, relatively; see `StepSample`.
+    """
+
+    requested: float
+    predicted: float
+    measured: float | None
+    full: float | None
+    spread: float
+
+    @property
+    def distance(self) -> float:
+        """How far the measured time is from the requested one, relatively; more than 1 where it is too long."""
+        if self.measured is None:
+            return float("inf")
+        found = self.measured / self.requested - 1
+        return found + 1 if found > MOST_ABOVE else abs(found)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know, in sentences."""
+        if self.measured is None:
+            return ["the time of a step was not measured: the pruned network's step does not fit into memory"]
+        found = (
+            [f"the device was busy: repeated steps differed by {self.spread:.0%}"] if self.spread > BUSY_SPREAD else []
+        )
+        if self.measured > self.requested * (1 + MOST_ABOVE):
+            found.append(
+                f"a training step takes {self.measured * 1e3:.4g} ms, not the requested {self.requested * 1e3:.4g} ms: "
+                "measured steps of the plans are longer than predicted; lower the budget"
+            )
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class TimeTable:
     """Seconds of a training step as a function of the kept widths, at one batch size and input size.
@@ -112,7 +156,7 @@ class TimeTable:
         """What makes the table unreliable, in sentences."""
         if self.spread <= BUSY_SPREAD:
             return []
-        return [f"The device was busy while step times were measured: repeated steps differed by {self.spread:.0%}."]
+        return [f"the device was busy while step times were measured: repeated steps differed by {self.spread:.0%}"]
 
     @cached_property
     def _model(self) -> "_StepModel":

@@ -6,8 +6,10 @@ that it has in training. `ranp.costs.time` predicts the time at other widths fro
 
 from ranp.timing._clock import CpuClock
 from ranp.timing._measure import measure_times
+from ranp.timing._meet import meet_step_time, require_one_process
 from ranp.timing._operators import StepRecord
 from ranp.timing._recording import Recorded, StepRecorder
+from ranp.timing._stopwatch import Stopwatch
 from ranp.timing._timer import StepTimer, narrowed, sample_widths
 
 __all__ = [
@@ -16,7 +18,10 @@ __all__ = [
     "StepRecord",
     "StepRecorder",
     "StepTimer",
+    "Stopwatch",
     "measure_times",
+    "meet_step_time",
     "narrowed",
+    "require_one_process",
     "sample_widths",
 ]

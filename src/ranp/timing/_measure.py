@@ -76,7 +76,8 @@ def measure_times(
             if file is not None:
                 raise  # A damaged file in the cache is replaced.
     table = timer.table(limit_seconds=limit_seconds, progress=progress)
-    if path is not None:
+    # A busy device is measured again the next time, unless the user wants this table.
+    if path is not None and (file is not None or not table.warnings):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_times(table, path)
     return table

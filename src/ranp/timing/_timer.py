@@ -1,8 +1,7 @@
 """Measuring training steps at several widths."""
 
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +20,8 @@ from ranp.module_utils import describe, preserve_rng
 from ranp.plan import make_plan
 from ranp.progress import Progress, no_progress
 from ranp.surgery import apply
-from ranp.timing._clock import clock_of
 from ranp.timing._operators import StepRecord, step_operators
-from ranp.timing._recording import StepRecorder
+from ranp.timing._stopwatch import Stopwatch, spread_of, training_step
 
 LEAST_SAMPLES, MOST_SAMPLES = 4, 12
 MOST_COMPILED = 3
@@ -59,7 +57,7 @@ class StepTimer:
             raise InputError("step times", "the model has no channel that can be removed")
         self.model, self.graph, self.setup = model, graph, setup or TrainingSetup()
         self.device = self.setup.device_of(model)
-        self._clock = clock_of(self.device)
+        self._watch = Stopwatch(self.device)
         self._batch = self.setup.prepare_batch(self.setup.example_batch(example_inputs), self.device)
 
     @property
@@ -110,14 +108,14 @@ class StepTimer:
         operators = [sum(seconds[place] for place in each.positions) for each in table.operators] if fits else []
         return table.with_sample(replace(measured.sample, operators=tuple(operators)))
 
-    def step(self, widths: npt.ArrayLike) -> Callable[[], float]:
-        """A function that takes a training step of a copy at some widths, and returns its duration in seconds.
+    def step(self, widths: npt.ArrayLike) -> Callable[[], None]:
+        """A function that takes a training step of a copy at some widths.
 
         A first step is taken at once: it makes the optimizer's state, compiles, and lets torch choose implementations.
         """
         run = self._step(np.asarray(widths, dtype=np.int64), self.setup)
         run()
-        return lambda: self._timed(run)[0]
+        return run
 
     def _table(self, found: list[_Measured]) -> TimeTable:
         axes = distinct_axes(self.graph.costs.axes)
@@ -143,12 +141,12 @@ class StepTimer:
     def _measure(self, widths: Ints, limit_seconds: float, *, compiled: bool) -> _Measured:
         eager = self._step(widths, replace(self.setup, compile=False))
         # The first step also makes the optimizer's state, and torch chooses implementations.
-        spent = self._timed(eager)[0]
+        spent = self._watch.timed(eager)[0]
         timings: list[tuple[float, float]] = []
         records: list[StepRecord] = []
         while not timings or (spent < limit_seconds and (len(timings) < REPEATS or _busy(timings))):
-            timings.append(self._timed(eager))
-            records.append(self._recorded(eager, timings[-1][1]))
+            timings.append(self._watch.timed(eager))
+            records.append(self._watch.recorded(eager, timings[-1][1]))
             spent += 2 * timings[-1][0]
         if self.setup.compile:
             timings = self._compiled_timings(widths) if compiled else []
@@ -157,7 +155,7 @@ class StepTimer:
             widths=tuple(widths.tolist()),
             seconds=min(seconds, default=None),
             launch_seconds=min((found for _, found in timings), default=0.0),
-            spread=statistics.median(seconds) / min(seconds) - 1 if seconds else 0.0,
+            spread=spread_of(seconds),
             operators=(),
         )
         fastest = np.min([record.seconds for record in records], axis=0).tolist()
@@ -166,43 +164,21 @@ class StepTimer:
     def _compiled_timings(self, widths: Ints) -> list[tuple[float, float]]:
         step = self._step(widths, self.setup)
         step()
-        return [self._timed(step) for _ in range(REPEATS)]
+        return [self._watch.timed(step) for _ in range(REPEATS)]
 
     def _step(self, widths: Ints, setup: TrainingSetup) -> Callable[[], None]:
-        model = setup.prepare(narrowed(self.model, self.graph, widths))
-        optimizer = setup.make_optimizer(model)
-
-        def step() -> None:
-            setup.run_step(model, self._batch, optimizer)
-
-        return step
-
-    def _timed(self, step: Callable[[], None]) -> tuple[float, float]:
-        """Seconds of a step, and how many of them the CPU needed to start the operators of a GPU."""
-        self._clock.wait()
-        begin = time.perf_counter()
-        step()
-        launched = time.perf_counter() - begin
-        self._clock.wait()
-        return time.perf_counter() - begin, launched if self.device.type == "cuda" else 0.0
-
-    def _recorded(self, step: Callable[[], None], launch_seconds: float) -> StepRecord:
-        recorder = StepRecorder(self._clock)
-        # Recording takes time on the CPU as well.
-        self._clock.fill_queue(5 * launch_seconds)
-
-        def run() -> None:
-            with recorder:
-                step()
-
-        self._timed(run)
-        return StepRecord(recorder.operators, recorder.seconds())
+        return training_step(narrowed(self.model, self.graph, widths), setup, self._batch)
 
 
 def _busy(timings: list[tuple[float, float]]) -> bool:
     """Whether repeated steps differ so much that more of them are needed."""
     seconds = [found for found, _ in timings]
-    return len(seconds) < 3 * REPEATS and statistics.median(seconds) / min(seconds) - 1 > BUSY_SPREAD
+    return len(seconds) < 3 * REPEATS and spread_of(seconds) > BUSY_SPREAD
+
+
+def widths_of(graph: ChannelGraph, keep: Mapping[str, Sequence[int]]) -> Ints:
+    """The width of every group in a plan, of shape (groups,)."""
+    return np.array([len(keep[group.name]) for group in graph.groups], dtype=np.int64)
 
 
 def narrowed(model: nn.Module, graph: ChannelGraph, widths: npt.ArrayLike) -> nn.Module:
