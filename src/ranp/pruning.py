@@ -14,7 +14,7 @@ from ranp.budget import Budget
 from ranp.costs import Resource
 from ranp.costs.time import TimeTable
 from ranp.costs.training import TrainingSetup
-from ranp.criteria import Criterion, Importance
+from ranp.criteria import Criterion, Importance, criterion_named
 from ranp.deprecation import renamed_arguments
 from ranp.errors import TraceError
 from ranp.explorer import survey
@@ -106,7 +106,7 @@ def prune(
         criterion: A name in `ranp.criteria.CRITERIA`, or a `Criterion` of your own. `uniform`, `constant` and `random`
             need neither batches nor a loss.
         importance: `parameter` or `neuron`; see `ranp.score`.
-        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`; 11 by default.
+        resource_weight: Weight of the resource term of `ranp-f`, `ranp-m` and `ranp-t`; 11 by default.
         seed: Seed of all random numbers.
         policy: How widths follow from scores and budget, `threshold` or `balanced`; see `ranp.allocate`.
         min_width: Channels that every group keeps at least; by default a guard against bottlenecks.
@@ -116,9 +116,9 @@ def prune(
         stop_at_correlation: Score no more batches once the ranking has become stable; see `ranp.score`.
         rules: Rules for operators of your own; see `ranp.trace`.
         resources: Resources of your own that the budget limits; see `ranp.allocate`.
-        setup: How the network is trained, for a budget on `step_time` or `train_memory`; by default on the example
-            inputs, see `ranp.TrainingSetup`. Such a budget on time is met by measurement: steps of the full and the
-            pruned network take turns, and the plan is corrected, at most three times.
+        setup: How the network is trained, for a budget on `step_time` or `train_memory`, and for `ranp-t`; by default
+            on the example inputs, see `ranp.TrainingSetup`. A budget on time is met by measurement: steps of the full
+            and the pruned network take turns, and the plan is corrected, at most three times.
         times: Measured step times; by default `ranp.measure_times` measures them where they are needed.
         progress: Called with the name of the step, how much of it is done, and how much there is (0 if unknown).
 
@@ -147,9 +147,10 @@ def prune(
         require_channels(graph)
         # Refused before anything is measured or any batch is scored.
         policy_named(policy)
+        needed = {*dict(budget.given()), *(["step_time"] if criterion_named(criterion).needs_step_time else [])}
     with timed("checking budget"):
         training: dict[str, Any] = {"setup": setup, "times": times, "progress": progress}
-        graph = with_training_costs(model, example_inputs, graph, dict(budget.given()), **training)
+        graph = with_training_costs(model, example_inputs, graph, needed, **training)
         require_feasible_budget(graph, budget, **widths)
     with timed("scoring"):
         scores = score(

@@ -94,7 +94,7 @@ def prune(
         typer.Option(help="Importance of a neuron: from its weights, or (cheaper) from a gate on its output."),
     ] = "parameter",
     resource_weight: Annotated[
-        float | None, typer.Option(min=0, help="Weight of the cost in ranp-f and ranp-m.", show_default="11")
+        float | None, typer.Option(min=0, help="Weight of the cost in ranp-f, ranp-m and ranp-t.", show_default="11")
     ] = None,
     batch: Annotated[
         int | None,
