@@ -19,6 +19,7 @@ __all__ = [
     "__version__",
     "allocate",
     "apply",
+    "bench",
     "load",
     "measure_times",
     "prune",
@@ -30,6 +31,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ranp.allocation import allocate
+    from ranp.benchmark import bench
     from ranp.budget import Budget
     from ranp.costs.training import TrainingSetup
     from ranp.errors import RanpError
@@ -50,6 +52,7 @@ else:
         "TrainingSetup": "costs.training",
         "allocate": "allocation",
         "apply": "surgery",
+        "bench": "benchmark",
         "load": "storage",
         "measure_times": "timing",
         "prune": "pruning",

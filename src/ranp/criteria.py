@@ -232,7 +232,7 @@ def drawn(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Fl
     return rng.random(len(channels))
 
 
-# Colors are those of Okabe and Ito, which color-blind readers can tell apart, and two more.
+# Colors are those of Okabe and Ito, which color-blind readers can tell apart, and three more.
 _ALL = (
     Criterion(
         "ranp-f",

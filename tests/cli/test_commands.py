@@ -164,6 +164,20 @@ def test_prune_to_a_step_time_and_training_memory(
     assert table.evaluate([12]) == found["full_cost"]["step_seconds"]
 
 
+def test_bench(results: Callable[[str], dict[str, Any]], ranp: Ranp, out: Path, user: Path) -> None:
+    results(f"prune {NETWORK} --criterion uniform --budget macs=40% --out {out}")
+    how = "--optimizer sgd --precision bf16-mixed --threads 1 --seconds 0"
+    found = results(f"bench {out} {NETWORK} {how}")
+    assert (found["plan"], found["batch"], found["memory"]) == (str(out), 1, "predicted")
+    assert (found["setup"]["precision"], found["setup"]["optimizer"]) == ("bf16-mixed", "sgd")
+    full, pruned = found["networks"]["full"], found["networks"]["pruned"]
+    assert 0 < pruned["train_bytes"] < full["train_bytes"]
+    assert full["samples_per_second"] == pytest.approx(1 / full["step_seconds"])
+    shown = ranp(*shlex.split(f"bench {out / 'plan.json'} {NETWORK} {how}")).stdout
+    for text in ("training step", "samples per second", "inference", "training memory, predicted", "ratio"):
+        assert text in shown
+
+
 def test_without_an_input_costs_are_those_of_the_first_batch(
     results: Callable[[str], dict[str, Any]], out: Path
 ) -> None:

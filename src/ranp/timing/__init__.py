@@ -9,7 +9,7 @@ from ranp.timing._measure import measure_times
 from ranp.timing._meet import meet_step_time, require_one_process
 from ranp.timing._operators import StepRecord
 from ranp.timing._recording import Recorded, StepRecorder
-from ranp.timing._stopwatch import Stopwatch
+from ranp.timing._stopwatch import Stopwatch, spread_of, training_step
 from ranp.timing._timer import StepTimer, narrowed, sample_widths
 
 __all__ = [
@@ -24,4 +24,6 @@ __all__ = [
     "narrowed",
     "require_one_process",
     "sample_widths",
+    "spread_of",
+    "training_step",
 ]
