@@ -10,7 +10,7 @@ from ranp.timing._meet import meet_step_time, require_one_process
 from ranp.timing._operators import StepRecord
 from ranp.timing._recording import Recorded, StepRecorder
 from ranp.timing._stopwatch import Stopwatch, spread_of, training_step
-from ranp.timing._timer import StepTimer, narrowed, sample_widths
+from ranp.timing._timer import StepTimer, narrowed, sample_widths, widths_of
 
 __all__ = [
     "CpuClock",
@@ -26,4 +26,5 @@ __all__ = [
     "sample_widths",
     "spread_of",
     "training_step",
+    "widths_of",
 ]
