@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import ranp
+from helpers.simulated_device import simulate
 from ranp.environment import memory_bytes
 from ranp.errors import BudgetError, InputError
 from ranp.fitting import FitResult, memory_limit
@@ -80,19 +81,17 @@ def _cube(size: tuple[int, ...]) -> str:
     return "\u00d7".join(map(str, size))
 
 
-class TwiceTheChannels:
-    """A step takes two seconds for every channel."""
-
-    def evaluate(self, widths: Any) -> float:
-        return 2.0 * float(np.sum(widths))
-
-
-def test_measured_times_are_a_column() -> None:
-    found = ranp.fit(model(), inputs(), memory="50 MiB", macs=[0.5], times=TwiceTheChannels())
-    seconds = 2.0 * sum(found.rows[0].widths)
-    assert found.rows[0].cost.step_seconds == seconds
+def test_measured_times_are_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(monkeypatch)
+    times = ranp.measure_times(model(), inputs(), cache=False)
+    found = ranp.fit(model(), inputs(), memory="50 MiB", macs=[1, 0.5], times=times)
+    for row, shown in zip(found.rows, found.table().rows, strict=True):
+        seconds = times.evaluate(row.widths)
+        assert row.cost.step_seconds == seconds
+        assert shown[-1] == f"{1000 * seconds:,.3f} ms"
     assert found.table().header[-1] == "training step"
-    assert found.table().rows[0][-1] == f"{1000 * seconds:,.3f} ms"
+    with pytest.raises(InputError, match="times: they are those of another network or input size; measure them again"):
+        ranp.fit(model(), inputs(side=16), memory="50 MiB", times=times)
 
 
 def test_progress_counts_the_rows() -> None:

@@ -35,3 +35,8 @@ def memory_bytes(device: torch.device) -> int | None:
     limit = Path("/sys/fs/cgroup/memory.max")
     text = limit.read_text().strip() if limit.exists() else ""
     return min(total, int(text)) if text.isdecimal() else total
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the machine ran out of memory."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

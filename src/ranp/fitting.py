@@ -9,8 +9,9 @@ from torch import nn
 
 from ranp.allocation import allocated_widths
 from ranp.budget import Budget
-from ranp.costs import RESOURCES, Cost, CostModel
+from ranp.costs import RESOURCES, Cost
 from ranp.costs.resources import BYTES
+from ranp.costs.time import TimeTable
 from ranp.costs.training import TrainingSetup
 from ranp.environment import memory_bytes
 from ranp.errors import BudgetError, InputError, TraceError
@@ -110,7 +111,7 @@ def fit(
     memory: float | str | None = None,
     macs: Sequence[float | str] = FRACTIONS,
     multiple: Size | None = None,
-    times: CostModel | None = None,
+    times: TimeTable | None = None,
     rules: Mapping[str, Rule] | None = None,
     progress: Progress | None = None,
 ) -> FitResult:
@@ -129,12 +130,12 @@ def fit(
             by default all of it.
         macs: Multiply-adds to keep, as in `Budget(macs=...)`, one for each row.
         multiple: Sides of inputs are multiples of this; see `ranp.memory.largest_size`.
-        times: Measured step times, for a column with the predicted duration of a step.
+        times: Step times from `ranp.measure_times`, for a column with the predicted duration of a step.
         rules: Rules for operators of your own; see `ranp.trace`.
         progress: Called with how many rows are done, and how many there are.
 
     Raises:
-        InputError: The memory is neither an amount nor a fraction, or not known.
+        InputError: The memory is neither an amount nor a fraction, or not known; times of another network.
         BudgetError: Not a single sample fits, at any width.
         TraceError: The model cannot be traced.
 
@@ -149,6 +150,8 @@ def fit(
     report = progress or no_progress
     graph = trace(model, example_inputs, rules=rules)
     if times is not None:
+        if times.network != graph.fingerprint:
+            raise InputError("times", "they are those of another network or input size", hint="measure them again")
         graph = graph.with_costs(step_seconds=times)
     predictor = MemoryPredictor(model, example_inputs, setup, graph=graph)
     limit, notes, rows = memory_limit(memory, predictor.target), list[str](), list[FitRow]()

@@ -12,7 +12,9 @@ from torch import nn
 from ranp.allocation import Balanced, allocate, policy_named, require_feasible_budget
 from ranp.budget import Budget
 from ranp.costs import Resource
-from ranp.criteria import Criterion, Importance
+from ranp.costs.time import TimeTable
+from ranp.costs.training import TrainingSetup
+from ranp.criteria import Criterion, Importance, criterion_named
 from ranp.deprecation import renamed_arguments
 from ranp.errors import TraceError
 from ranp.explorer import survey
@@ -24,7 +26,9 @@ from ranp.scores import Scores
 from ranp.scoring import Step, score
 from ranp.surgery import Verification, Weights, apply, verify
 from ranp.tables import html_text
+from ranp.timing import StepTimer, meet_step_time
 from ranp.tracing import Rule, trace
+from ranp.training_costs import with_training_costs
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,8 @@ def prune(
     stop_at_correlation: float | None = None,
     rules: Mapping[str, Rule] | None = None,
     resources: Sequence[Resource] = (),
+    setup: TrainingSetup | None = None,
+    times: TimeTable | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
     """Prune a model once, before training.
@@ -100,7 +106,7 @@ def prune(
         criterion: A name in `ranp.criteria.CRITERIA`, or a `Criterion` of your own. `uniform`, `constant` and `random`
             need neither batches nor a loss.
         importance: `parameter` or `neuron`; see `ranp.score`.
-        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`; 11 by default.
+        resource_weight: Weight of the resource term of `ranp-f`, `ranp-m` and `ranp-t`; 11 by default.
         seed: Seed of all random numbers.
         policy: How widths follow from scores and budget, `threshold` or `balanced`; see `ranp.allocate`.
         min_width: Channels that every group keeps at least; by default a guard against bottlenecks.
@@ -110,6 +116,10 @@ def prune(
         stop_at_correlation: Score no more batches once the ranking has become stable; see `ranp.score`.
         rules: Rules for operators of your own; see `ranp.trace`.
         resources: Resources of your own that the budget limits; see `ranp.allocate`.
+        setup: How the network is trained, for a budget on `step_time` or `train_memory`, and for `ranp-t`; by default
+            on the example inputs, see `ranp.TrainingSetup`. A budget on time is met by measurement: steps of the full
+            and the pruned network take turns, and the plan is corrected, at most three times.
+        times: Measured step times; by default `ranp.measure_times` measures them where they are needed.
         progress: Called with the name of the step, how much of it is done, and how much there is (0 if unknown).
 
     Returns:
@@ -135,8 +145,12 @@ def prune(
     with timed("tracing"):
         graph = trace(model, example_inputs, rules=rules)
         require_channels(graph)
-        # Refused before any batch is scored.
+        # Refused before anything is measured or any batch is scored.
         policy_named(policy)
+        needed = {*dict(budget.given()), *(["step_time"] if criterion_named(criterion).needs_step_time else [])}
+    with timed("checking budget"):
+        training: dict[str, Any] = {"setup": setup, "times": times, "progress": progress}
+        graph = with_training_costs(model, example_inputs, graph, needed, **training)
         require_feasible_budget(graph, budget, **widths)
     with timed("scoring"):
         scores = score(
@@ -152,14 +166,21 @@ def prune(
             stop_at_correlation=stop_at_correlation,
             progress=progress,
         )
+
+    def within(limits: Budget) -> Plan:
+        return allocate(graph, scores, limits, policy=policy, **widths)
+
     with timed("allocating"):
-        plan = allocate(graph, scores, budget, policy=policy, **widths)
+        if budget.step_time is None:
+            plan, measured = within(budget), None
+        else:
+            plan, measured = meet_step_time(StepTimer(model, graph, example_inputs, setup), budget, within, progress)
     with timed("verifying"):
         verification = verify(model, plan, example_inputs)
     with timed("applying"):
         small = apply(model, plan, weights=weights, seed=seed)
     status, note = verification.status, verification.note
-    report = make_report(graph, plan, verification=status, note=note, seconds=seconds)
+    report = make_report(graph, plan, verification=status, note=note, seconds=seconds, step_time=measured)
     return PruneResult(small, plan, graph, scores, report, verification)
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from ranp import __version__
-from ranp.cli import _fit, _networks, _nnunet, _runs
+from ranp.cli import _bench, _fit, _networks, _nnunet, _runs
 from ranp.cli._options import Command
 from ranp.cli._reproduce import Reproduce
 from ranp.errors import RanpError
@@ -84,6 +84,7 @@ _add(app, _networks.profile, "profile unet3d --input 1,1,32,32,32")
 _add(app, _networks.prune, "prune unet3d --input 1,1,32,32,32 --data noise --budget macs=5% --out pruned")
 _add(app, _fit.fit, "fit unet3d --input 2,1,64,64,64 --memory 2GiB --macs 100% --macs 25%")
 _add(app, _networks.apply, "apply pruned unet3d --input 1,1,32,32,32 --weights orthogonal --out other")
+_add(app, _bench.bench, "bench pruned unet3d --input 2,1,32,32,32 --precision bf16-mixed --channels-last")
 _add(app, _runs.train, f"train {SMALL} --data data --out runs/pruned")
 _add(app, _runs.evaluate, "evaluate runs/pruned --data data")
 _add(app, _runs.compare, "compare runs/pruned runs/full")

@@ -47,17 +47,24 @@ def fit(
     multiple: Annotated[
         int | None, typer.Option(min=1, help="Sides of inputs are multiples of this.", show_default="what it accepts")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda; with --memory, it need not exist here.")] = "cpu",
+    time: Annotated[
+        bool, typer.Option("--time", help="Also predict the time of a step, from measurements on this machine.")
+    ] = False,
+    times: options.Times = None,
+    device: Annotated[
+        str, typer.Option(help="cpu or cuda; with --memory and without --time, it need not exist here.")
+    ] = "cpu",
     as_json: options.AsJson = False,
 ) -> None:
     """Show which width, batch size and input size fit into memory in training.
 
-    No training step is run. The batch size and the input size of your training are those of --input.
+    No training step is run, except to measure times. The batch size and the input size are those of --input.
     """
     import ranp
     from ranp.cli import _sources as sources
     from ranp.cli._parse import parse_inputs, parse_network
     from ranp.fitting import CRITERION, FRACTIONS
+    from ranp.import_by_name import find_device
 
     inputs = parse_inputs(model, shapes)
     with working() as progress:
@@ -73,8 +80,19 @@ def fit(
             channels_last=channels_last,
             device=device,
         )
+        measured = None
+        if time or times is not None:
+            find_device(device)
+            measured = ranp.measure_times(network, inputs, setup, file=times, progress=progress)
         found = ranp.fit(
-            network, inputs, setup, memory=memory, macs=macs or FRACTIONS, multiple=multiple, progress=progress
+            network,
+            inputs,
+            setup,
+            memory=memory,
+            macs=macs or FRACTIONS,
+            multiple=multiple,
+            times=measured,
+            progress=progress,
         )
     words = [word for text in arguments or () for word in ("--set", text)]
     words += [word for tensor in inputs for word in ("--input", ",".join(map(str, tensor.shape)))]

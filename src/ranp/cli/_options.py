@@ -113,6 +113,16 @@ PrecisionName = Annotated[
 ChannelsLast = Annotated[
     bool, typer.Option("--channels-last", help="Train with convolutions in channels-last memory format.")
 ]
+Compile = Annotated[bool, typer.Option("--compile", help="Train the network compiled by torch.compile.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of the training on the CPU.", show_default="as many as torch uses")
+]
+Times = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of measured step times, which is written if it does not exist.", show_default="in the cache"
+    ),
+]
 
 Model = Annotated[
     str, typer.Argument(help=f"{', '.join(sorted(BUILT_IN))}; or {OWN}.", autocompletion=complete_networks)

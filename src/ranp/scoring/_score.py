@@ -55,7 +55,7 @@ def score(
         criterion: A name in `ranp.criteria.CRITERIA`, or a `Criterion` of your own.
         importance: `parameter` sums |w * dL/dw| over a neuron's weights; `neuron` takes |dL/dc| of a gate c on the
             neuron's channel where it is consumed, without any weight gradient.
-        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`; 11 by default.
+        resource_weight: Weight of the resource term of `ranp-f`, `ranp-m` and `ranp-t`; 11 by default.
         seed: Seed of all random numbers (dropout while scoring, the criterion `random`).
         reduce: For `parameter`: sum, mean or max over a neuron's weights.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
@@ -67,7 +67,8 @@ def score(
         Scores of neurons by layer, and of channels.
 
     Raises:
-        InputError: An unknown criterion or importance, no batches, or a batch or loss that cannot be used.
+        InputError: An unknown criterion or importance, a criterion that needs step times which the graph does not have,
+            no batches, or a batch or loss that cannot be used.
 
     Example:
         >>> import torch, ranp
@@ -78,6 +79,7 @@ def score(
         (['importance', 'weighted', 'ranp-f'], (4,))
     """
     chosen = criterion_named(criterion)
+    chosen.check(graph)
     if importance not in get_args(Importance):
         known = nearest(str(importance), get_args(Importance))
         raise InputError("importance", f"{importance!r} is unknown", hint=known)
