@@ -3,18 +3,25 @@
 `python benchmarks/training_memory.py` takes real steps of several networks, full and pruned, on the CPU and, where
 there is one, on a GPU (`--device` chooses), and writes `benchmarks/results/training_memory.json`. The oracles are: on
 the CPU the bytes of all tensors that are alive at the same time, seen by a dispatch mode, and the peak of resident
-memory of a fresh process; on the GPU `torch.cuda.max_memory_allocated`. On the GPU the largest batch that is predicted
-to fit into a limit has to run under it, and twice that batch must not.
+memory in the second training of a fresh process; on the GPU `torch.cuda.max_memory_allocated`. The largest batch that
+is predicted to fit into a limit has to run under it, and twice that batch must not: the limit is set for the CUDA
+allocator or, on the CPU, by the operating system for a fresh process.
 """
 
 import copy
+import ctypes
 import gc
 import json
+import os
+import pickle
+import resource
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,13 +29,12 @@ import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 import ranp
 from ranp import Budget, Plan, TrainingSetup
-from ranp.costs.measure import peak_step_bytes
+from ranp.costs.measure import reset_peak_memory, resident_bytes
 from ranp.environment import hardware, versions
 from ranp.graph import ChannelGraph
 from ranp.memory import MemoryPredictor, largest_batch
@@ -45,6 +51,7 @@ WAYS = (
 )
 """Batch sizes and ways of training."""
 GIB = 2**30
+RESULT_LISTS = ("steps", "largest_batch")
 
 
 class LiveTensors(TorchDispatchMode):
@@ -146,42 +153,119 @@ def measure(network: TrainingNetwork, device: str) -> Iterator[dict[str, Any]]:
                 row |= cuda_peak(pruned, batch, setup)
             else:
                 row["live"] = live_peak(pruned, batch, setup)
-                if way.precision == "float32" and not way.channels_last and name in ("full", "uniform 25%"):
-                    make = partial(AdamW, lr=1e-3) if way.optimizer == "adamw" else partial(SGD, lr=1e-3, momentum=0.9)
-                    peak = peak_step_bytes({"model": pruned}, batch, LOSS, make)["model"]
-                    row["process"] = peak + sum(part.nbytes for part in batch)
+                if name in ("full", "uniform 25%"):
+                    row |= process_peaks(pruned, batch, setup)
                     row["predicted_process"] = predicted.process_bytes
             yield row
 
 
-def fits(network: TrainingNetwork, limit: int) -> dict[str, Any]:
-    """Whether the largest batch that is predicted to fit into a part of the GPU's memory runs, and twice that batch."""
+def fits(network: TrainingNetwork, device: str, limit: int) -> dict[str, Any]:
+    """Whether the largest batch that is predicted to fit into a limit runs under it, and twice that batch.
+
+    On the CPU the limit is four times the memory of one sample.
+    """
     model = network.build()
-    setup = TrainingSetup(loss_fn=LOSS, batch=network.batch(1), device="cuda")
-    samples = largest_batch(MemoryPredictor(model, torch.zeros(network.shape), setup), limit)
+    setup = TrainingSetup(loss_fn=LOSS, batch=network.batch(1), device=device)
+    predictor = MemoryPredictor(model, torch.zeros(network.shape), setup)
+    if device == "cpu":
+        limit = 4 * predictor.predict().process_bytes
+    samples = largest_batch(predictor, limit)
     row: dict[str, Any] = {"network": network.name, "limit": limit, "largest_batch": samples}
-    total = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(limit / total)
+    runs = runs_on_cuda if device == "cuda" else runs_on_cpu
     for key, count in (("runs", samples), ("twice_runs", 2 * samples)):
-        try:
-            cuda_peak(model, network.batch(count), setup)
-            row[key] = True
-        except torch.OutOfMemoryError:
-            row[key] = False
-    torch.cuda.set_per_process_memory_fraction(1.0)
+        row[key] = runs(model, network.batch(count), setup, limit)
     return row
 
 
+def runs_on_cuda(model: nn.Module, batch: Any, setup: TrainingSetup, limit: int) -> bool:
+    """Whether training steps run while the allocator may reserve this many bytes."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(limit / total)
+    try:
+        cuda_peak(model, batch, setup)
+        return True
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def runs_on_cpu(model: nn.Module, batch: Any, setup: TrainingSetup, limit: int) -> bool:
+    """Whether training steps run in a fresh process that may allocate this many bytes beyond its start."""
+    return bool(in_fresh_process(_runs_within, _packed(model, batch, setup), limit))
+
+
+def process_peaks(model: nn.Module, batch: Any, setup: TrainingSetup) -> dict[str, int]:
+    """Peaks of resident memory in a fresh process, above what is in use before.
+
+    The first training also loads kernels and fills caches, once for the process; `process` is the peak of a second one.
+    """
+    first, second = in_fresh_process(_peaks, _packed(model, batch, setup))
+    return {"process": second, "process_first": first}
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function of this module in a process in which freed memory is returned to the system at once."""
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(64 * 2**10)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _packed(model: nn.Module, batch: Any, setup: TrainingSetup) -> bytes:
+    return pickle.dumps((model, batch, replace(setup, batch=None)))
+
+
+def _train(packed: bytes) -> None:
+    model, batch, setup = pickle.loads(packed)
+    trained = setup.prepare(model)
+    batch = setup.prepare_batch(batch, torch.device("cpu"))
+    optimizer = setup.make_optimizer(trained)
+    for _ in range(2):
+        setup.run_step(trained, batch, optimizer)
+
+
+def _peaks(packed: bytes) -> list[int]:
+    found = []
+    for _ in range(2):
+        _free_unused()
+        reset_peak_memory()
+        before = resident_bytes(peak=False)
+        _train(packed)
+        found.append(resident_bytes(peak=True) - before)
+    return found
+
+
+def _runs_within(packed: bytes, limit: int) -> bool:
+    model, batch, setup = pickle.loads(packed)
+    _train(_packed(model, tree_map(lambda part: part[:1].clone(), batch), setup))
+    del model, batch
+    _free_unused()
+    status = Path("/proc/self/status").read_text()
+    used = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (used + limit, used + limit))
+    try:
+        _train(packed)
+        return True
+    except (RuntimeError, MemoryError) as error:
+        typer.echo(f"  {type(error).__name__}: {str(error).splitlines()[0][:100]}")
+        return False
+
+
+def _free_unused() -> None:
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def time_at_128() -> dict[str, float]:
-    """Seconds to predict the 15-layer U-Net of width 32 at 128 voxels a side: a first time, and at other widths."""
+    """CPU seconds to predict the 15-layer U-Net of width 32 at 128 voxels a side: a first time, and at other widths."""
     model, inputs = ranp.models.UNet3D(1, 3, width=32), torch.zeros(1, 1, 128, 128, 128)
     graph = ranp.trace(model, inputs)
     seconds = []
     for width in (graph.widths, graph.widths // 2):
-        begin = time.perf_counter()
+        begin = time.process_time()
         predictor = MemoryPredictor(model, inputs, graph=graph)
         predictor.predict(width)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     return {"first": seconds[0], "other_widths": seconds[1]}
 
 
@@ -208,26 +292,27 @@ def main(
     results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     for name in device or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
         timing = time_at_128()
-        rows, searches = [], []
-        for network in networks(side):
-            if only not in network.name:
-                continue
+        chosen = [network for network in networks(side) if only in network.name]
+        names = {network.name for network in chosen}
+        # Networks that are not measured now keep their results.
+        before = results.get(name, {"steps": [], "largest_batch": []})
+        rows, searches = ([row for row in before[key] if row["network"] not in names] for key in RESULT_LISTS)
+        for network in chosen:
             for row in measure(network, name):
                 rows.append(row)
                 truth = row.get("live") or row["allocated"]
                 typer.echo(f"{name} {row['network']}, {row['plan']}: {row['predicted'] / truth - 1:+.2%}")
-            if name == "cuda":
-                searches.append(fits(network, int(limit * GIB)))
-                typer.echo(f"{searches[-1]}")
-        results[name] = {
-            "environment": {"hardware": hardware(torch.device(name)), **versions(("ranp", "torch"))},
-            "side": side,
-            "summary": summary(rows, name),
-            "seconds_at_128": timing,
-            "largest_batch": searches,
-            "steps": rows,
-        }
-        out.write_text(json.dumps(results, indent=1) + "\n")
+            searches.append(fits(network, name, int(limit * GIB)))
+            typer.echo(f"{searches[-1]}")
+            results[name] = {
+                "environment": {"hardware": hardware(torch.device(name)), **versions(("ranp", "torch"))},
+                "side": side,
+                "summary": summary(rows, name),
+                "cpu_seconds_at_128": timing,
+                "largest_batch": searches,
+                "steps": rows,
+            }
+            out.write_text(json.dumps(results, indent=1) + "\n")
         typer.echo(json.dumps(results[name]["summary"], indent=1))
 
 

@@ -67,7 +67,8 @@ def networks(side: int = 64) -> Iterator[TrainingNetwork]:
     yield TrainingNetwork("UNet3D, checkpointed", partial(checkpointed_unet, 16), volume, 3)
     clip = (1, 3, 16, 2 * side, 2 * side)
     yield TrainingNetwork("MobileNetV2-3D", partial(MobileNetV2, 3, 101), clip, 101, segments=False)
-    yield TrainingNetwork("I3D", partial(I3D, 3, 101), clip, 101, segments=False)
+    large = (1, 3, 16, *(max(2 * side, 224),) * 2)  # It averages over 7 positions at a resolution of 1 / 32.
+    yield TrainingNetwork("I3D", partial(I3D, 3, 101), large, 101, segments=False)
     for more in (_of_monai, _of_nnunet):
         try:
             yield from more(volume)

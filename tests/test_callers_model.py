@@ -24,7 +24,7 @@ def test_every_step_leaves_the_model_as_it_was(tmp_path: Any) -> None:
     plan = ranp.allocate(graph, scores, ranp.Budget(macs=0.5))
     folder = ranp.save(ranp.apply(model, plan), plan, tmp_path / "it")
     assert_unchanged(model, lambda: ranp.trace(model, inputs()))
-    for criterion in CRITERIA:
+    for criterion in CRITERIA.keys() - {"ranp-t"}:  # Not without step times; measuring them is tested elsewhere.
         for importance in ("parameter", "neuron"):
             assert_unchanged(
                 model,

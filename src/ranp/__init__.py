@@ -19,7 +19,10 @@ __all__ = [
     "__version__",
     "allocate",
     "apply",
+    "bench",
+    "fit",
     "load",
+    "measure_times",
     "prune",
     "save",
     "score",
@@ -29,14 +32,17 @@ __all__ = [
 
 if TYPE_CHECKING:
     from ranp.allocation import allocate
+    from ranp.benchmark import bench
     from ranp.budget import Budget
     from ranp.costs.training import TrainingSetup
     from ranp.errors import RanpError
+    from ranp.fitting import fit
     from ranp.plan import Plan
     from ranp.pruning import PruneResult, prune
     from ranp.scoring import score
     from ranp.storage import load, save
     from ranp.surgery import apply, verify
+    from ranp.timing import measure_times
     from ranp.tracing import trace
 else:
     # Found when they are first asked for: nearly all of them import torch, which takes longer than `ranp --help` may.
@@ -48,7 +54,10 @@ else:
         "TrainingSetup": "costs.training",
         "allocate": "allocation",
         "apply": "surgery",
+        "bench": "benchmark",
+        "fit": "fitting",
         "load": "storage",
+        "measure_times": "timing",
         "prune": "pruning",
         "save": "storage",
         "score": "scoring",

@@ -12,6 +12,7 @@ from ranp.module_utils import Inputs, ModelWithValues
 from ranp.plan import Plan
 from ranp.pruning import require_channels
 from ranp.report import Report, make_report
+from ranp.training_costs import with_training_costs
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def check(model: ModelWithValues, example_inputs: Inputs, budget: ranp.Budget, *
     begin = time.perf_counter()
     graph = ranp.trace(model, example_inputs)
     require_channels(graph)
+    graph = with_training_costs(model, example_inputs, graph, dict(budget.given()))
     scores = ranp.score(model, graph, [], criterion="random", seed=seed)
     plan = ranp.allocate(graph, scores, budget)
     verified: Literal["exact", "structural", "failed"]

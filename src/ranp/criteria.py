@@ -43,6 +43,7 @@ class Criterion:
             steps of the criterion by name, each an array of shape (neurons,) for every layer; the last step counts.
         needs_batches: Whether it needs importance, and therefore batches and a loss; if not, `stages` gets no layers.
         uses_resource_weight: Whether the resource weight matters; plans record it only then.
+        needs_step_time: Whether it needs a graph with measured step times; `ranp.prune` measures them.
         combine: How the scores of coupled neurons become the score of their channel.
         reduce: How the importance of weights becomes that of their neuron; `parameter` importance is then always used.
         finish: A function of the graph, the scores of all channels, of shape (channels,), and a seeded random
@@ -64,10 +65,21 @@ class Criterion:
     stages: Callable[[ChannelGraph, LayerScores, float], dict[str, LayerScores]] | None = None
     needs_batches: bool = True
     uses_resource_weight: bool = False
+    needs_step_time: bool = False
     combine: Literal["sum", "max"] = "sum"
     reduce: Reduction | None = None
     finish: Callable[[ChannelGraph, Floats, np.random.Generator], Floats] | None = None
     color: str = "#999999"
+
+    def check(self, graph: ChannelGraph) -> None:
+        """Refuse a graph without step times, where the criterion needs them.
+
+        Raises:
+            InputError: It has none.
+        """
+        if self.needs_step_time and graph.cost().step_seconds is None:
+            hint = "use ranp.prune, or graph.with_costs(step_seconds=ranp.measure_times(...))"
+            raise InputError(f"criterion {self.name}", "it needs measured step times", hint=hint)
 
     def evaluate(
         self, graph: ChannelGraph, importance: LayerScores, resource_weight: float
@@ -181,6 +193,28 @@ def ranp_m(graph: ChannelGraph, importance: LayerScores, resource_weight: float)
     return stages | {"ranp-m": reweight_by_resource(stages["weighted"], elements, resource_weight)}
 
 
+def ranp_t(graph: ChannelGraph, importance: LayerScores, resource_weight: float) -> dict[str, LayerScores]:
+    """RANP-t: reweighted by the time of a training step that a neuron of the layer takes."""
+    stages = weighted(graph, importance, resource_weight)
+    return stages | {"ranp-t": reweight_by_resource(stages["weighted"], seconds_per_neuron(graph), resource_weight)}
+
+
+def seconds_per_neuron(graph: ChannelGraph) -> dict[str, float]:
+    """Seconds of a training step for each neuron of every layer; 0 where no neuron can be removed.
+
+    A group is measured against half of it, so that rounding of widths on the device averages out. Neurons of coupled
+    layers are removed together and share their time.
+    """
+    full, saved = graph.amount("step_seconds", graph.widths), np.zeros(len(graph.groups))
+    for number, group in enumerate(graph.groups):
+        widths = graph.widths.copy()
+        widths[number] -= group.width // 2
+        neurons = graph.neurons[graph.offsets[number]] * max(group.width // 2, 1)
+        saved[number] = max(full - graph.amount("step_seconds", widths), 0.0) / neurons
+    groups = {layer.name: graph.group_of[layer.channels[layer.channels >= 0]] for layer in graph.layers}
+    return {name: float(saved[found].mean()) if len(found) else 0.0 for name, found in groups.items()}
+
+
 def layerwise(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Floats:
     """Scores by rank within the group, so that one threshold removes the same fraction of every group."""
     return 1 - rank_within_groups(graph, channels) / graph.widths[graph.group_of]
@@ -201,7 +235,7 @@ def drawn(graph: ChannelGraph, channels: Floats, rng: np.random.Generator) -> Fl
     return rng.random(len(channels))
 
 
-# Colors are those of Okabe and Ito, which color-blind readers can tell apart, and two more.
+# Colors are those of Okabe and Ito, which color-blind readers can tell apart, and three more.
 _ALL = (
     Criterion(
         "ranp-f",
@@ -216,6 +250,14 @@ _ALL = (
         ranp_m,
         uses_resource_weight=True,
         color="#E69F00",
+    ),
+    Criterion(
+        "ranp-t",
+        "RANP: normalized importance, higher in layers whose neurons take little time in training.",
+        ranp_t,
+        uses_resource_weight=True,
+        needs_step_time=True,
+        color="#4B0092",
     ),
     Criterion("weighted", "Importance, normalized to the same mean in every layer.", weighted, color="#009E73"),
     Criterion("vanilla", "Importance as it is.", vanilla, color="#CC79A7"),

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import stat
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -37,6 +38,16 @@ MAX_JSON_VALUES = 1_000_000
 def is_rank_zero() -> bool:
     """Whether this process writes files: it is the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def cache_folder() -> Path:
+    """The user's folder for what ranp can make again; it need not exist."""
+    if os.name == "nt":
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+    else:
+        usual = "Library/Caches" if sys.platform == "darwin" else ".cache"
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / usual
+    return Path(base) / "ranp"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ members form a *group*; channels of all groups are numbered through (`ChannelGra
 costs are ordinary arrays.
 """
 
+import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -224,6 +225,15 @@ class ChannelGraph:
         channels = np.concatenate([np.zeros(0, dtype=np.int64), *(layer.channels for layer in self.layers)])
         return np.bincount(channels[channels >= 0], minlength=self.offsets[-1])
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A text that is the same for networks with the same parameters and costs at the same input size."""
+        table = self.costs
+        digest = hashlib.sha256(repr((sorted(self.shapes.items()), table.outputs)).encode())
+        for array in (table.axes, table.macs.factors, table.macs.axes):
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
     def cost(self, widths: npt.ArrayLike | None = None) -> Cost:
         """What the network costs at given widths of its groups (by default the full ones), of shape (groups,).
 
@@ -243,7 +253,15 @@ class ChannelGraph:
         return None if terms is None else terms.evaluate(self.costs.axes_at(widths))
 
     def with_costs(self, **models: CostModel) -> "ChannelGraph":
-        """The same graph with models of further fields of `Cost`, such as `step_seconds`."""
+        """The same graph with models of further fields of `Cost`: `step_seconds`, `train_bytes`.
+
+        Raises:
+            InputError: A model was measured for another network or input size.
+        """
+        for name, model in models.items():
+            if getattr(model, "network", self.fingerprint) != self.fingerprint:
+                problem = f"the {type(model).__name__} is that of another network or input size"
+                raise InputError(f"with_costs: {name}", problem, hint="measure it again, for this graph")
         return replace(self, costs=replace(self.costs, models={**self.costs.models, **models}))
 
     def _as_widths(self, widths: npt.ArrayLike) -> Ints:

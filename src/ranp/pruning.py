@@ -13,7 +13,9 @@ from ranp.allocation import Balanced, allocate, policy_named, require_feasible_b
 from ranp.arguments import Count, Seed, checked
 from ranp.budget import Budget
 from ranp.costs import Resource
-from ranp.criteria import Criterion, Importance, ResourceWeight
+from ranp.costs.time import TimeTable
+from ranp.costs.training import TrainingSetup
+from ranp.criteria import Criterion, Importance, ResourceWeight, criterion_named
 from ranp.deprecation import renamed_arguments
 from ranp.errors import TraceError
 from ranp.explorer import survey
@@ -26,7 +28,9 @@ from ranp.scores import Scores
 from ranp.scoring import Correlation, ProcessGroup, Step, score
 from ranp.surgery import Verification, Weights, apply, verify
 from ranp.tables import html_text
+from ranp.timing import StepTimer, meet_step_time
 from ranp.tracing import Rule, trace
+from ranp.training_costs import with_training_costs
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,8 @@ def prune(
     process_group: ProcessGroup | None = None,
     rules: Mapping[str, Rule] | None = None,
     resources: Sequence[Resource] = (),
+    setup: TrainingSetup | None = None,
+    times: TimeTable | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
     """Prune a model once, before training.
@@ -104,7 +110,7 @@ def prune(
         criterion: A name in `ranp.criteria.CRITERIA`, or a `Criterion` of your own. `uniform`, `constant` and `random`
             need neither batches nor a loss.
         importance: `parameter` or `neuron`; see `ranp.score`.
-        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`; 11 by default.
+        resource_weight: Weight of the resource term of `ranp-f`, `ranp-m` and `ranp-t`; 11 by default.
         seed: Seed of all random numbers.
         policy: How widths follow from scores and budget, `threshold` or `balanced`; see `ranp.allocate`.
         min_width: Channels that every group keeps at least; by default a guard against bottlenecks.
@@ -115,6 +121,10 @@ def prune(
         process_group: Processes that score together, each its own batches; see `ranp.score`.
         rules: Rules for operators of your own; see `ranp.trace`.
         resources: Resources of your own that the budget limits; see `ranp.allocate`.
+        setup: How the network is trained, for a budget on `step_time` or `train_memory`, and for `ranp-t`; by default
+            on the example inputs, see `ranp.TrainingSetup`. A budget on time is met by measurement: steps of the full
+            and the pruned network take turns, and the plan is corrected, at most three times.
+        times: Measured step times; by default `ranp.measure_times` measures them where they are needed.
         progress: Called with the name of the step, how much of it is done, and how much there is (0 if unknown).
 
     Returns:
@@ -140,8 +150,12 @@ def prune(
     with timed("tracing"):
         graph = trace(model, example_inputs, rules=rules)
         require_channels(graph)
-        # Refused before any batch is scored.
+        # Refused before anything is measured or any batch is scored.
         policy_named(policy)
+        needed = {*dict(budget.given()), *(["step_time"] if criterion_named(criterion).needs_step_time else [])}
+    with timed("checking budget"):
+        training: dict[str, Any] = {"setup": setup, "times": times, "progress": progress}
+        graph = with_training_costs(model, example_inputs, graph, needed, **training)
         require_feasible_budget(graph, budget, **widths)
     with timed("scoring"):
         scores = score(
@@ -158,14 +172,21 @@ def prune(
             process_group=process_group,
             progress=progress,
         )
+
+    def within(limits: Budget) -> Plan:
+        return allocate(graph, scores, limits, policy=policy, **widths)
+
     with timed("allocating"):
-        plan = allocate(graph, scores, budget, policy=policy, **widths)
+        if budget.step_time is None:
+            plan, measured = within(budget), None
+        else:
+            plan, measured = meet_step_time(StepTimer(model, graph, example_inputs, setup), budget, within, progress)
     with timed("verifying"):
         verification = verify(model, plan, example_inputs)
     with timed("applying"):
         small = apply(model, plan, weights=weights, seed=seed)
     status, note = verification.status, verification.warning
-    report = make_report(graph, plan, verification=status, note=note, seconds=seconds)
+    report = make_report(graph, plan, verification=status, note=note, seconds=seconds, step_time=measured)
     return PruneResult(small, plan, graph, scores, report, verification)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from ranp.costs import Cost
+from ranp.costs.time import MeasuredStep
 from ranp.deprecation import RenamedAttribute
 from ranp.graph import ChannelGraph, Unprunable
 from ranp.plan import Plan
@@ -38,6 +39,7 @@ class Report:
         warnings: What a user should know before training.
         verification: `exact` or `structural`.
         seconds: Duration of each step.
+        step_time: The time of a training step, if the budget limits it.
     """
 
     layers: tuple[LayerRow, ...]
@@ -47,12 +49,14 @@ class Report:
     warnings: tuple[str, ...]
     verification: str
     seconds: Mapping[str, float]
+    step_time: MeasuredStep | None = None
     frozen = RenamedAttribute("unprunable")
 
-    def tables(self) -> tuple[Table, Table]:
-        """Costs before and after, and widths by layer."""
+    def tables(self) -> tuple[Table, ...]:
+        """Costs before and after, the time of a training step if it was measured, and widths by layer."""
         rows = [(row.layer, str(row.full), str(row.kept), f"{row.macs_share:.1%}") for row in self.layers]
-        return cost_table(self.before, self.after), width_table(rows, "share of MACs")
+        times = (_step_time_table(self.step_time),) if self.step_time else ()
+        return cost_table(self.before, self.after), *times, width_table(rows, "share of MACs")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self.tables()
@@ -72,16 +76,30 @@ class Report:
 
 
 def make_report(
-    graph: ChannelGraph, plan: Plan, *, verification: str, note: str, seconds: Mapping[str, float]
+    graph: ChannelGraph,
+    plan: Plan,
+    *,
+    verification: str,
+    note: str,
+    seconds: Mapping[str, float],
+    step_time: MeasuredStep | None = None,
 ) -> Report:
     """Make the report of a plan that was verified and applied; the note says what was not compared."""
     total = max(sum(layer.macs for layer in graph.layers), 1)
     rows = [LayerRow(layer.name, layer.width, plan.widths[layer.name], layer.macs / total) for layer in graph.layers]
-    costs, warnings = (plan.full_cost, plan.cost), tuple(_warnings(graph, plan, note))
-    return Report(tuple(rows), *costs, graph.unprunable, warnings, verification, dict(seconds))
+    costs, found = (plan.full_cost, plan.cost), _warnings(graph, plan, note, step_time)
+    return Report(tuple(rows), *costs, graph.unprunable, tuple(found), verification, dict(seconds), step_time)
 
 
-def _warnings(graph: ChannelGraph, plan: Plan, note: str) -> list[str]:
+def _step_time_table(step: MeasuredStep) -> Table:
+    """Requested, predicted and measured time."""
+    header = ("", "requested", "predicted", "measured", "full network")
+    times = (step.requested, step.predicted, step.measured, step.full)
+    row = ("training step", *("-" if seconds is None else f"{seconds * 1e3:,.3f} ms" for seconds in times))
+    return Table("Time of a training step", header, [row])
+
+
+def _warnings(graph: ChannelGraph, plan: Plan, note: str, step_time: MeasuredStep | None) -> list[str]:
     found = []
     kept = {group.name: (len(plan.keep[group.name]), group.width) for group in graph.groups}
     if narrow := [f"{name} ({width} of {full})" for name, (width, full) in kept.items() if width < NARROW * full]:
@@ -103,4 +121,6 @@ def _warnings(graph: ChannelGraph, plan: Plan, note: str) -> list[str]:
         )
     if note:
         found.append(note)
-    return found
+    for model in graph.costs.models.values():
+        found += getattr(model, "warnings", [])
+    return found + (step_time.warnings if step_time else [])

@@ -15,9 +15,12 @@ from torch.nn import functional as F
 from typer.testing import Result
 
 import ranp as library
+from helpers.simulated_device import simulate
 from helpers.tiny_runs import CONTENT
+from ranp.costs.time_file import read_times
 from ranp.experiments.runs import RunFolder
 from ranp.import_by_name import build_network, find
+from ranp.memory import predict_memory
 from ranp.storage import load_plan
 
 Ranp = Callable[..., Result]
@@ -73,6 +76,38 @@ def test_check(results: Callable[[str], dict[str, Any]], ranp: Ranp) -> None:
     shown = ranp(*shlex.split(f"check {NETWORK} --budget macs=50%")).stdout
     assert "unprunable: 3 channels" in shown
     assert "Verification: exact." in shown
+
+
+def test_fit(results: Callable[[str], dict[str, Any]], ranp: Ranp, out: Path) -> None:
+    line = f"fit {NETWORK} --input 2,1,8,8 --memory 100KiB --optimizer sgd".replace(SHAPE, "")
+    found = results(f"{line} --loss cross-entropy --macs 100% --macs 75%")
+    assert (found["memory_bytes"], found["batch"], found["size"]) == (100 * 1024, 2, [8, 8])
+    x, y = torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64)
+    setup = library.TrainingSetup(loss_fn=F.cross_entropy, batch=(x, y), optimizer="sgd")
+    same = library.fit(network(), x, setup, memory="100 KiB", macs=[1, 0.75])
+    for row, expected in zip(found["rows"], same.rows, strict=True):
+        assert row["cost"] == expected.cost.known()
+        assert (row["process_bytes"], row["largest_batch"]) == (expected.process_bytes, expected.largest_batch)
+        assert row["largest_size"] == list(expected.largest_size)
+    full, pruned = found["rows"]
+    assert full["command"] is None
+    words = shlex.split(pruned["command"])
+    assert words[0] == "ranp"
+    assert ranp(*words[1:-1], out).exit_code == 0
+    assert [len(kept) for kept in load_plan(out).keep.values()] == pruned["widths"] != full["widths"]
+    shown = ranp(*shlex.split(line)).stdout
+    assert "What fits into" in shown
+    assert f"macs=0.75: {pruned['command']}" in shown
+
+
+def test_fit_measures_times_on_request(ranp: Ranp, out: Path) -> None:
+    line = f"fit {NETWORK} --memory 1GB --macs 100% --macs 75% --times {out} --json"
+    rows = json.loads(ranp(*shlex.split(line)).stdout)["rows"]
+    times = read_times(out)
+    assert [row["cost"]["step_seconds"] for row in rows] == [times.evaluate(row["widths"]) for row in rows]
+    again = json.loads(ranp(*shlex.split(line)).stdout)["rows"]
+    assert again == rows, "the file is read"
+    assert "training step" in ranp(*shlex.split(f"fit {NETWORK} --memory 1GB --macs 75% --time")).stdout
 
 
 def test_of_several_processes_only_the_first_prints(ranp: Ranp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +177,38 @@ def test_prune_passes_all_options_on(results: Callable[[str], dict[str, Any]], o
     assert [count for count, _ in found["stability"]] == [2]
     first = library.load(out, network())[0].weight.detach().flatten(1)
     assert torch.allclose(first @ first.T / (first[0] @ first[0]), torch.eye(len(first)), atol=1e-5)
+
+
+def test_prune_to_a_step_time_and_training_memory(
+    results: Callable[[str], dict[str, Any]], out: Path, user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(monkeypatch, rest_seconds=1e-5)
+    how = "--optimizer sgd --precision bf16-mixed --channels-last --threads 1 --times times.json"
+    limits = "--budget step_time=85% --budget train_memory=70% --min-width 1 --round-to 1"
+    found = results(f"prune {NETWORK} --criterion uniform {limits} {how} --out {out}")
+    assert found["budget"] == {"step_time": 0.85, "train_memory": 0.7}
+    assert found["step_time"]["measured"] <= 1.05 * found["step_time"]["requested"]
+    assert found["cost"]["step_seconds"] == found["step_time"]["predicted"]
+    setup = library.TrainingSetup(optimizer="sgd", precision="bf16-mixed", channels_last=True, threads=1)
+    x = torch.zeros(1, 1, 8, 8)
+    assert found["cost"]["train_bytes"] == predict_memory(library.load(out, network()), x, setup).peak_bytes
+    assert found["cost"]["train_bytes"] <= 0.7 * predict_memory(network(), x, setup).peak_bytes
+    table = library.measure_times(network(), (x,), setup, file="times.json")
+    assert table.evaluate([12]) == found["full_cost"]["step_seconds"]
+
+
+def test_bench(results: Callable[[str], dict[str, Any]], ranp: Ranp, out: Path, user: Path) -> None:
+    results(f"prune {NETWORK} --criterion uniform --budget macs=40% --out {out}")
+    how = "--optimizer sgd --precision bf16-mixed --threads 1 --seconds 0"
+    found = results(f"bench {out} {NETWORK} {how}")
+    assert (found["plan"], found["batch"], found["memory"]) == (str(out), 1, "predicted")
+    assert (found["setup"]["precision"], found["setup"]["optimizer"]) == ("bf16-mixed", "sgd")
+    full, pruned = found["networks"]["full"], found["networks"]["pruned"]
+    assert 0 < pruned["train_bytes"] < full["train_bytes"]
+    assert full["samples_per_second"] == pytest.approx(1 / full["step_seconds"])
+    shown = ranp(*shlex.split(f"bench {out / 'plan.json'} {NETWORK} {how}")).stdout
+    for text in ("training step", "samples per second", "inference", "training memory, predicted", "ratio"):
+        assert text in shown
 
 
 def test_without_an_input_costs_are_those_of_the_first_batch(

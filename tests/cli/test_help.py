@@ -76,7 +76,9 @@ def test_all_commands_are_there() -> None:
         "check",
         "profile",
         "prune",
+        "fit",
         "apply",
+        "bench",
         "train",
         "evaluate",
         "compare",
@@ -93,6 +95,7 @@ def test_all_commands_are_there() -> None:
         ("data", "generate"),
         ("nnunet", "install"),
         ("nnunet", "path"),
+        ("nnunet", "fit"),
     }
 
 
@@ -121,6 +124,7 @@ def test_the_examples_run_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         EXAMPLES["profile",],
         EXAMPLES["prune",].replace("32,32,32", "16,16,16"),
         EXAMPLES["apply",].replace("32,32,32", "16,16,16"),
+        EXAMPLES["bench",].replace("32,32,32", "16,16,16") + " --seconds 0",
         EXAMPLES["data", "generate"],
         EXAMPLES["data", "check"],
         train,
@@ -171,7 +175,7 @@ def test_old_options_work_with_a_warning(tmp_path: Path) -> None:
         ("ranp pr", {"profile", "prune"}),
         ("ranp check unet3", {"unet3d", "unet3d-23"}),
         ("ranp profile src/ranp/models/u", {"src/ranp/models/unet3d.py:"}),
-        ("ranp prune unet3d --criterion ranp", {"ranp-f", "ranp-m"}),
+        ("ranp prune unet3d --criterion ranp", {"ranp-f", "ranp-m", "ranp-t"}),
         ("ranp prune unet3d --loss c", {"cross-entropy"}),
         ("ranp reproduce hippo", {"hippocampus"}),
         ("ranp reproduce resources --networks s", {name for name in NETWORKS if name.startswith("s")}),

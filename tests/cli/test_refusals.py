@@ -60,6 +60,15 @@ REFUSED = {
     f"check nets.py:build {SHAPE} --budget macs=nan": "got macs='nan'; expected a fraction to keep in (0, 1]",
     f"check nets.py:build {SHAPE} --budget macs=5% --budget macs=6%": "--budget: macs is given twice",
     f"check nets.py:build {SHAPE} --budget macs=0.01%": "got macs=0.0001; expected a feasible budget: macs >=",
+    # What fits.
+    f"fit nets.py:build {SHAPE} --memory 11GHz": "memory: got '11GHz'; expected an amount in B, KiB, MiB, GiB",
+    f"fit nets.py:build {SHAPE} --memory 99B": "fit: got memory of 0.000 MiB; expected at least 0.0",
+    f"fit nets.py:build {SHAPE} --device quantum --memory 1GB": "device: 'quantum' is not a device of torch; for exam",
+    f"fit nets.py:build {SHAPE} --loss cross": "--loss: no loss is named 'cross'; did you mean",
+    f"fit nets.py:build {SHAPE} --macs 0": "got macs='0'; expected a fraction to keep in (0, 1]",
+    "fit nets.py:build": "--input: the shape of every input is needed; for example --input 1,1,64,64,64",
+    "nnunet fit words.yaml": "words.yaml: cannot be read (",
+    "nnunet fit words.json --dataset words.json": "has not the fields of nnU-Net 2.5 or newer (KeyError: 'configurati",
     # The data.
     f"{PRUNE} --out new": "--data: the criterion ranp-f needs batches; expected package.module:factory",
     f"{PRUNE} --out new --data words": "--data: got 'words'; expected package.module:factory",

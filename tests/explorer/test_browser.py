@@ -1,6 +1,7 @@
 """The report in a real browser: by keyboard, in both themes, on a phone, and with hostile names."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 
 import ranp
 from helpers.report_pages import model
-from ranp.explorer import survey, write_report, write_survey
+from ranp.explorer import read_survey, survey, write_report, write_survey
 from ranp.storage import load_plan
 
 Pruned = tuple[Path, ranp.PruneResult]
@@ -80,6 +81,54 @@ def test_the_slider_follows_the_keyboard_and_the_costs_follow_the_slider(pruned:
     page.locator("#announcement", has_text="100% of the multiply-adds: ").wait_for(state="attached")
     page.click("#back")
     assert costs(page) == {name: getattr(result.plan.cost, name) for name in RESOURCES}
+
+
+def test_time_and_memory_of_training_follow_the_slider(
+    timed: tuple[Path, Any, Any], pruned: Pruned, open_page: Open
+) -> None:
+    folder, graph, chosen = timed
+    steps, full = read_survey(folder / "survey.json")["steps"], graph.cost()
+    page = open_page(folder, accept_downloads=True)
+    assert page.eval_on_selector_all("#explorer .tile .name", "all => all.map(each => each.textContent)")[:3] == [
+        "Training step",
+        "Training memory",
+        "Multiply-adds",
+    ]
+    table = page.eval_on_selector_all(
+        "#explorer table",
+        "all => [...all[1].rows].slice(1).map(row => [...row.cells].slice(1).map(e => e.textContent))",
+    )
+    page.focus("#step")
+    page.keyboard.press("Home")
+    for number, step in enumerate(steps):
+        plan = ranp.allocate(graph, pruned[1].scores, ranp.Budget(**_given(step["budget"])))
+        cost = graph.cost([len(kept) for kept in plan.keep.values()])
+        for name, value in cost.known().items():
+            assert float(page.get_attribute(f"#at-{name}", "data-value")) == value
+        # Python has written the table.
+        shown = page.eval_on_selector_all("#explorer .tile .big", "all => all.map(each => each.textContent)")
+        assert shown == table[number]
+        parts = re.findall(
+            r"([0-9.]+)% of the (training step|training memory|multiply-adds)", page.inner_text("#where")
+        )
+        assert [name for _, name in parts] == ["training step", "training memory", "multiply-adds"]
+        shares = [100 * getattr(cost, name) / getattr(full, name) for name in ("step_seconds", "train_bytes", "macs")]
+        assert [float(text) for text, _ in parts] == pytest.approx(shares, rel=0.05)
+        assert ("the chosen plan" in page.inner_text("#where")) == (plan == chosen)
+        if number in (0, len(steps) - 1):
+            with page.expect_download() as download:
+                page.click("#download")
+            assert json.loads(Path(download.value.path()).read_text()) == json.loads(plan.to_json())
+            page.focus("#step")
+        page.keyboard.press("ArrowRight")
+    drawn = page.evaluate("document.getElementById('costs-plot').data.map(trace => [trace.name, trace.y])")
+    for (name, shares), field in zip(drawn[:2], ("step_seconds", "train_bytes"), strict=True):
+        assert name == {"step_seconds": "training step", "train_bytes": "training memory"}[field]
+        assert shares == pytest.approx([100 * step["cost"][field] / getattr(full, field) for step in steps])
+
+
+def _given(budget: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in budget.items() if value is not None}
 
 
 def test_plots_show_the_plan_at_the_slider(pruned: Pruned, open_page: Open) -> None:

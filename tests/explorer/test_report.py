@@ -21,6 +21,7 @@ from ranp.files import write_json
 
 Pruned = tuple[Path, ranp.PruneResult]
 GOLDEN = Path(__file__).parents[1] / "golden" / "0.1"
+TIMES = "\u00d7"
 CURVE = "step,seconds,loss,rate,dice,dice/A\n5,1.5,0.9,0.01,0.25,\n10,3.0,0.7,0.005,0.5,0.4\n"
 
 
@@ -88,6 +89,33 @@ def test_the_costs_are_those_of_the_plan(folder: Path, pruned: Pruned) -> None:
     assert "at most 10% of the multiply-adds; at most 50% of the parameters" in text
     share = 100 * pruned[1].plan.cost.macs / pruned[1].plan.full_cost.macs
     assert f"{share:.1f}% of the multiply-adds" in text
+
+
+def test_time_and_memory_of_training_lead_where_they_are_known(timed: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    folder, graph, plan = timed
+    text = write_report(folder, tmp_path / "report.html").read_text()
+    cost, full = graph.cost([len(kept) for kept in plan.keep.values()]), graph.cost()
+    tiles = dict(re.findall(r'data-resource="(\w+)" data-value="([0-9.]+)"', text))
+    assert list(tiles)[:3] == ["step_seconds", "train_bytes", "macs"]
+    assert {name: float(value) for name, value in tiles.items()} == cost.known()
+    factors = [getattr(full, name) / getattr(cost, name) for name in ("step_seconds", "train_bytes", "macs")]
+    assert _headline(text) == (
+        f"{factors[0]:.1f}{TIMES} less time for a training step, {factors[1]:.1f}{TIMES} less training memory and "
+        f"{factors[2]:.1f}{TIMES} fewer multiply-adds than the full network."
+    )
+    assert "at most 50% of the training step" in text
+
+
+def test_without_time_and_memory_the_report_begins_with_multiply_adds(folder: Path) -> None:
+    found = _headline(write_report(folder).read_text())
+    number = f"[0-9.]+{TIMES}"
+    assert re.fullmatch(
+        f"{number} fewer multiply-adds and {number} less activation memory than the full network\\.", found
+    )
+
+
+def _headline(text: str) -> str:
+    return re.sub("<[^>]+>", "", text.partition('class="headline">')[2].partition("</p>")[0])
 
 
 def test_without_a_survey_the_report_is_shorter(folder: Path) -> None:

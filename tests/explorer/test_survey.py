@@ -19,6 +19,7 @@ from ranp.costs import Cost
 from ranp.explorer import read_survey, survey, with_forward_seconds, write_survey
 from ranp.explorer._survey import BUDGETS, MEASURED_STEPS
 from ranp.graph import ChannelGraph
+from ranp.memory import MemoryPredictor
 from ranp.models import UNet3D
 from ranp.plan import Plan
 from ranp.scores import Scores
@@ -86,6 +87,41 @@ def test_steps_go_from_the_narrowest_to_the_full_network(unet: Made) -> None:
     for name in ("macs", "params", "activation_bytes", "neurons"):
         assert (np.diff([step["cost"][name] for step in steps]) >= 0).all()
     assert len(steps) > BUDGETS / 2, "in a network this small some budgets give the same plan"
+
+
+class Seconds:
+    """A step takes a second, and one more for every channel."""
+
+    def evaluate(self, widths: Any) -> float:
+        return 1.0 + float(np.sum(widths))
+
+
+@pytest.mark.parametrize("limit", ["step_time", "train_memory"])
+def test_steps_are_plans_of_time_or_memory_where_the_budget_limits_it(unet: Made, limit: str) -> None:
+    _, scores, _ = unet
+    model, x = UNet3D(1, 3, width=8), torch.zeros(1, 1, 16, 16, 16)
+    graph = ranp.trace(model, x)
+    graph = graph.with_costs(step_seconds=Seconds(), train_bytes=MemoryPredictor(model, x, graph=graph).formula())
+    half: dict[str, Any] = {limit: 0.5}
+    plan = ranp.allocate(graph, scores, ranp.Budget(**half, params=0.9))
+    found = survey(graph, plan, scores)
+    assert len(found["steps"]) > 10
+    for number, step in enumerate(found["steps"]):
+        given = {key: value for key, value in step["budget"].items() if value not in (None, {})}
+        assert list(given) == ([limit] if number != found["chosen"] else ["params", limit])
+        same = ranp.allocate(graph, scores, ranp.Budget(**given))
+        assert Cost(**step["cost"]) == same.cost == graph.cost(step["widths"])
+        assert step["cost"]["step_seconds"] == 1.0 + sum(step["widths"])
+    assert found["plan"]["full_cost"]["train_bytes"] == graph.cost().train_bytes
+    # A graph without the prediction has plans of multiply-adds.
+    plain = survey(ranp.trace(model, x), plan, scores)
+    assert {"macs"} == {
+        key
+        for number, step in enumerate(plain["steps"])
+        if number != plain["chosen"]
+        for key, value in step["budget"].items()
+        if value not in (None, {})
+    }
 
 
 def test_without_scores_the_plan_is_the_only_step(unet: Made) -> None:

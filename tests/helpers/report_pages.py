@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import ranp
-from ranp.explorer import write_survey
+from ranp.explorer import survey, write_survey
+from ranp.memory import MemoryPredictor
 from ranp.models import UNet3D
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -30,6 +32,24 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ranp.PruneRe
     folder = ranp.save(result.model, result.plan, tmp_path_factory.mktemp("page") / "pruned")
     write_survey(folder, result.survey())
     return folder, result
+
+
+class StepSeconds:
+    """A made-up time of a training step: five milliseconds, and a tenth of one for every channel."""
+
+    def evaluate(self, widths: Any) -> float:
+        return 0.005 + 1e-4 * float(np.sum(widths))
+
+
+@pytest.fixture(scope="session")
+def timed(pruned: tuple[Path, ranp.PruneResult], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    """The same network pruned to a time: the folder, the graph, which knows time and memory of training, the plan."""
+    graph, scores, x = pruned[1].graph, pruned[1].scores, torch.zeros(1, 1, 16, 16, 16)
+    graph = graph.with_costs(step_seconds=StepSeconds(), train_bytes=MemoryPredictor(model(), x, graph=graph).formula())
+    plan = ranp.allocate(graph, scores, ranp.Budget(step_time=0.5))
+    folder = ranp.save(ranp.apply(model(), plan), plan, tmp_path_factory.mktemp("page") / "timed")
+    write_survey(folder, survey(graph, plan, scores))
+    return folder, graph, plan
 
 
 # Not for the whole session: as long as it lives, nothing else in its process can start an event loop.

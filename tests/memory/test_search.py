@@ -58,6 +58,11 @@ def test_sides_keep_their_ratio() -> None:
     count = found[2] // 4
     assert found == (8 * count, 4 * round(1.5 * count), 4 * count)
     assert predictor.predict(size=found).process_bytes <= 30 * MIB
+    own = largest_size(predictor, 30 * MIB, aspect=(8, 8, 2), multiple=(4, 8, 1))
+    count = own[1] // 8
+    assert own == (8 * count, 8 * count, 2 * count)
+    assert predictor.predict(size=own).process_bytes <= 30 * MIB
+    assert predictor.predict(size=(8 * count + 8, 8 * count + 8, 2 * count + 2)).process_bytes > 30 * MIB
     with pytest.raises(InputError, match=r"aspect: got .* expected 3 positive numbers"):
         largest_size(predictor, MIB, aspect=(1, 2))
 

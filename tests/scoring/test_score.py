@@ -92,14 +92,47 @@ def test_scores_of_another_model_are_refused() -> None:
     for problem, other in others.items():
         with pytest.raises(InputError, match=rf"^model: {problem}; expected shape .*score the model that was traced"):
             ranp.score(other, graph, batches, F.mse_loss)
+class SecondsPerChannel:
+    """A step whose time is linear in the widths."""
+
+    def __init__(self, seconds: np.ndarray) -> None:
+        self.seconds = seconds
+
+    def evaluate(self, widths: np.ndarray) -> float:
+        return float(self.seconds @ widths) + 1
+
+
+def test_ranp_t_reweights_by_the_time_of_a_neuron() -> None:
+    model, graph, batches = network()
+    graph = graph.with_costs(step_seconds=SecondsPerChannel(np.array([0.1, 0.4])))
+    scores = ranp.score(model, graph, batches, F.mse_loss, criterion="ranp-t", resource_weight=15.0)
+    weights = {"0": math.exp(-0.25), "2": math.exp(-1.0)}
+    # The last layer cannot be pruned.
+    total = sum(weights.values()) + len(graph.layers) - 2
+    for name, weight in weights.items():
+        expected = (1 + 15.0 * weight / total) * scores.stages["weighted"][name]
+        np.testing.assert_allclose(scores.stages["ranp-t"][name], expected)
+
+
+def test_ranp_t_needs_step_times() -> None:
+    model, graph, _ = network()
+
+    def batches() -> Any:
+        raise AssertionError("no batch is read before")
+        yield
+
+    with pytest.raises(InputError, match=r"^criterion ranp-t: it needs measured step times; use ranp.prune, or"):
+        ranp.score(model, graph, batches(), F.mse_loss, criterion="ranp-t")
 
 
 def test_default_resource_weight_and_stages_of_every_criterion() -> None:
     model, graph, batches = network()
+    graph = graph.with_costs(step_seconds=SecondsPerChannel(np.array([0.1, 0.2])))
     found = {name: ranp.score(model, graph, batches, F.mse_loss, criterion=name) for name in CRITERIA}
     assert {name: scores.resource_weight for name, scores in found.items() if scores.resource_weight} == {
         "ranp-f": 11.0,
         "ranp-m": 11.0,
+        "ranp-t": 11.0,
     }
     assert {name: list(scores.stages) for name, scores in found.items()} == {
         "uniform": [],
@@ -110,6 +143,7 @@ def test_default_resource_weight_and_stages_of_every_criterion() -> None:
         "weighted": ["importance", "weighted"],
         "ranp-f": ["importance", "weighted", "ranp-f"],
         "ranp-m": ["importance", "weighted", "ranp-m"],
+        "ranp-t": ["importance", "weighted", "ranp-t"],
         "snip": ["importance"],
     }
     weighted = found["weighted"].stages["weighted"]

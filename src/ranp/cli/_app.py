@@ -9,7 +9,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from ranp import __version__
-from ranp.cli import _networks, _nnunet, _runs
+from ranp.cli import _bench, _fit, _networks, _nnunet, _runs
 from ranp.cli._options import Command
 from ranp.cli._reproduce import Reproduce
 from ranp.errors import RanpError
@@ -82,7 +82,9 @@ _add(app, _runs.demo, "demo --quick --out first")
 _add(app, _networks.check, "check unet3d --input 1,1,32,32,32 --budget macs=10%")
 _add(app, _networks.profile, "profile unet3d --input 1,1,32,32,32")
 _add(app, _networks.prune, "prune unet3d --input 1,1,32,32,32 --data noise --budget macs=5% --out pruned")
+_add(app, _fit.fit, "fit unet3d --input 2,1,64,64,64 --memory 2GiB --macs 100% --macs 25%")
 _add(app, _networks.apply, "apply pruned unet3d --input 1,1,32,32,32 --weights orthogonal --out other")
+_add(app, _bench.bench, "bench pruned unet3d --input 2,1,32,32,32 --precision bf16-mixed --channels-last")
 _add(app, _runs.train, f"train {SMALL} --data data --out runs/pruned")
 _add(app, _runs.evaluate, "evaluate runs/pruned --data data")
 _add(app, _runs.compare, "compare runs/pruned runs/full")
@@ -93,9 +95,14 @@ data = _group(
 )
 _add(data, _runs.check_data, f"data check {SMALL} --data data", "check")
 _add(data, _runs.generate_data, f"data generate {SMALL} --count 20 --out data", "generate")
-nnunet = _group("nnunet", "Make the trainer nnUNetTrainerRanp available to nnU-Net v2.", "nnunet install")
+nnunet = _group(
+    "nnunet",
+    "Make the trainer nnUNetTrainerRanp available to nnU-Net v2, or show what fits into memory.",
+    "nnunet install",
+)
 _add(nnunet, _nnunet.install, "nnunet install")
 _add(nnunet, _nnunet.path, "nnunet path")
+_add(nnunet, _nnunet.fit, "nnunet fit nnUNetPlans.json --configuration 3d_fullres --memory 11GiB")
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ def prune(
         typer.Option(help="Importance of a neuron: from its weights, or (cheaper) from a gate on its output."),
     ] = "parameter",
     resource_weight: Annotated[
-        float | None, typer.Option(min=0, help="Weight of the cost in ranp-f and ranp-m.", show_default="11")
+        float | None, typer.Option(min=0, help="Weight of the cost in ranp-f, ranp-m and ranp-t.", show_default="11")
     ] = None,
     batch: Annotated[
         int | None,
@@ -119,13 +119,21 @@ def prune(
         typer.Option(min=1, help="Widths are multiples of this, or full.", show_default="8, where wide enough"),
     ] = None,
     weights: options.Weights = "keep",
+    optimizer: options.OptimizerName = "adamw",
+    precision: options.PrecisionName = "float32",
+    channels_last: options.ChannelsLast = False,
+    compile_: options.Compile = False,
+    threads: options.Threads = None,
+    times: options.Times = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
     as_json: options.AsJson = False,
 ) -> None:
     """Prune a network before training, and write the pruned network and its plan to a new folder.
 
-    Costs are counted for the input shapes given by --input, or for those of the first batch.
+    Costs are counted for the input shapes given by --input, or for those of the first batch. Budgets on step_time and
+    train_memory are those of a training step on such a batch, with the given optimizer, precision, memory format and
+    threads. The time of a step is measured on this machine: --times keeps the measurements in a file.
     """
     from itertools import islice
 
@@ -161,9 +169,18 @@ def prune(
         some: Any = islice(source.batches, batches)
         if not inputs:
             inputs, some = sources.peek(some, str(data))
+        network, inputs = network.to(on), tree_map_only(Tensor, lambda tensor: tensor.to(on), inputs)
+        setup = ranp.TrainingSetup(
+            optimizer=optimizer,
+            precision=precision,
+            channels_last=channels_last,
+            compile=compile_,
+            threads=threads,
+            device=on,
+        )
         result = ranp.prune(
-            network.to(on),
-            tree_map_only(Tensor, lambda tensor: tensor.to(on), inputs),
+            network,
+            inputs,
             some,
             sources.find_loss(loss, source.ignore_index),
             budget=limits,
@@ -176,6 +193,8 @@ def prune(
             round_to=round_to,
             weights=weights,
             stop_at_correlation=stop_at_correlation,
+            setup=setup,
+            times=None if times is None else ranp.measure_times(network, inputs, setup, file=times, progress=progress),
             progress=progress,
         )
         write_artifact(result.model, result.plan, partial)
@@ -190,6 +209,7 @@ def prune(
         "resource_weight": scores.resource_weight,
         "batches": scores.batches,
         "stability": scores.stability,
+        "step_time": asdict(report.step_time) if report.step_time else None,
         "weights": weights,
         "out": str(out),
     }

@@ -106,6 +106,23 @@ def _files(incomplete: str, suffix: str) -> list[str]:
 
 WeightsName: TypeAlias = Literal["keep", "glorot", "orthogonal"]
 ImportanceName: TypeAlias = Literal["parameter", "neuron"]
+OptimizerName = Annotated[Literal["adamw", "adam", "sgd"], typer.Option(help="Optimizer of the training.")]
+PrecisionName = Annotated[
+    Literal["float32", "bf16-mixed", "16-mixed", "bfloat16"], typer.Option(help="Precision of the training.")
+]
+ChannelsLast = Annotated[
+    bool, typer.Option("--channels-last", help="Train with convolutions in channels-last memory format.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Train the network compiled by torch.compile.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of the training on the CPU.", show_default="as many as torch uses")
+]
+Times = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of measured step times, which is written if it does not exist.", show_default="in the cache"
+    ),
+]
 
 Model = Annotated[
     str, typer.Argument(help=f"{', '.join(sorted(BUILT_IN))}; or {OWN}.", autocompletion=complete_networks)

@@ -161,7 +161,7 @@ RESOURCES = (
         1e-3,
         limit="step_time",
         units=SECONDS,
-        remedy="it needs a table of measured times",
+        remedy="ranp.prune measures it; for ranp.allocate, graph.with_costs(step_seconds=ranp.measure_times(...))",
     ),
     Resource(
         "train_bytes",
@@ -171,7 +171,7 @@ RESOURCES = (
         2**20,
         limit="train_memory",
         units=BYTES,
-        remedy="it needs a prediction of memory",
+        remedy="ranp.prune predicts it; for ranp.allocate, graph.with_costs(train_bytes=predictor.formula())",
     ),
     Resource("macs", _predicted("macs"), "multiply-adds", "G", 1e9, units=COUNTS),
     Resource("params", _predicted("params"), "parameters", "M", 1e6, units=COUNTS),

@@ -135,10 +135,14 @@ class TrainingSetup:
         Raises:
             InputError: It is no scalar tensor that depends on the weights, or the batch is no pair.
         """
-        dtype = _AUTOCAST.get(self.precision)
-        with torch.autocast(self.device_of(model).type, dtype, enabled=dtype is not None):
+        with self.autocast(self.device_of(model)):
             loss = (self.step or as_step(self.loss_fn or _mean_square))(model, batch)
         return check_loss(loss, "loss")
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which the forward part of a step runs on a device."""
+        dtype = _AUTOCAST.get(self.precision)
+        return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
     def run_step(self, model: nn.Module, batch: Any, optimizer: Optimizer) -> Tensor:
         """Take one training step: forward, backward and optimizer. Returns the loss, which is not waited for.

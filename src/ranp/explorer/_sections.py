@@ -25,9 +25,20 @@ def headline(content: Content) -> str:
     cost, full = content.costs
     if cost == full:
         return "The full network: nothing was removed."
-    macs, memory = html.times(full.macs, cost.macs), html.times(full.activation_bytes, cost.activation_bytes)
-    less_macs = f"<strong>{macs}</strong> fewer multiply-adds"
-    return f"{less_macs} and <strong>{memory}</strong> less activation memory than the full network."
+    # Time and memory of training first; without them, activation memory.
+    wordings = {
+        "step_seconds": "less time for a training step",
+        "train_bytes": "less training memory",
+        "macs": "fewer multiply-adds",
+        **({} if full.train_bytes else {"activation_bytes": "less activation memory"}),
+    }
+    amounts = {name: (getattr(full, name), getattr(cost, name)) for name in wordings}
+    found = [
+        f"<strong>{html.times(whole, part)}</strong> {wordings[name]}"
+        for name, (whole, part) in amounts.items()
+        if whole is not None and part is not None
+    ]
+    return f"{', '.join(found[:-1])} and {found[-1]} than the full network."
 
 
 def sections(content: Content) -> list[tuple[str, str, str]]:

@@ -13,6 +13,7 @@ from torch import nn
 from ranp.allocation import WidthGrid, allocated_widths, channels_by_score
 from ranp.arguments import checked
 from ranp.budget import Budget
+from ranp.costs import RESOURCES
 from ranp.errors import PlanError
 from ranp.explorer._survey_file import FORMAT, FORMAT_VERSION
 from ranp.graph import ChannelGraph, Floats, Group, Ints, Layer, Rescale
@@ -182,7 +183,8 @@ def _steps(graph: ChannelGraph, plan: Plan, scores: Scores | None) -> tuple[dict
         how: dict[str, Any] = {"policy": plan.policy, "min_width": plan.min_width, "round_to": plan.round_to}
         # Budgets that give the same widths are one step.
         others = {
-            tuple(allocated_widths(graph, scores, budget, **how).tolist()): budget for budget in _budgets(graph, grid)
+            tuple(allocated_widths(graph, scores, budget, **how).tolist()): budget
+            for budget in _budgets(graph, grid, plan.budget)
         }
     found = {**others, tuple(chosen.tolist()): plan.budget}
     steps = [
@@ -192,14 +194,20 @@ def _steps(graph: ChannelGraph, plan: Plan, scores: Scores | None) -> tuple[dict
     return order, steps, next(index for index, step in enumerate(steps) if step["widths"] == chosen.tolist())
 
 
-def _budgets(graph: ChannelGraph, grid: WidthGrid) -> Iterator[Budget]:
-    """Fractions of the multiply-adds, evenly spaced on a logarithmic scale, rounded up to three digits."""
-    full = graph.cost().macs
-    least = max(graph.cost(grid.narrowest).macs, 1) / full if full else 1.0
-    for fraction in np.geomspace(least, 1.0, BUDGETS):
+def _budgets(graph: ChannelGraph, grid: WidthGrid, chosen: Budget) -> Iterator[Budget]:
+    """Fractions of a resource, evenly spaced on a logarithmic scale, rounded up to three digits.
+
+    The resource is the time or the memory of training if the chosen budget limits it and it is known, otherwise the
+    multiply-adds.
+    """
+    limited = {"macs", *(name for name, _ in chosen.given())}
+    costs = ((each.limit, each.cost(graph, graph.widths), each.cost(graph, grid.narrowest)) for each in RESOURCES)
+    name, full, least = next(found for found in costs if found[0] in limited and found[1] is not None)
+    for fraction in np.geomspace((least or 1) / full if full else 1.0, 1.0, BUDGETS):
         step = 10.0 ** (np.floor(np.log10(fraction)) - 2)
         # Rounded up, because the smallest budget must be feasible.
-        yield Budget(macs=min(float(f"{np.ceil(fraction / step * (1 - 1e-12)) * step:.3g}"), 1.0))
+        limit: Any = min(float(f"{np.ceil(fraction / step * (1 - 1e-12)) * step:.3g}"), 1.0)
+        yield Budget(**{name: limit})
 
 
 # -- measured times ----------------------------------------------------------------------------------------------

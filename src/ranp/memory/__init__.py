@@ -1,8 +1,8 @@
 """The peak memory of training steps, predicted without running them."""
 
 from ranp.costs.memory import Block, MemoryFormula, MemoryPrediction, Moment
-from ranp.memory._predict import MemoryPredictor, predict_memory
-from ranp.memory._search import CUDA_MARGIN, largest_batch, largest_size, size_multiple
+from ranp.memory._predict import MemoryPredictor, Size, predict_memory
+from ranp.memory._search import CUDA_MARGIN, default_margin, largest_batch, largest_size, size_multiple
 
 __all__ = [
     "CUDA_MARGIN",
@@ -11,6 +11,8 @@ __all__ = [
     "MemoryPrediction",
     "MemoryPredictor",
     "Moment",
+    "Size",
+    "default_margin",
     "largest_batch",
     "largest_size",
     "predict_memory",

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from ranp.costs.memory import Block, MemoryFormula, MemoryPrediction
+from ranp.costs.sizes import distinct_axes
 from ranp.errors import InputError
 from ranp.graph import ChannelGraph, Ints
 
@@ -82,7 +83,7 @@ class _Design:
 
 def _design(graph: ChannelGraph) -> _Design:
     """Random widths at which no two products of axes grow alike."""
-    axes = _distinct(graph.costs.axes)
+    axes = distinct_axes(graph.costs.axes)
     products = np.stack(np.triu_indices(len(axes)), axis=1)
     random, widths = np.random.default_rng(0), graph.widths[None]
     while True:
@@ -91,14 +92,6 @@ def _design(graph: ChannelGraph) -> _Design:
         design = _Design(axes, products, widths)
         if len(design.terms) == len(products):
             return design
-
-
-def _distinct(axes: Ints) -> Ints:
-    """Axes of which none is a multiple of another, the constant one first."""
-    rows = axes // np.maximum(np.gcd.reduce(axes, axis=1, keepdims=True), 1)
-    constant = np.zeros((1, rows.shape[1]), dtype=np.int64)
-    constant[0, -1] = 1
-    return np.vstack([constant, np.unique(rows[rows[:, :-1].any(axis=1)], axis=0)])
 
 
 def _maximal(moments: Ints) -> Ints:

@@ -47,7 +47,7 @@ def largest_size(
     widths: Ints | None = None,
     batch: int | None = None,
     aspect: Sequence[float] | None = None,
-    multiple: int | None = None,
+    multiple: Size | None = None,
     margin: float | None = None,
 ) -> tuple[int, ...]:
     """The largest spatial size of the inputs whose training step fits into memory; empty if none does.
@@ -58,8 +58,8 @@ def largest_size(
         widths: Width of every group of the graph; by default the full ones.
         batch: Number of samples; by default that of the example.
         aspect: Ratio of the sides, such as `(2, 2, 1)`; by default all are equal.
-        multiple: Every side is a multiple of this; by default of the smallest power of two such that the network
-            accepts its odd multiples.
+        multiple: Every side is a multiple of this, or of its own number; by default of the smallest power of two such
+            that the network accepts its odd multiples.
         margin: Share of the limit to leave free; by default `CUDA_MARGIN` on a GPU, otherwise nothing.
 
     Raises:
@@ -70,11 +70,15 @@ def largest_size(
     if len(ratios) != dimensions or min(ratios) <= 0:
         raise InputError("aspect", got=str(aspect), expected=f"{dimensions} positive numbers")
     step = multiple or size_multiple(predictor)
+    steps = (step,) * dimensions if isinstance(step, int) else tuple(step)
+    shares = [ratio / step for ratio, step in zip(ratios, steps, strict=True)]
 
     def size(count: int) -> tuple[int, ...]:
-        return tuple(step * round(count * ratio / min(ratios)) for ratio in ratios)
+        return tuple(step * round(count * share / min(shares)) for step, share in zip(steps, shares, strict=True))
 
-    limit, first = _available(predictor, limit_bytes, margin), max(min(predictor.size) // step, 1)
+    # The network is known to accept sizes from that of the example on.
+    first = max(-(-side // least) for side, least in zip(predictor.size, size(1), strict=True))
+    limit = _available(predictor, limit_bytes, margin)
     count = _largest(lambda count: predictor.predict(widths, batch=batch, size=size(count)), limit, first, dimensions)
     return size(count) if count else ()
 
@@ -97,19 +101,22 @@ def size_multiple(predictor: MemoryPredictor) -> int:
     raise InputError("largest_size", "the network accepts no other size of inputs", hint=hint) from refusal
 
 
+def default_margin(predictor: MemoryPredictor) -> float:
+    """Share of the memory of its device to leave free."""
+    return CUDA_MARGIN if predictor.target.type == "cuda" else 0.0
+
+
 def _available(predictor: MemoryPredictor, limit_bytes: float, margin: float | None) -> float:
-    if margin is None:
-        margin = CUDA_MARGIN if predictor.target.type == "cuda" else 0.0
-    return limit_bytes * (1 - margin)
+    return limit_bytes * (1 - (default_margin(predictor) if margin is None else margin))
 
 
 def _largest(predict: Callable[[int], MemoryPrediction], limit: float, first: int, power: int) -> int:
     """The largest count that fits, or 0; the memory is about linear in the count to that power.
 
-    Every prediction narrows the range, and a line through the last two says where to look next: four predictions are
-    usually enough.
+    Every prediction narrows the range, and a line through the last two says where to look next, at first through the
+    origin: four predictions are usually enough.
     """
-    low, high, known = 0, _MOST, list[tuple[float, int]]()
+    low, high, known = 0, _MOST, [(0.0, 0)]
     guess = first
     while high - low > 1:
         guess = min(max(guess, low + 1), high - 1)
@@ -121,14 +128,12 @@ def _largest(predict: Callable[[int], MemoryPrediction], limit: float, first: in
             break  # The network does not accept inputs as small as that.
         low, high = (guess, high) if amount <= limit else (low, guess)
         known.append((float(guess) ** power, amount))
-        guess = _next(known[-2:], limit, power, low, high, halve=len(known) > 6)
+        guess = _next(known[-2:], limit, power, low, high, halve=len(known) > 7)
     return low
 
 
 def _next(known: Sequence[tuple[float, int]], limit: float, power: int, low: int, high: int, *, halve: bool) -> int:
-    (x, y), (u, v) = known[0], known[-1]
-    if u == x:
-        return 2 * low if low else high // 2
+    (x, y), (u, v) = known
     slope = (v - y) / (u - x)
     if slope <= 0 or halve:
         return (low + high) // 2

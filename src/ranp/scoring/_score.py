@@ -63,7 +63,7 @@ def score(
         criterion: A name in `ranp.criteria.CRITERIA`, or a `Criterion` of your own.
         importance: `parameter` sums |w * dL/dw| over a neuron's weights; `neuron` takes |dL/dc| of a gate c on the
             neuron's channel where it is consumed, without any weight gradient.
-        resource_weight: Weight of the resource term of `ranp-f` and `ranp-m`; 11 by default.
+        resource_weight: Weight of the resource term of `ranp-f`, `ranp-m` and `ranp-t`; 11 by default.
         seed: Seed of all random numbers (dropout while scoring, the criterion `random`).
         reduce: For `parameter`: sum, mean or max over a neuron's weights.
         step: Instead of `loss_fn`, a function of (model, batch) that returns the loss.
@@ -78,8 +78,8 @@ def score(
         Scores of neurons by layer, and of channels.
 
     Raises:
-        InputError: An unknown criterion or importance, no batches, a batch or loss that cannot be used, or a loss that
-            depends on no channel that may be removed.
+        InputError: An unknown criterion or importance, a criterion that needs step times which the graph does not have,
+            no batches, a batch or loss that cannot be used, or a loss that depends on no channel that may be removed.
 
     Example:
         >>> import torch, ranp
@@ -90,6 +90,7 @@ def score(
         (['importance', 'weighted', 'ranp-f'], (4,))
     """
     chosen = criterion_named(criterion)
+    chosen.check(graph)
     weight = DEFAULT_RESOURCE_WEIGHT if resource_weight is None else resource_weight
     ranking = Ranking(lambda found: chosen.evaluate(graph, found, weight)[1], stop_at_correlation)
     found: dict[str, Floats] = {}

@@ -87,7 +87,7 @@ class PruningFields(_Fields):
     importance: Importance = "parameter"
     """How importance is measured: parameter or neuron."""
     resource_weight: float | None = Field(default=None, ge=0)
-    """Weight of the resource term of ranp-f and ranp-m; 11 if not given."""
+    """Weight of the resource term of ranp-f, ranp-m and ranp-t; 11 if not given."""
     batches: PositiveInt | Literal["all", "stable"] = "all"
     """Number of training batches to score with; all; or stable: until the ranking of the channels no longer changes."""
     stability: float = Field(default=0.99, gt=0, le=1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ranp.environment import ran_out_of_memory
 from ranp.errors import ArtifactError, InputError, OutOfMemoryError, RanpError, first_line
 from ranp.optional import optional_import
 
@@ -62,7 +63,7 @@ def translate_errors(what: str, *, memory: str, disk: str) -> Iterator[None]:
 
 def _is_memory(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        if ran_out_of_memory(error):
             return True
         error = error.__cause__
     return False

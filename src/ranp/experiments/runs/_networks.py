@@ -14,6 +14,7 @@ from ranp.experiments import recipes
 from ranp.experiments.data import DataBundle, ResumableSampler, derive_seed, resumable_loader, sample_count
 from ranp.experiments.losses import objective
 from ranp.experiments.runs._folder import RunFolder
+from ranp.experiments.runs._machine import fabric_precision
 from ranp.explorer import survey, with_forward_seconds, write_survey
 from ranp.graph import ChannelGraph
 from ranp.progress import Progress
@@ -100,6 +101,13 @@ def _prune(
     keep_all = pruning.method == "none"
     scored = recipe.data_set(pruning.data).open(data, progress=progress) if pruning.data else bundle
     example = torch.zeros(1, *scored.input_shape, device=device)
+    training = recipe.training
+    setup = ranp.TrainingSetup(
+        batch=(torch.zeros(training.batch, *scored.input_shape), None),
+        optimizer=training.optimizer,
+        precision=fabric_precision(training.precision, device),  # type: ignore[arg-type]
+        channels_last=training.channels_last,
+    )
     result = ranp.prune(
         full,
         example,
@@ -111,6 +119,7 @@ def _prune(
         **pruning.model_dump(include={"importance", "resource_weight", "policy", "min_width", "round_to", "weights"}),
         stop_at_correlation=pruning.stability if pruning.batches == "stable" else None,
         process_group=torch.distributed.group.WORLD if fabric.world_size > 1 else None,
+        setup=setup,
         progress=progress,
     )
     return (

@@ -1,5 +1,8 @@
 // The budget explorer: a slider over precomputed plans.
 
+// What a plan is described by, as far as it is known: what training takes, then the multiply-adds.
+const LEADING = ["step_seconds", "train_bytes", "macs"];
+
 /** Fill the body of a table; the first cell of each row is its header. */
 function fillTable(id, rows) {
   const lines = rows.map(([first, ...rest]) => {
@@ -52,7 +55,8 @@ class Explorer {
     this.index = index;
     const { cost, widths } = this.survey.steps[index];
     const isChosen = index === this.survey.chosen;
-    const part = `${share(cost.macs, this.full.macs)} of the multiply-adds`;
+    const known = LEADING.filter((name) => name in RESOURCES);
+    const part = known.map((name) => `${share(cost[name], this.full[name])} of the ${RESOURCES[name]}`).join(", ");
     this.slider.setAttribute("aria-valuetext", isChosen ? `${part}, the chosen plan` : part);
     document.getElementById("where").textContent = isChosen ? `${part}: the chosen plan` : part;
     for (const name of Object.keys(RESOURCES)) this.showCard(name, cost[name], this.full[name]);
