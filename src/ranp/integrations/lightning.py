@@ -23,7 +23,10 @@ move_data_to_device = _needed("lightning.fabric.utilities").move_data_to_device
 strategies: Any = _needed("lightning.pytorch.strategies")
 Metric: Any = _needed("torchmetrics").Metric
 
-_OPTIONS = ("criterion", "importance", "resource_weight", "policy", "min_width", "round_to", "seed", "weights")
+_OPTIONS = (
+    *("criterion", "importance", "resource_weight", "policy", "min_width", "round_to", "seed", "weights"),
+    *("setup", "times"),
+)
 
 
 class RanpPruning(pytorch.Callback):  # type: ignore[misc]
