@@ -20,7 +20,7 @@ class Budget:
         params: Parameters to keep; units k, M, G, T.
         activations: Activation memory of a forward pass to keep; units B to TiB (powers of 1024), kB to TB (of 1000).
         sparsity: Fraction of the neurons (output channels of all layers) to remove, in [0, 1).
-        step_time: Duration of a training step; units us, ms, s, min. Needs a table of measured times.
+        step_time: Duration of a training step; units us, ms, s, min. It is measured.
         train_memory: Peak memory of a training step; units as for `activations`.
         custom: Fractions to keep of resources of your own, by the name of the `ranp.costs.Resource`; see
             `ranp.allocate`.

@@ -77,7 +77,7 @@ def cost_table(before: Cost, after: Cost) -> Table:
         if full is not None and kept is not None:
             share = f"{kept / full:.2%}" if full else "-"
             rows.append((resource.label, resource.text(full), resource.text(kept), share))
-    return Table("Cost of one forward pass", ("", "full", "pruned", "kept"), rows)
+    return Table("Cost before and after pruning", ("", "full", "pruned", "kept"), rows)
 
 
 def width_table(rows: Sequence[Sequence[str]], *more: str) -> Table:

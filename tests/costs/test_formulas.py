@@ -68,7 +68,7 @@ def test_models_of_resources_are_costs_like_any_other() -> None:
     ):
         ranp.allocate(graph, scores, ranp.Budget(step_time="1 ms"), min_width=1, round_to=1)
     with pytest.raises(
-        ranp.RanpError, match=r"^budget: it limits step_time, which is not known here; it needs a table"
+        ranp.RanpError, match=r"^budget: it limits step_time, which is not known here; ranp.prune measures it;"
     ):
         ranp.allocate(plain, scores, ranp.Budget(step_time="1 ms"))
 

@@ -1,5 +1,6 @@
 """Step times are stored, used again, and refused where they do not apply."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from helpers.simulated_device import simulate
 from ranp.costs.time_file import read_times
 from ranp.errors import ArtifactError
 from ranp.files import cache_folder, read_json, write_json
-from ranp.timing import StepTimer, measure_times
+from ranp.timing import StepTimer, Stopwatch, measure_times
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,16 @@ def test_a_damaged_table_in_the_cache_is_measured_again(network: Any) -> None:
     path.write_text(path.read_text()[:100])
     assert measure_times(model, x).evaluate([7]) == first.evaluate([7])
     assert read_times(path).evaluate([7]) == first.evaluate([7])
+
+
+def test_a_table_of_a_busy_device_is_not_kept_for_later(network: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    model, x = network
+    calm, numbers = Stopwatch.timed, itertools.count()
+    monkeypatch.setattr(Stopwatch, "timed", lambda *args: (calm(*args)[0] * (1 + next(numbers) % 3), 0.0))
+    assert measure_times(model, x).warnings
+    assert not (cache_folder() / "step-times").exists()
+    assert measure_times(model, x, file=tmp_path / "times.json").warnings
+    assert (tmp_path / "times.json").exists()
 
 
 def test_a_file_is_written_and_read(network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,10 @@ move_data_to_device = _needed("lightning.fabric.utilities").move_data_to_device
 strategies: Any = _needed("lightning.pytorch.strategies")
 Metric: Any = _needed("torchmetrics").Metric
 
-_OPTIONS = ("criterion", "importance", "resource_weight", "policy", "min_width", "round_to", "seed", "weights")
+_OPTIONS = (
+    *("criterion", "importance", "resource_weight", "policy", "min_width", "round_to", "seed", "weights"),
+    *("setup", "times"),
+)
 
 
 class RanpPruning(pytorch.Callback):  # type: ignore[misc]
@@ -42,7 +45,7 @@ class RanpPruning(pytorch.Callback):  # type: ignore[misc]
         batches: How many training batches to score with, in each process; or batches to use instead.
         example_inputs: Inputs of the network; if not given, those of its first call on the first batch.
         options: As for `ranp.prune`: criterion, importance, resource_weight, policy, min_width, round_to, seed,
-            weights.
+            weights, setup, times.
 
     Attributes:
         result: What `ranp.prune` returned, if it ran.
