@@ -92,6 +92,8 @@ def test_scores_of_another_model_are_refused() -> None:
     for problem, other in others.items():
         with pytest.raises(InputError, match=rf"^model: {problem}; expected shape .*score the model that was traced"):
             ranp.score(other, graph, batches, F.mse_loss)
+
+
 class SecondsPerChannel:
     """A step whose time is linear in the widths."""
 

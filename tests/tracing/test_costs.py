@@ -42,8 +42,6 @@ def test_hand_made_networks(name: str) -> None:
         assert_costs_are_counted(graph, plan, small, inputs, copies_may_vanish=name in COPIES_MAY_VANISH)
 
 
-
-
 def test_the_published_network() -> None:
     model = UNet3D(1, 5, width=8).eval()
     inputs = torch.zeros(1, 1, 17, 16, 18)

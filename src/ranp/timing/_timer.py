@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from ranp.arguments import describe
 from ranp.budget import Budget
 from ranp.costs.sizes import distinct_axes, sizes_at
-from ranp.arguments import describe
 from ranp.costs.time import BUSY_SPREAD, Key, StepSample, TimeTable
 from ranp.costs.training import TrainingSetup
 from ranp.environment import ran_out_of_memory
