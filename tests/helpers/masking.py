@@ -133,7 +133,7 @@ class _Deterministic(TorchDispatchMode):
         args, kwargs = self._with_numbers(func, name, args, kwargs or {})
         if name == "rrelu_with_noise":
             out = torch.where(args[0] > 0, args[0], args[0] * 0.2)
-            return args[0].copy_(out) if func._schema.is_mutable and "_" == func.overloadpacket.__name__[-1] else out
+            return args[0].copy_(out) if func._schema.is_mutable and func.overloadpacket.__name__[-1] == "_" else out
         out = self.compute(func, name, args, kwargs)
         if name.removesuffix("_like") in RANDOM and isinstance(out, Tensor) and out.is_floating_point():
             self.draws += 1

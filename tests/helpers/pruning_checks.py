@@ -304,10 +304,10 @@ class _Checks:
         formats, cut = {4: torch.channels_last, 5: torch.channels_last_3d}, dict(small.named_parameters())
         for name, full in model.named_parameters():
             order = formats.get(full.ndim)
-            if order and name in cut and not full.is_contiguous() and full.is_contiguous(memory_format=order):
-                if not cut[name].is_contiguous(memory_format=order):
-                    self._fail("memory format", f"{name} is no longer {order}")
-                    return
+            kept = order and name in cut and not full.is_contiguous() and full.is_contiguous(memory_format=order)
+            if kept and not cut[name].is_contiguous(memory_format=order):
+                self._fail("memory format", f"{name} is no longer {order}")
+                return
 
     def _stored(self, graph: ChannelGraph, plan: Plan, small: nn.Module) -> None:
         """What is loaded computes the same."""

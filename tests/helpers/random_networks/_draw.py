@@ -75,7 +75,7 @@ class Drawer:
         return False
 
     def _sources(self, kind: Kind) -> tuple[tuple[int, int], ...]:
-        """Values of the layouts that a step takes: recent ones are likelier, and the first is the latest if it may be."""
+        """Values of the layouts that a step takes: recent ones are likelier, and the first is the latest."""
         found: list[tuple[int, int]] = []
         for layout in kind.layouts:
             fitting = self._of_layout(layout)

@@ -91,8 +91,8 @@ def on(*layouts: Layout, weight: float = 1, variants: int = 1) -> Callable[[Call
 class Writer:
     """The code of a network, and its values so far.
 
-    Where a choice is recorded, as it is when a network is built from its steps, it is made again; otherwise it is drawn,
-    or, without a generator, the first option is taken.
+    Where a choice is recorded, as it is when a network is built from its steps, it is made again; otherwise it is
+    drawn, or, without a generator, the first option is taken.
     """
 
     def __init__(self, generator: random.Random | None = None) -> None:

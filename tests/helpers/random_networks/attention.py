@@ -60,7 +60,8 @@ def _attend(net: Writer, q: str, k: str, v: str) -> str:
         if how == "baddbmm":
             sizes = f"{flat[0]}.shape[0], {flat[0]}.shape[1], {flat[1]}.shape[1]"
             empty = f"torch.empty({sizes}, dtype={q}.dtype)"
-            scores = f"torch.baddbmm({empty}, {flat[0]}, {flat[1]}.transpose(-1, -2), beta=0, alpha={net.shape(q)[-1]} ** -0.5)"
+            operands = f"{empty}, {flat[0]}, {flat[1]}.transpose(-1, -2)"
+            scores = f"torch.baddbmm({operands}, beta=0, alpha={net.shape(q)[-1]} ** -0.5)"
         scores = net.let(scores)
         return f"torch.bmm({scores}.softmax(-1), {flat[2]}).unflatten(0, (-1, {heads}))"
     if how == "scaled first":

@@ -171,7 +171,8 @@ def slices_by_stored_layer(net: Writer, x: Value) -> Value:
     y = net.let(f"{layer}({x})")
     code = net.choose(
         f"{y}[:, :{layer}.out_channels // 2]",
-        f"{y}[:, : {y}.shape[1] // 2] + {y}[:, {y}.shape[1] // 2 :].exp() * torch.randn({y}.shape[0], 1, *{y}.shape[2:]).to({y})",
+        f"{y}[:, : {y}.shape[1] // 2] + {y}[:, {y}.shape[1] // 2 :].exp() * "
+        f"torch.randn({y}.shape[0], 1, *{y}.shape[2:]).to({y})",
         f"{y}[:, ::2]",
         f"torch.cat([{y}[:, 0::2], {y}[:, 1::2]], 1)",
         f"{y}[:, :{width}]",

@@ -142,7 +142,8 @@ def residual(net: Writer, x: Value) -> Value:
 def module_of_layers(net: Writer, x: Value) -> Value:
     """A Sequential, or a list or dict of modules."""
     width, dims = net.width(), _dims(x)
-    layers = f"nn.Conv{dims}d({x.width}, {width}, 1), nn.BatchNorm{dims}d({width}), nn.ReLU(), nn.Conv{dims}d({width}, {x.width}, 1)"
+    first, last = f"nn.Conv{dims}d({x.width}, {width}, 1)", f"nn.Conv{dims}d({width}, {x.width}, 1)"
+    layers = f"{first}, nn.BatchNorm{dims}d({width}), nn.ReLU(), {last}"
     how = net.choose("Sequential", "ModuleList", "ModuleDict", "parameters", "unflattened")
     if how == "parameters":
         made = net.layer(f"nn.ParameterDict(dict(a=torch.randn({x.width}), b=torch.randn(1)))")

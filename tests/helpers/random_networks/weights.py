@@ -180,7 +180,8 @@ def computed_weight(net: Writer, x: Value) -> Value:
         )
         weight = f"torch.stack([*{listed}]).{'sum' if how == 'stack' else 'mean'}(0)"
     elif how == "einsum":
-        weight = f"torch.einsum('or,ri->oi', {net.parameter(width, 2)}, {net.parameter(2, ins)})[..., {', '.join(['None'] * dims)}]"
+        product = f"torch.einsum('or,ri->oi', {net.parameter(width, 2)}, {net.parameter(2, ins)})"
+        weight = f"{product}[..., {', '.join(['None'] * dims)}]"
         conv = f"F.conv{dims}d({x}, {{}})"
     elif how == "factors":
         weight = f"{net.parameter(width, 1, *threes)} * {net.parameter(1, ins, *ones)}"
