@@ -1,6 +1,5 @@
 """Artifacts that were changed at random end in a result or in an error of ranp: the first of `make fuzz`."""
 
-
 import pytest
 
 from fuzz_artifacts import Fuzzer

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 
-from ranp.arguments import Must, checked
+from ranp.arguments import Must, checked, require_fields
 from ranp.errors import InputError, nearest
 from ranp.graph import ChannelGraph, Floats
 from ranp.scores import rank_within_groups
@@ -68,6 +68,9 @@ class Criterion:
     reduce: Reduction | None = None
     finish: Callable[[ChannelGraph, Floats, np.random.Generator], Floats] | None = None
     color: str = "#999999"
+
+    def __post_init__(self) -> None:
+        require_fields(self)
 
     def evaluate(
         self, graph: ChannelGraph, importance: LayerScores, resource_weight: float
