@@ -6,7 +6,7 @@ CONSTRAINTS := constraints.txt
 TORCH_INDEX :=
 JOBS        := 2
 
-.PHONY: setup demo lint test tests test-fast slow-tests test-zoo mutants docs dist clean
+.PHONY: setup demo lint test tests test-fast slow-tests test-zoo mutants fuzz docs dist clean
 
 setup: $(STAMP)
 

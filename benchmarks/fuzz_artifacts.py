@@ -53,6 +53,8 @@ def make_artifact(folder: Path) -> Path:
     result = ranp.prune(build(), INPUTS, [], budget=ranp.Budget(macs=0.6, params="80%"), criterion="random")
     path = ranp.save(result.model, result.plan, folder)
     write_survey(path, result.survey())
+    write_report(path)
+    ranp.load(path, build())
     return path
 
 

@@ -15,11 +15,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import ranp
+from ranp.allocation import Balanced
 from ranp.arguments import Must, Seed, checked, describe, require
 from ranp.check import check
+from ranp.costs import Resource
+from ranp.criteria import Criterion
 from ranp.errors import InputError, RanpError
-from ranp.explorer import read_survey, survey, write_survey
+from ranp.explorer import read_survey, survey, write_report, write_survey
 from ranp.integrations import attach_plan, attached_plan, resize_to_state_dict
+from ranp.memory import MemoryPredictor, largest_batch, largest_size, predict_memory
 from ranp.plan import Plan
 from ranp.profile import profile
 from ranp.storage import load_plan
@@ -111,12 +115,21 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> dict[Callable[..., Any], 
         attach_plan: {"model": model},
         attached_plan: {"model": model},
         resize_to_state_dict: {"model": attach_plan(network()), "state_dict": {}},
+        write_report: {"folder": saved},
+        predict_memory: {"model": model, "example_inputs": X, "graph": graph, "widths": [3]},
+        largest_batch: {"predictor": MemoryPredictor(model, X, graph=graph), "limit_bytes": 10**6},
+        largest_size: {"predictor": MemoryPredictor(model, X, graph=graph), "limit_bytes": 10**6},
+        ranp.TrainingSetup: {},
+        Balanced: {},
+        Criterion: {"name": "mine", "summary": "", "stages": lambda graph, importance, weight: {}},
+        Resource: {"name": "energy", "cost": lambda graph, widths: 0.0},
     }
 
 
 NAMES = (
     "trace operators output_shapes profile score allocate apply initialize verify prune check save load load_plan cost "
-    "Budget from_json survey write_survey read_survey attach_plan attached_plan resize_to_state_dict"
+    "Budget from_json survey write_survey read_survey attach_plan attached_plan resize_to_state_dict "
+    "write_report predict_memory largest_batch largest_size TrainingSetup Balanced Criterion Resource"
 )
 
 

@@ -101,8 +101,8 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @cache
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    return get_type_hints(function, include_extras=True)
+def _hints(described: Any) -> dict[str, Any]:
+    return get_type_hints(described, include_extras=True)
 
 
 def require(place: str, value: Any, kind: Any) -> None:
@@ -118,6 +118,12 @@ def require(place: str, value: Any, kind: Any) -> None:
         raise InputError(place, f"{value!r:.60} is unknown", hint=nearest(value, choices))
     hints = (_hint(value, part) for part in _parts(kind))
     raise InputError(place, got=describe(value), expected=_expected(kind), hint=next(filter(None, hints), ""))
+
+
+def require_fields(instance: Any) -> None:
+    """Refuse an instance of a dataclass with a field that is not of its annotated type, as `require` does."""
+    for name, kind in get_type_hints(type(instance), include_extras=True).items():
+        require(f"{type(instance).__name__}: {name}", getattr(instance, name), kind)
 
 
 def fits(value: Any, kind: Any) -> bool:

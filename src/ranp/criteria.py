@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 
-from ranp.arguments import Must, checked
+from ranp.arguments import Must, checked, require_fields
 from ranp.errors import InputError, nearest
 from ranp.graph import ChannelGraph, Floats
 from ranp.scores import rank_within_groups
@@ -70,6 +70,9 @@ class Criterion:
     reduce: Reduction | None = None
     finish: Callable[[ChannelGraph, Floats, np.random.Generator], Floats] | None = None
     color: str = "#999999"
+
+    def __post_init__(self) -> None:
+        require_fields(self)
 
     def check(self, graph: ChannelGraph) -> None:
         """Refuse a graph without step times, where the criterion needs them.

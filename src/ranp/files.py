@@ -21,7 +21,8 @@ from ranp.optional import optional_import
 def _is_path(value: str | os.PathLike[str]) -> bool:
     try:
         path = os.fspath(value)
-        return isinstance(path, str) and 0 < len(os.fsencode(path)) < 4096 and "\0" not in path
+        longest = max((len(part) for part in os.fsencode(path).split(os.fsencode(os.sep))), default=0)
+        return isinstance(path, str) and 0 < len(os.fsencode(path)) < 4096 and longest < 256 and "\0" not in path
     except UnicodeError:
         return False
 

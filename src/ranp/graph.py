@@ -239,7 +239,7 @@ class ChannelGraph:
 
         Counts are exact, by formula, and take microseconds. An `InputError` refuses widths of another shape.
         """
-        given = self.widths if widths is None else self._as_widths(widths)
+        given = self.widths if widths is None else self.as_widths(widths)
         return Cost(**{entry.name: self.amount(entry.name, given) for entry in fields(Cost)})
 
     def amount(self, name: str, widths: Ints) -> Any:
@@ -264,7 +264,8 @@ class ChannelGraph:
                 raise InputError(f"with_costs: {name}", problem, hint="measure it again, for this graph")
         return replace(self, costs=replace(self.costs, models={**self.costs.models, **models}))
 
-    def _as_widths(self, widths: npt.ArrayLike) -> Ints:
+    def as_widths(self, widths: npt.ArrayLike) -> Ints:
+        """Widths of all groups as an array; an `InputError` refuses those of another shape."""
         with suppress(TypeError, ValueError, RuntimeError):  # of numpy, and of tensors that are no arrays
             found = np.asarray(widths)
             if found.shape == self.widths.shape and found.dtype.kind in "iuf" and (found == np.floor(found)).all():

@@ -34,6 +34,16 @@ ModelWithValues: TypeAlias = Annotated[
 ]
 """A model that can be computed with."""
 
+ModelWithShapes: TypeAlias = Annotated[
+    nn.Module,
+    Must(
+        lambda model: not any(map(is_lazy, all_tensors(model).values())),
+        "a model whose weights have shapes",
+        "run lazy modules on one batch",
+    ),
+]
+"""A model that may be on the meta device."""
+
 _CONTAINERS = {OrderedDict, dict, list, set}
 _ATOMS = {bool, int, float, str, type(None)}
 _LEAVES = _ATOMS | {torch.dtype, torch.device, torch.layout, torch.memory_format}

@@ -175,8 +175,8 @@ def test_policies_by_name(text: str, policy: Balanced) -> None:
         ("balancd", "^policy: 'balancd' is unknown; did you mean 'balanced'"),
         ("balanced(decode=1)", "^policy: balanced has no option 'decode'; did you mean 'decoder'"),
         ("threshold(decoder=1)", "^policy: threshold has no option 'decoder'"),
-        ("balanced(decoder=0)", "^decoder: got 0; expected a positive number"),
-        ("balanced(decoder=x)", "^decoder: got 'x'; expected a positive number"),
+        ("balanced(decoder=0)", "^Balanced: decoder: got 0; expected a positive number"),
+        ("balanced(decoder=x)", "^Balanced: decoder: got 'x'; expected a positive number"),
         (None, "^policy: got None; expected a string or a Balanced"),
     ],
 )

@@ -145,7 +145,7 @@ def test_the_key_is_data_and_tells_setups_apart() -> None:
         ({"optimizer": "addamw"}, r"optimizer: 'addamw' is unknown; did you mean 'adamw'\?"),
         ({"device": "gpu"}, r"device: 'gpu' is not a device of torch"),
         ({"threads": 0}, r"threads: got 0; expected an integer of at least 1"),
-        ({"loss_fn": "dice"}, r"loss_fn: got str; expected a function"),
+        ({"loss_fn": "dice"}, r"loss_fn: got 'dice'; expected a function"),
         ({"loss_fn": len, "step": len}, r"both loss_fn and step are given"),
     ],
 )

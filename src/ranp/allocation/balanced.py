@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from ranp.allocation._grid import WidthGrid
 from ranp.allocation._limits import Limit, require_feasible
+from ranp.arguments import Must, require_fields
 from ranp.errors import InputError
 from ranp.graph import ChannelGraph, Floats, Ints
 from ranp.scores import Scores
@@ -33,13 +35,11 @@ class Balanced:
         InputError: `decoder` is not a positive number.
     """
 
-    decoder: float = 1.0
+    decoder: Annotated[float, Must(lambda value: value > 0, "a positive number", "for example 0.5")] = 1.0
     use_scores: bool = False
 
     def __post_init__(self) -> None:
-        number = isinstance(self.decoder, (int, float)) and not isinstance(self.decoder, bool)
-        if not number or not 0 < self.decoder < float("inf"):
-            raise InputError("decoder", got=repr(self.decoder), expected="a positive number", hint="for example 0.5")
+        require_fields(self)
 
     def __str__(self) -> str:
         """The policy as text, which `policy_named` reads."""

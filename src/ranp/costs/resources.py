@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ranp.arguments import require_fields
 from ranp.costs.formulas import Cost, Sizes
 
 COUNTS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -54,6 +55,7 @@ class Resource:
     remedy: str = ""
 
     def __post_init__(self) -> None:
+        require_fields(self)
         object.__setattr__(self, "label", self.label or self.name)
         object.__setattr__(self, "limit", self.limit or self.name)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format, co
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.utils._pytree import tree_map_only
 
-from ranp.arguments import describe
+from ranp.arguments import Count, describe, require_fields
 from ranp.environment import hardware
 from ranp.errors import InputError, nearest
 from ranp.module_utils import call_model, tensors_in
@@ -68,24 +68,18 @@ class TrainingSetup:
     precision: Precision = "float32"
     channels_last: bool = False
     compile: bool = False
-    threads: int | None = None
+    threads: Count | None = None
     device: torch.device | str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "precision", _LIGHTNING.get(self.precision, self.precision))
-        _check_name("precision", self.precision, get_args(Precision))
+        if isinstance(self.precision, str):
+            object.__setattr__(self, "precision", _LIGHTNING.get(self.precision, self.precision))
+        require_fields(self)
         if not callable(self.optimizer):
             _check_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.loss_fn is not None and self.step is not None:
             hint = "step computes the loss itself"
             raise InputError("TrainingSetup", "both loss_fn and step are given: give only one", hint=hint)
-        for name in ("loss_fn", "step"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise InputError(
-                    f"TrainingSetup: {name}", got=type(getattr(self, name)).__name__, expected="a function"
-                )
-        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
-            raise InputError("TrainingSetup: threads", got=repr(self.threads), expected="an integer of at least 1")
         if self.device is not None:
             object.__setattr__(self, "device", _device(self.device))
 
@@ -245,7 +239,7 @@ def _mean_square(outputs: Any, _: Any) -> Tensor:
 
 def _check_name(what: str, name: Any, known: Iterable[str]) -> None:
     if name not in known:
-        raise InputError(f"TrainingSetup: {what}", f"{name!r} is unknown", hint=nearest(str(name), known))
+        raise InputError(f"TrainingSetup: {what}", f"{name!r:.60} is unknown", hint=nearest(str(name), known))
 
 
 def _device(device: torch.device | str) -> torch.device:
@@ -253,7 +247,7 @@ def _device(device: torch.device | str) -> torch.device:
         return torch.device(device)
     except (RuntimeError, TypeError) as error:
         hint = "for example cpu, cuda or cuda:1"
-        raise InputError("TrainingSetup: device", f"{device!r} is not a device of torch", hint=hint) from error
+        raise InputError("TrainingSetup: device", f"{describe(device)} is not a device of torch", hint=hint) from error
 
 
 def _name(what: Any) -> str:

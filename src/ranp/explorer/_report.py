@@ -3,7 +3,6 @@
 import base64
 import gzip
 import json
-import os
 from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
@@ -11,12 +10,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ranp.arguments import checked
 from ranp.costs import RESOURCES
 from ranp.errors import ArtifactError
 from ranp.explorer._content import Content, RunSummary, read_content
 from ranp.explorer._html import asset, section
 from ranp.explorer._sections import headline, sections
-from ranp.files import write_bytes
+from ranp.files import FilePath, write_bytes
 from ranp.optional import optional_import
 from ranp.tables import Table
 
@@ -24,9 +24,10 @@ from ranp.tables import Table
 _SCRIPTS = ("plan.js", "format.js", "plots.js", "network.js", "explorer.js", "training.js", "main.js")
 
 
+@checked
 def write_report(
-    folder: str | os.PathLike[str],
-    out: str | os.PathLike[str] | None = None,
+    folder: FilePath,
+    out: FilePath | None = None,
     *,
     run: RunSummary | None = None,
     runs: Sequence[RunSummary] = (),

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -13,14 +12,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
-from ranp.arguments import describe
+from ranp.arguments import Count, checked, describe, require
 from ranp.costs.memory import MemoryFormula, MemoryPrediction
 from ranp.costs.training import TrainingSetup, to_channels_last
 from ranp.errors import InputError, RanpError
 from ranp.graph import ChannelGraph
 from ranp.memory._formula import memory_formula
 from ranp.memory._storages import StorageLog
-from ranp.module_utils import preserve_rng, tensors_in
+from ranp.module_utils import Inputs, ModelWithShapes, preserve_rng, tensors_in
 from ranp.surgery import resized
 from ranp.tracing import MetaModel, forward_error
 
@@ -34,7 +33,7 @@ _CUDA_BLOCK = 512
 
 def predict_memory(
     model: nn.Module,
-    example_inputs: Any,
+    example_inputs: Inputs | None,
     setup: TrainingSetup | None = None,
     *,
     graph: ChannelGraph | None = None,
@@ -72,10 +71,11 @@ class MemoryPredictor:
     allocator.
     """
 
+    @checked
     def __init__(
         self,
-        model: nn.Module,
-        example_inputs: Any,
+        model: ModelWithShapes,
+        example_inputs: Inputs | None,
         setup: TrainingSetup | None = None,
         *,
         graph: ChannelGraph | None = None,
@@ -159,10 +159,14 @@ class MemoryPredictor:
             return nullcontext()
         if self.graph is None:
             raise InputError("predict_memory: widths", "they need a graph", hint=_NEEDS_GRAPH)
-        given = np.asarray(widths, dtype=np.int64)
-        if given.shape != self.graph.widths.shape or (given < 1).any():
-            expected = f"{len(self.graph.widths)} widths of at least 1, one for each group of the graph"
-            raise InputError("predict_memory: widths", got=str(given.tolist()), expected=expected)
+        if any(
+            name not in copied.tensors or copied.tensors[name].shape != shape
+            for name, shape in self.graph.shapes.items()
+        ):
+            raise InputError("graph", "it is that of another model", hint=_NEEDS_GRAPH)
+        given = self.graph.as_widths(widths)
+        if (given < 1).any():
+            raise InputError("widths", got=str(given.tolist()), expected="widths of at least 1")
         return resized(copied.modules, copied.tensors, self.graph, given)
 
     def _without_values(self, tensor: Tensor) -> Tensor:
@@ -197,11 +201,12 @@ class MemoryPredictor:
         """
         if batch is None and size is None:
             return self._example_batch
+        require("batch", batch, Count | None)
+        require("size", size, Count | Sequence[Count] | None)
         samples, positions = self.batch, self.size
         wanted = positions if size is None else (size,) * len(positions) if isinstance(size, int) else tuple(size)
-        if len(wanted) != len(positions) or min(wanted) < 1 or (batch is not None and batch < 1):
-            expected = f"a positive batch size, and a positive size for each of {len(positions)} dimensions"
-            raise InputError("predict_memory", got=f"batch={batch}, size={size}", expected=expected)
+        if len(wanted) != len(positions):
+            raise InputError("size", got=describe(size), expected=f"a size for each of {len(positions)} dimensions")
 
         def resize(tensor: Tensor) -> Tensor:
             shape = list(tensor.shape)

@@ -1,7 +1,9 @@
 """The largest batch and the largest inputs that fit into memory, by prediction alone."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated, TypeAlias
 
+from ranp.arguments import Count, Must, NonNegative, checked
 from ranp.costs.memory import MemoryPrediction
 from ranp.errors import InputError, TraceError
 from ranp.graph import Ints
@@ -9,17 +11,19 @@ from ranp.memory._predict import MemoryPredictor, Size
 
 CUDA_MARGIN = 0.1
 """Share of a GPU's memory left free: workspaces of cuDNN, and what fragmentation wastes, cannot be predicted."""
+Margin: TypeAlias = Annotated[float, Must(lambda value: 0 <= value < 1, "a share in [0, 1)", "for example 0.1")]
 _MOST = 1 << 16
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
 
+@checked
 def largest_batch(
     predictor: MemoryPredictor,
-    limit_bytes: float,
+    limit_bytes: NonNegative,
     *,
     widths: Ints | None = None,
     size: Size | None = None,
-    margin: float | None = None,
+    margin: Margin | None = None,
 ) -> int:
     """The largest batch whose training step fits into memory; 0 if not even one sample does.
 
@@ -40,15 +44,16 @@ def largest_batch(
     return _largest(lambda batch: predictor.predict(widths, batch=batch, size=size), limit, predictor.batch, 1)
 
 
+@checked
 def largest_size(
     predictor: MemoryPredictor,
-    limit_bytes: float,
+    limit_bytes: NonNegative,
     *,
     widths: Ints | None = None,
-    batch: int | None = None,
+    batch: Count | None = None,
     aspect: Sequence[float] | None = None,
     multiple: Size | None = None,
-    margin: float | None = None,
+    margin: Margin | None = None,
 ) -> tuple[int, ...]:
     """The largest spatial size of the inputs whose training step fits into memory; empty if none does.
 
