@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.module_utils import tensors_in
+from ranp.module_utils import DispatchMode, tensors_in
 from ranp.timing._clock import Clock
 
 # Operators whose schema does not say that they return views.
@@ -75,7 +74,7 @@ class ConvolutionArguments:
         return (positions, within, second) if self.transposed else (positions, second, within)
 
 
-class StepRecorder(TorchDispatchMode):
+class StepRecorder(DispatchMode):
     """Records all operators of a step that do something to values, not those that return views of their inputs.
 
     Args:

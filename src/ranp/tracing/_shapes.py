@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, in_kernel_invocation_manager
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ranp.module_utils import tensors_in
+from ranp.module_utils import DispatchMode, tensors_in
 
 _ATEN = torch.ops.aten
 
@@ -271,7 +270,7 @@ def attention(func: Any, args: Any, kwargs: Any) -> Tensor:
     return out
 
 
-class Decomposition(TorchDispatchMode):
+class Decomposition(DispatchMode):
     """Decomposes composite operators, which torch does only above the level at which a mode runs operators."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
