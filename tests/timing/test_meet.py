@@ -99,6 +99,7 @@ def test_wrong_predictions_are_corrected(network: Any, factor: float) -> None:
     requested = 0.5 * seconds(model, x)
     result = pruned(model, x, budget=ranp.Budget(step_time=f"{requested} s"), times=wrong, **FINE)
     assert 0.85 * requested < seconds(result.model, x) < 1.05 * requested
+    assert result.plan.budget == ranp.Budget(step_time=f"{requested} s")
     assert step_of(result).predicted == pytest.approx(factor * (step_of(result).measured or 0), rel=0.1)
 
 
