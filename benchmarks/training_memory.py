@@ -37,7 +37,7 @@ from ranp import Budget, Plan, TrainingSetup
 from ranp.costs.measure import reset_peak_memory, resident_bytes
 from ranp.environment import hardware, versions
 from ranp.graph import ChannelGraph
-from ranp.memory import MemoryPredictor, largest_batch
+from ranp.memory import MARGIN, MemoryPredictor, largest_batch
 from ranp.module_utils import all_tensors
 from training_networks import TrainingNetwork, networks
 
@@ -170,7 +170,7 @@ def fits(network: TrainingNetwork, device: str, limit: int) -> dict[str, Any]:
     if device == "cpu":
         limit = 4 * predictor.predict().process_bytes
     samples = largest_batch(predictor, limit)
-    row: dict[str, Any] = {"network": network.name, "limit": limit, "largest_batch": samples}
+    row: dict[str, Any] = {"network": network.name, "limit": limit, "margin": MARGIN, "largest_batch": samples}
     runs = runs_on_cuda if device == "cuda" else runs_on_cpu
     for key, count in (("runs", samples), ("twice_runs", 2 * samples)):
         row[key] = runs(model, network.batch(count), setup, limit)

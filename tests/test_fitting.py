@@ -19,6 +19,7 @@ from training_memory import live_peak
 
 MIB = 2**20
 LIMIT = 24
+USABLE = 0.9 * LIMIT * MIB
 SETUP = ranp.TrainingSetup(optimizer="sgd", channels_last=True)
 
 
@@ -52,8 +53,8 @@ def test_rows_are_the_largest_that_are_predicted_to_fit(found: FitResult) -> Non
         assert row.process_bytes == predictor.predict(widths).process_bytes
         assert row.cost.train_bytes == predictor.predict(widths).peak_bytes
         for name, most in (("batch", row.largest_batch), ("size", side)):
-            assert predictor.predict(widths, **{name: most}).process_bytes <= LIMIT * MIB
-            assert predictor.predict(widths, **{name: most + 1}).process_bytes > LIMIT * MIB
+            assert predictor.predict(widths, **{name: most}).process_bytes <= USABLE
+            assert predictor.predict(widths, **{name: most + 1}).process_bytes > USABLE
     batches = [row.largest_batch for row in found.rows]
     assert batches == sorted(batches)
     assert batches[-1] > 2 * batches[0]
@@ -70,7 +71,7 @@ def test_a_real_step_of_the_largest_batch_fits_and_of_twice_that_does_not(found:
 
 def test_the_table(found: FitResult) -> None:
     table = found.table()
-    assert table.title == "What fits into 24.000 MiB"
+    assert table.title == "What fits into 24.000 MiB, of which 10% is left free"
     assert list(table.header) == ["budget", "channels kept", "batch at 12\u00d712\u00d712", "size at batch 2", "memory"]
     assert [row[0] for row in table.rows] == ["macs=1", "macs=0.5", "macs=0.1"]
     assert table.rows[0][1:4] == ["100%", str(found.rows[0].largest_batch), _cube(found.rows[0].largest_size)]
@@ -135,13 +136,13 @@ def test_a_fraction_is_one_of_the_device() -> None:
             ranp.fit(model(), inputs(), ranp.TrainingSetup(device="cuda"))
 
 
-def test_for_a_gpu_a_part_is_left_free() -> None:
-    setup = ranp.TrainingSetup(device="cuda", precision="16-mixed")
-    found = ranp.fit(model(), inputs(), setup, memory="20 MiB", macs=[1])
-    less = ranp.fit(model(), inputs(), setup, memory="18 MiB", macs=[1])
-    assert found.margin == 0.1
-    assert found.rows[0].largest_batch > less.rows[0].largest_batch
-    assert found.table().title == "What fits into 20.000 MiB, of which 10% is left free"
+def test_a_gpu_that_is_not_there() -> None:
+    """In mixed precision activations take about half of the memory."""
+    gpu = ranp.TrainingSetup(device="cuda", precision="16-mixed")
+    mixed = ranp.fit(model(), inputs(), gpu, memory="20 MiB", macs=[1])
+    float32 = ranp.fit(model(), inputs(), ranp.TrainingSetup(device="cuda"), memory="20 MiB", macs=[1])
+    assert mixed.margin == 0.1
+    assert mixed.rows[0].largest_batch > 1.3 * float32.rows[0].largest_batch > 0
 
 
 class OneShape(nn.Module):

@@ -16,7 +16,7 @@ from ranp.costs.training import TrainingSetup
 from ranp.environment import memory_bytes
 from ranp.errors import BudgetError, InputError, TraceError
 from ranp.graph import ChannelGraph, Ints
-from ranp.memory import MemoryPredictor, Size, default_margin, largest_batch, largest_size, size_multiple
+from ranp.memory import MARGIN, MemoryPredictor, Size, largest_batch, largest_size, size_multiple
 from ranp.progress import Progress, no_progress
 from ranp.scoring import score
 from ranp.tables import Table
@@ -164,7 +164,7 @@ def fit(
         raise search.too_little(found[-1][1])
     return FitResult(
         memory_bytes=int(limit),
-        margin=default_margin(predictor),
+        margin=MARGIN,
         batch=predictor.batch,
         size=predictor.size,
         full_widths=tuple(graph.widths.tolist()),
@@ -236,7 +236,7 @@ class _Search:
         """What fits at these widths."""
         predictor, limit = self._predictor, self._limit
         predicted = predictor.predict(widths)
-        fits = predicted.process_bytes <= limit * (1 - default_margin(predictor))
+        fits = predicted.process_bytes <= limit * (1 - MARGIN)
         batch, size = (predictor.batch, predictor.size) if fits else (0, ())
         if self._least_batch == 1:
             batch = largest_batch(predictor, limit, widths=widths)
@@ -250,7 +250,7 @@ class _Search:
         # A single sample may take more than two: torch computes narrow convolutions of one sample differently.
         batches = {self._least_batch, self._predictor.batch}
         least, batch = min((self._predictor.predict(widths, batch=each).process_bytes, each) for each in batches)
-        needed = _MEMORY.text(least / (1 - default_margin(self._predictor)))
+        needed = _MEMORY.text(least / (1 - MARGIN))
         expected = f"at least {needed}, which the narrowest network takes at a batch of {batch}"
         got = f"memory of {_MEMORY.text(self._limit)}"
         return BudgetError("fit", got=got, expected=expected, hint="give more memory, or smaller inputs")

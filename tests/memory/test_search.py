@@ -23,7 +23,7 @@ def _predictor(**setup: object) -> MemoryPredictor:
 @pytest.mark.parametrize("limit", [MIB, 10 * MIB])
 def test_the_largest_batch(limit: int) -> None:
     predictor = _predictor()
-    found = largest_batch(predictor, limit)
+    found = largest_batch(predictor, limit, margin=0)
     assert found > 1
     assert predictor.predict(batch=found).process_bytes <= limit
     assert predictor.predict(batch=found + 1).process_bytes > limit
@@ -45,7 +45,7 @@ def test_nothing_fits_into_too_little() -> None:
 
 def test_the_largest_size() -> None:
     predictor = _predictor()
-    found = largest_size(predictor, 30 * MIB, batch=2, multiple=4)
+    found = largest_size(predictor, 30 * MIB, batch=2, multiple=4, margin=0)
     assert len(set(found)) == 1
     assert found[0] % 4 == 0
     assert predictor.predict(batch=2, size=found).process_bytes <= 30 * MIB
@@ -54,11 +54,11 @@ def test_the_largest_size() -> None:
 
 def test_sides_keep_their_ratio() -> None:
     predictor = _predictor()
-    found = largest_size(predictor, 30 * MIB, aspect=(2, 1.5, 1), multiple=4)
+    found = largest_size(predictor, 30 * MIB, aspect=(2, 1.5, 1), multiple=4, margin=0)
     count = found[2] // 4
     assert found == (8 * count, 4 * round(1.5 * count), 4 * count)
     assert predictor.predict(size=found).process_bytes <= 30 * MIB
-    own = largest_size(predictor, 30 * MIB, aspect=(8, 8, 2), multiple=(4, 8, 1))
+    own = largest_size(predictor, 30 * MIB, aspect=(8, 8, 2), multiple=(4, 8, 1), margin=0)
     count = own[1] // 8
     assert own == (8 * count, 8 * count, 2 * count)
     assert predictor.predict(size=own).process_bytes <= 30 * MIB
@@ -67,10 +67,15 @@ def test_sides_keep_their_ratio() -> None:
         largest_size(predictor, MIB, aspect=(1, 2))
 
 
-def test_a_part_of_a_gpu_is_left_free() -> None:
-    predictor, limit = _predictor(device="cuda"), 10 * MIB
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_part_is_left_free(device: str) -> None:
+    predictor, limit = _predictor(device=device), 10 * MIB
     assert largest_batch(predictor, limit) == largest_batch(predictor, 0.9 * limit, margin=0)
     assert largest_batch(predictor, limit) < largest_batch(predictor, limit, margin=0)
+    sizes = [
+        largest_size(predictor, room, multiple=1, margin=share) for room, share in ((limit, 0.1), (0.9 * limit, 0))
+    ]
+    assert sizes[0] == sizes[1] == largest_size(predictor, limit, multiple=1)
 
 
 class Halves(nn.Module):
@@ -88,7 +93,7 @@ def test_the_sizes_that_a_network_accepts() -> None:
     predictor = MemoryPredictor(Halves(), torch.zeros(1, 1, 32, 32))
     assert size_multiple(predictor) == 4
     assert size_multiple(_predictor()) == 1
-    found = largest_size(predictor, MIB)
+    found = largest_size(predictor, MIB, margin=0)
     assert found[0] % 4 == 0
     assert predictor.predict(size=found[0] + 4).process_bytes > MIB
 

@@ -2,17 +2,16 @@
 
 from ranp.costs.memory import Block, MemoryFormula, MemoryPrediction, Moment
 from ranp.memory._predict import MemoryPredictor, Size, predict_memory
-from ranp.memory._search import CUDA_MARGIN, default_margin, largest_batch, largest_size, size_multiple
+from ranp.memory._search import MARGIN, largest_batch, largest_size, size_multiple
 
 __all__ = [
-    "CUDA_MARGIN",
+    "MARGIN",
     "Block",
     "MemoryFormula",
     "MemoryPrediction",
     "MemoryPredictor",
     "Moment",
     "Size",
-    "default_margin",
     "largest_batch",
     "largest_size",
     "predict_memory",

@@ -9,8 +9,9 @@ from ranp.errors import InputError, TraceError
 from ranp.graph import Ints
 from ranp.memory._predict import MemoryPredictor, Size
 
-CUDA_MARGIN = 0.1
-"""Share of a GPU's memory left free: workspaces of cuDNN, and what fragmentation wastes, cannot be predicted."""
+MARGIN = 0.1
+"""Share of the memory left free. On a GPU workspaces of cuDNN and what fragmentation wastes cannot be predicted; on the
+CPU what convolutions allocate while they run is an estimate."""
 Margin: TypeAlias = Annotated[float, Must(lambda value: 0 <= value < 1, "a share in [0, 1)", "for example 0.1")]
 _MOST = 1 << 16
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -23,7 +24,7 @@ def largest_batch(
     *,
     widths: Ints | None = None,
     size: Size | None = None,
-    margin: Margin | None = None,
+    margin: Margin = MARGIN,
 ) -> int:
     """The largest batch whose training step fits into memory; 0 if not even one sample does.
 
@@ -32,7 +33,7 @@ def largest_batch(
         limit_bytes: The memory.
         widths: Width of every group of the graph; by default the full ones.
         size: Spatial size of the inputs; by default that of the example.
-        margin: Share of the limit to leave free; by default `CUDA_MARGIN` on a GPU, otherwise nothing.
+        margin: Share of the limit to leave free.
 
     Example:
         >>> import torch
@@ -40,7 +41,7 @@ def largest_batch(
         >>> largest_batch(predictor, 2**21) > largest_batch(predictor, 2**20) > 1
         True
     """
-    limit = _available(predictor, limit_bytes, margin)
+    limit = limit_bytes * (1 - margin)
     return _largest(lambda batch: predictor.predict(widths, batch=batch, size=size), limit, predictor.batch, 1)
 
 
@@ -53,7 +54,7 @@ def largest_size(
     batch: Count | None = None,
     aspect: Sequence[float] | None = None,
     multiple: Size | None = None,
-    margin: Margin | None = None,
+    margin: Margin = MARGIN,
 ) -> tuple[int, ...]:
     """The largest spatial size of the inputs whose training step fits into memory; empty if none does.
 
@@ -65,7 +66,7 @@ def largest_size(
         aspect: Ratio of the sides, such as `(2, 2, 1)`; by default all are equal.
         multiple: Every side is a multiple of this, or of its own number; by default of the smallest power of two such
             that the network accepts its odd multiples.
-        margin: Share of the limit to leave free; by default `CUDA_MARGIN` on a GPU, otherwise nothing.
+        margin: Share of the limit to leave free.
 
     Raises:
         InputError: The network accepts no size but that of the example.
@@ -83,7 +84,7 @@ def largest_size(
 
     # The network is known to accept sizes from that of the example on.
     first = max(-(-side // least) for side, least in zip(predictor.size, size(1), strict=True))
-    limit = _available(predictor, limit_bytes, margin)
+    limit = limit_bytes * (1 - margin)
     count = _largest(lambda count: predictor.predict(widths, batch=batch, size=size(count)), limit, first, dimensions)
     return size(count) if count else ()
 
@@ -104,15 +105,6 @@ def size_multiple(predictor: MemoryPredictor) -> int:
             return step
     hint = "give the multiple that it accepts"
     raise InputError("largest_size", "the network accepts no other size of inputs", hint=hint) from refusal
-
-
-def default_margin(predictor: MemoryPredictor) -> float:
-    """Share of the memory of its device to leave free."""
-    return CUDA_MARGIN if predictor.target.type == "cuda" else 0.0
-
-
-def _available(predictor: MemoryPredictor, limit_bytes: float, margin: float | None) -> float:
-    return limit_bytes * (1 - (default_margin(predictor) if margin is None else margin))
 
 
 def _largest(predict: Callable[[int], MemoryPrediction], limit: float, first: int, power: int) -> int:
