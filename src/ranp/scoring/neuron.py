@@ -1,6 +1,7 @@
 """Importance by gates: the gradient of a gate on every channel, without weight gradients."""
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ _READERS: Mapping[Any, int] = {
 }
 
 
+# The function of torch, which hands itself to a mode, without its look for one: so the layers in it can be seen.
+_multi_head_attention = FunctionType(
+    F.multi_head_attention_forward.__code__,
+    {**F.multi_head_attention_forward.__globals__, "has_torch_function": lambda tensors: False},
+    "multi_head_attention_forward",
+    F.multi_head_attention_forward.__defaults__,
+)
+
+
 class NeuronImportance(TorchFunctionMode):
     """Importance of every neuron by a gate on its channel (Xu et al., RANP, 3DV 2020).
 
@@ -53,6 +63,9 @@ class NeuronImportance(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = list(args), dict(kwargs or {})
+        if func is F.multi_head_attention_forward:
+            with self:
+                return _multi_head_attention(*args, **kwargs)
         dim = _READERS.get(func)
         if dim is None:
             return func(*args, **kwargs)
