@@ -196,3 +196,15 @@ def test_what_a_recurrent_layer_reads_is_pruned(kind: type[nn.Module]) -> None:
     assert small.recurrent.hidden_size == 6
     assert ranp.verify(model, plan, inputs).status == "exact"
     small.train()(inputs).sum().backward()
+
+
+def test_places_that_padding_adds_have_no_removed_channels() -> None:
+    """As at the border of windows of attention, which a norm over channels follows."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = nn.functional.pad(net.body(x), (0, 1, 0, 1), value=0.5)
+        return net.head(net.norm(y.movedim(1, -1)).movedim(-1, 1))
+
+    model = Net(run, body=nn.Conv2d(3, 8, 1), norm=nn.LayerNorm(8), head=nn.Conv2d(8, 2, 1))
+    inputs = image(2, 3, 7, 7)()
+    assert ranp.verify(model, random_plan(ranp.trace(model, inputs), 0, 0.3), inputs).status == "exact"
