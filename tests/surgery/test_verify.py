@@ -199,12 +199,13 @@ def test_what_a_recurrent_layer_reads_is_pruned(kind: type[nn.Module]) -> None:
 
 
 def test_places_that_padding_adds_have_no_removed_channels() -> None:
-    """As at the border of windows of attention, which a norm over channels follows."""
+    """As where patches are merged, before a norm over channels: at the border some of a patch are padding."""
 
     def run(net: Any, x: Tensor) -> Tensor:
-        y = nn.functional.pad(net.body(x), (0, 1, 0, 1), value=0.5)
-        return net.head(net.norm(y.movedim(1, -1)).movedim(-1, 1))
+        y = nn.functional.pad(net.body(x), (0, 1))
+        y = torch.cat([y[..., ::2], y[..., 1::2]], 1).movedim(1, -1)
+        return net.head(net.norm(y))
 
-    model = Net(run, body=nn.Conv2d(3, 8, 1), norm=nn.LayerNorm(8), head=nn.Conv2d(8, 2, 1))
+    model = Net(run, body=nn.Conv2d(3, 8, 1), norm=nn.LayerNorm(16), head=nn.Linear(16, 2))
     inputs = image(2, 3, 7, 7)()
     assert ranp.verify(model, random_plan(ranp.trace(model, inputs), 0, 0.3), inputs).status == "exact"
