@@ -60,7 +60,9 @@ def test_limits_on_other_resources_come_back() -> None:
             Plan.from_json(json.dumps(data))
 
 
-@pytest.mark.parametrize("name", ["residual", "linear_after_flatten", "transposed_in_few_blocks", "shared_layer"])
+@pytest.mark.parametrize(
+    "name", ["residual", "linear_after_flatten", "transposed_in_few_blocks", "dot_product_attention"]
+)
 def test_there_and_back(name: str) -> None:
     graph = ranp.trace(CASES[name].build(), CASES[name].inputs())
     for seed in range(3):

@@ -157,3 +157,36 @@ def test_outputs_may_be_changed_in_place() -> None:
     batch = (image(2, 3, 5, 5)(), torch.ones(2, 2, 5, 5))
     scores = ranp.score(model, graph, [batch], F.mse_loss, criterion="vanilla", importance="neuron")
     assert scores.channels.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"), [("dot_product_attention", ["query", "key"]), ("attention_by_einsum", ["query", "key"])]
+)
+def test_queries_and_keys_have_gates_on_their_outputs(name: str, layers: list[str]) -> None:
+    """No weight reads them, so what counts is the effect of scaling the rows of their weights (biases are zero)."""
+    case = CASES[name]
+    model, inputs = randomize(case.build()), in_double(case.inputs())
+    graph, batches = ranp.trace(model, inputs), batches_for(model, inputs)
+    found = ranp.score(model, graph, batches, squared, criterion="vanilla", importance="neuron").stages["importance"]
+    for layer in layers:
+        gated = _Gated(model, {})
+        weight = gated.model.get_submodule(layer).weight
+        for index in range(len(weight)):
+            losses = []
+            for gate in (1 + STEP, 1 - STEP):
+                full = weight[index].detach().clone()
+                with torch.no_grad():
+                    weight[index] *= gate
+                    losses.append(np.mean([float(squared(gated.model(x), y)) for x, y in batches]))
+                    weight[index] = full
+            slope = abs(float(losses[0] - losses[1])) / (2 * STEP)
+            assert found[layer][index] == pytest.approx(slope, rel=1e-4, abs=1e-6 * max(found[layer]))
+
+
+@pytest.mark.parametrize("name", ["multihead_attention", "multihead_attention_to_other_features"])
+def test_layers_inside_of_torchs_attention_have_gates(name: str) -> None:
+    case = CASES[name]
+    model, inputs = randomize(case.build()), in_double(case.inputs())
+    graph, batches = ranp.trace(model, inputs), batches_for(model, inputs)
+    scores = ranp.score(model, graph, batches, squared, criterion="vanilla", importance="neuron")
+    assert (scores.channels > 0).all()

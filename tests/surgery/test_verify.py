@@ -196,3 +196,16 @@ def test_what_a_recurrent_layer_reads_is_pruned(kind: type[nn.Module]) -> None:
     assert small.recurrent.hidden_size == 6
     assert ranp.verify(model, plan, inputs).status == "exact"
     small.train()(inputs).sum().backward()
+
+
+def test_places_that_padding_adds_have_no_removed_channels() -> None:
+    """As where patches are merged, before a norm over channels: at the border some of a patch are padding."""
+
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = nn.functional.pad(net.body(x), (0, 1))
+        y = torch.cat([y[..., ::2], y[..., 1::2]], 1).movedim(1, -1)
+        return net.head(net.norm(y))
+
+    model = Net(run, body=nn.Conv2d(3, 8, 1), norm=nn.LayerNorm(16), head=nn.Linear(16, 2))
+    inputs = image(2, 3, 7, 7)()
+    assert ranp.verify(model, random_plan(ranp.trace(model, inputs), 0, 0.3), inputs).status == "exact"

@@ -97,6 +97,16 @@ def _recurrent(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return func(*tree_map_only(Tensor, _filled, args), **tree_map_only(Tensor, _filled, kwargs))
 
 
+def _padded(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Padding with a constant: what is missing at all places is missing where these are added, too."""
+    source, amounts = args[:2]
+    dims = [source.ndim - 1 - place // 2 for place, amount in enumerate(amounts) if amount]
+    out = func(*args, **kwargs)
+    return (
+        out.masked_fill_(source.isnan().all(dims, keepdim=True), math.nan) if dims and out.is_floating_point() else out
+    )
+
+
 def _filled(tensor: Tensor) -> Tensor:
     return tensor.nan_to_num(0.0, math.inf, -math.inf) if tensor.is_floating_point() else tensor
 
@@ -205,6 +215,7 @@ def _along_channels(tensor: Tensor | None, rank: int) -> Tensor | None:
 
 # By the name of an operator of `aten`.
 _HANDLERS: dict[str, _Handler] = {
+    "constant_pad_nd": _padded,
     "convolution": _convolution,
     **dict.fromkeys(("mm", "bmm", "mv"), _product(0, 1)),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _product(1, 2)),
