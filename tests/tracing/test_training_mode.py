@@ -121,7 +121,7 @@ def tried_in(layer: nn.Module) -> list[bool]:
     "layer", [nn.Dropout(0.5), nn.BatchNorm2d(6), nn.InstanceNorm2d(6, affine=True), nn.Sequential(nn.ReLU())]
 )
 def test_a_forward_that_never_reads_the_mode_runs_in_one(layer: nn.Module) -> None:
-    assert tried_in(layer) == [False] * 2  # recorded, tried out
+    assert not any(tried_in(layer))
 
 
 class ReadsMode(nn.Module):

@@ -83,12 +83,17 @@ class _Design:
 
 def _design(graph: ChannelGraph) -> _Design:
     """Random widths at which no two products of axes grow alike."""
-    axes = distinct_axes(graph.costs.axes)
+    # Groups of one channel always have that one.
+    axes, alone = graph.costs.axes.copy(), np.flatnonzero(graph.widths == 1)
+    axes[:, -1] += axes[:, alone].sum(axis=1)
+    axes[:, alone] = 0
+    axes = distinct_axes(axes)
     products = np.stack(np.triu_indices(len(axes)), axis=1)
     random, widths = np.random.default_rng(0), graph.widths[None]
     while True:
         # Wider, so that no dimension has the size 1, which has no layout and which some operators treat specially.
-        widths = np.vstack([widths, random.integers(graph.widths + 1, 2 * graph.widths + 16)])
+        drawn = random.integers(graph.widths + 1, 2 * graph.widths + 16)
+        widths = np.vstack([widths, np.where(graph.widths == 1, 1, drawn)])
         design = _Design(axes, products, widths)
         if len(design.terms) == len(products):
             return design

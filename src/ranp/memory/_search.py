@@ -14,6 +14,14 @@ MARGIN = 0.1
 CPU what convolutions allocate while they run is an estimate."""
 Margin: TypeAlias = Annotated[float, Must(lambda value: 0 <= value < 1, "a share in [0, 1)", "for example 0.1")]
 _MOST = 1 << 16
+Multiple: TypeAlias = Annotated[
+    Size,
+    Must(
+        lambda value: all(1 <= n <= _MOST for n in (value if isinstance(value, Sequence) else [value])),
+        f"whole numbers from 1 to {_MOST}",
+        "for example 16",
+    ),
+]
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -53,7 +61,7 @@ def largest_size(
     widths: Ints | None = None,
     batch: Count | None = None,
     aspect: Sequence[float] | None = None,
-    multiple: Size | None = None,
+    multiple: Multiple | None = None,
     margin: Margin = MARGIN,
 ) -> tuple[int, ...]:
     """The largest spatial size of the inputs whose training step fits into memory; empty if none does.

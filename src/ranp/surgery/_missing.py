@@ -100,11 +100,11 @@ def _recurrent(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _padded(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Padding with a constant: what is missing at all places is missing where these are added, too."""
     source, amounts = args[:2]
-    dims = [source.ndim - 1 - place // 2 for place, amount in enumerate(amounts) if amount]
+    dims = sorted({source.ndim - 1 - place // 2 for place, amount in enumerate(amounts) if amount})
     out = func(*args, **kwargs)
-    return (
-        out.masked_fill_(source.isnan().all(dims, keepdim=True), math.nan) if dims and out.is_floating_point() else out
-    )
+    if dims and out.is_floating_point():
+        out.masked_fill_(source.isnan().all(dims, keepdim=True), math.nan)
+    return out
 
 
 def _filled(tensor: Tensor) -> Tensor:
