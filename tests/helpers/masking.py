@@ -25,7 +25,10 @@ from helpers.oracles import run, slow_attention
 from ranp.plan import Plan
 
 NAN, INF = float("nan"), float("inf")
-RANDOM = {"rand", "randn", "normal", "uniform", "bernoulli", "exponential", "randint", "random", "native_dropout"}
+_DRAWS = (
+    "rand randn normal uniform bernoulli exponential randint random native_dropout poisson cauchy log_normal geometric"
+)
+RANDOM = {*_DRAWS.split(), "_standard_gamma"}
 EMPTY = {"empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"}
 LIKE = {"zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like"}
 STAY = {"fill", "zero", "index_fill", "masked_fill"}
@@ -346,6 +349,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), _added_product),
     "_trilinear": _trilinear,
     "bernoulli": lambda x, *_, **__: torch.where(x.isnan(), NAN, torch.bernoulli(_zero(x, 0.5))),
+    "poisson": lambda x, *_, **__: torch.where(x.isnan(), NAN, torch.poisson(_zero(x, 0.5))),
     "sum": _sum,
     "mean": _mean,
     "var": _var,

@@ -281,6 +281,44 @@ def operators_along_positions(net: Writer, x: Value) -> Value:
     return net.image(code.format(x))
 
 
+@on("image", variants=13)
+def numbered_positions(net: Writer, x: Value) -> Value:
+    """Entries that are read or written by number along the last dimension."""
+    code = net.choose(
+        "{0}.index_copy(-1, torch.tensor([0]), {0}[..., 1:2])",
+        "{0}.index_reduce(-1, torch.tensor([0]), {0}[..., 1:2], 'amax')",
+        "{0}.scatter_add(-1, torch.zeros_like({0}[..., :1]).long(), {0}[..., :1])",
+        "{0}.scatter_reduce(-1, torch.zeros_like({0}[..., :1]).long(), {0}[..., :1], 'sum')",
+        "torch.ops.aten._unsafe_index({0}, [None] * ({0}.ndim - 1) + [torch.tensor([1, 0])])",
+        "torch.ops.aten._unsafe_index_put({0}, [None] * ({0}.ndim - 1) + [torch.tensor([0])], {0}[..., 1:2])",
+        "{0} * torch.searchsorted(torch.linspace(-1, 1, 5, dtype={0}.dtype), {0})",
+        "{0}.masked_fill(torch.isin(torch.arange({0}.shape[-1]), torch.tensor([0])), 0.5)",
+        "{0} * torch.arange({0}.shape[-1]).floor_divide(2)",
+        "torch.view_as_real(torch.complex({0}, {0}.cos()).conj().resolve_conj())[..., 1]",
+        "torch.polar({0}.abs(), {0}).conj().imag.resolve_neg()",
+        "torch.view_as_complex(torch.stack([{0}, {0}.sin()], -1)).abs()",
+        "{0} + torch.complex({0}, {0}).conj().imag",
+    )
+    return net.image(code.format(x))
+
+
+@on("image", variants=9)
+def draws(net: Writer, x: Value) -> Value:
+    """Random numbers of other distributions than the normal and the uniform one."""
+    code = net.choose(
+        "torch.poisson({0}.sigmoid())",
+        "torch._standard_gamma({0}.sigmoid() + 1)",
+        "torch.empty_like({0}).cauchy_()",
+        "torch.empty_like({0}).log_normal_()",
+        "torch.empty_like({0}).geometric_(0.5)",
+        "torch.randint_like({0}, 2)",
+        "torch.empty_like({0}).random_(0, 2)",
+        "torch.randn_like({0})",
+        "torch.empty({0}.shape[0], 1, *{0}.shape[2:], dtype={0}.dtype).exponential_()",
+    )
+    return net.image(f"{x} + {code.format(x)}")
+
+
 @on("image", variants=8)
 def masks_of_positions(net: Writer, x: Value) -> Value:
     """Triangles, and single positions that are written."""
