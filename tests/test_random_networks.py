@@ -36,6 +36,8 @@ UNREACHED_RULES = {
             "dropout",
             "linear",
             "reshape",
+            "resolve_conj",
+            "resolve_neg",
             "selu",
             "to",
         ),
