@@ -287,8 +287,8 @@ def numbered_positions(net: Writer, x: Value) -> Value:
     code = net.choose(
         "{0}.index_copy(-1, torch.tensor([0]), {0}[..., 1:2])",
         "{0}.index_reduce(-1, torch.tensor([0]), {0}[..., 1:2], 'amax')",
-        "{0}.scatter_add(-1, torch.zeros_like({0}[..., :1]).long(), {0}[..., :1])",
-        "{0}.scatter_reduce(-1, torch.zeros_like({0}[..., :1]).long(), {0}[..., :1], 'sum')",
+        "{0}.scatter_add(-1, torch.zeros({0}.shape, dtype=torch.long)[..., :1], {0}[..., :1])",
+        "{0}.scatter_reduce(-1, torch.zeros({0}.shape, dtype=torch.long)[..., :1], {0}[..., :1], 'sum')",
         "torch.ops.aten._unsafe_index({0}, [None] * ({0}.ndim - 1) + [torch.tensor([1, 0])])",
         "torch.ops.aten._unsafe_index_put({0}, [None] * ({0}.ndim - 1) + [torch.tensor([0])], {0}[..., 1:2])",
         "{0} * torch.searchsorted(torch.linspace(-1, 1, 5, dtype={0}.dtype), {0})",
