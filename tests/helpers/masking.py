@@ -296,7 +296,7 @@ def _norm(x: Tensor, p: float = 2, dims: Any = None, keepdim: bool = False, **_:
 
 def _softmax(name: str) -> Callable[..., Any]:
     def handler(x: Tensor, dim: int, *_: Any) -> Tensor:
-        return torch.where(x.isnan(), NAN, getattr(_zero(x, -INF), name)(dim))
+        return torch.where(x.isnan(), NAN, getattr(_zero(x, -INF), name)(dim)).contiguous()
 
     return handler
 

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -158,15 +158,20 @@ def assert_same_outputs(masked: nn.Module, small: nn.Module, inputs: Any, tolera
 # -- costs -------------------------------------------------------------------------------------------------------
 
 
-def counted_macs(model: nn.Module, inputs: Any) -> int:
-    """Multiply-adds of one forward pass, by torch's own counter of floating-point operations."""
-    with slow_attention(), FlopCounterMode(display=False) as counter, _MatrixEinsum():
+def counted_macs(model: nn.Module, inputs: Any, *, einsum_as_product: bool = False) -> int:
+    """Multiply-adds of one forward pass, by torch's own counter of floating-point operations.
+
+    Where a size is 1, `torch.einsum` multiplies element by element, which the counter leaves out; with
+    `einsum_as_product` that is counted like at other sizes.
+    """
+    mode = _MatrixEinsum() if einsum_as_product else nullcontext()
+    with slow_attention(), FlopCounterMode(display=False) as counter, mode:
         run(model, inputs)
     return counter.get_total_flops() // 2
 
 
 class _MatrixEinsum(TorchFunctionMode):
-    """Einsum of two tensors as a matrix product: torch's multiplies by element where a size is 1, uncounted."""
+    """Einsum of two tensors as a matrix product."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is not torch.einsum or len(args) != 3 or "." in args[0]:

@@ -9,7 +9,20 @@ from torch.utils._pytree import tree_map_only
 
 from ranp.module_utils import DispatchMode, tensors_in
 
-_DRAWS = ("rand", "normal", "uniform", "bernoulli", "exponential", "log_normal", "cauchy", "poisson", "multinomial")
+_NAMES = "rand normal uniform bernoulli exponential log_normal cauchy poisson multinomial geometric _standard_gamma"
+_DRAWS = tuple(_NAMES.split())
+    "rand",
+    "normal",
+    "uniform",
+    "bernoulli",
+    "exponential",
+    "log_normal",
+    "cauchy",
+    "poisson",
+    "multinomial",
+    "geometric",
+    "_standard_gamma",
+)
 
 
 class ConstantRandom(DispatchMode):

@@ -139,7 +139,7 @@ class Violation:
 
 
 _GOLDEN = (5**0.5 - 1) / 2
-TURNS = 3  # in which the widths differ
+TURNS = 5  # in which the widths differ, if so many are needed
 
 
 class Trial:
@@ -192,13 +192,14 @@ class Trial:
         """
         widths = self.built.graph.widths.copy()
         for index in groups:
-            widths[index] = max(1, min(widths[index] - 1, self._other_width(index, int(widths[index]))))
+            widths[index] = max(1, min(widths[index], self._other_width(index, int(widths[index]))))
         return widths
 
     def _other_width(self, index: int, full: int) -> int:
         if not self.turn:
-            return (2, 3, 5)[index % 3]
-        levels = max(1, full - 2)
+            return min(full - 1, (2, 3, 5)[index % 3])
+        # Up to the full one: of groups of three channels, some keep all and others two.
+        levels = max(1, full - 1)
         stride = next(n for n in count(max(1, round(_GOLDEN * levels))) if math.gcd(n, levels) == 1)
         return 2 + index // int(3 ** (self.turn - 1)) * stride % levels
 
