@@ -11,18 +11,6 @@ from ranp.module_utils import DispatchMode, tensors_in
 
 _NAMES = "rand normal uniform bernoulli exponential log_normal cauchy poisson multinomial geometric _standard_gamma"
 _DRAWS = tuple(_NAMES.split())
-    "rand",
-    "normal",
-    "uniform",
-    "bernoulli",
-    "exponential",
-    "log_normal",
-    "cauchy",
-    "poisson",
-    "multinomial",
-    "geometric",
-    "_standard_gamma",
-)
 
 
 class ConstantRandom(DispatchMode):
