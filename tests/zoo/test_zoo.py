@@ -20,6 +20,7 @@ from ranp.errors import TraceError
 from ranp.graph import ChannelGraph
 from ranp.module_utils import call_model, tensors_in
 from ranp.plan import Plan
+from ranp.pruning import require_channels
 
 BUDGET = 0.25
 
@@ -113,7 +114,7 @@ def prune_prove_and_train(member: Member) -> None:
 
 def assert_refused(member: Member, model: nn.Module, inputs: Any) -> None:
     with pytest.raises(TraceError, match=REFUSED[member.name]):
-        ranp.prune(model, inputs, [], criterion="random", budget=ranp.Budget(macs=BUDGET))
+        require_channels(ranp.trace(model, inputs))
 
 
 def random_plan(graph: ChannelGraph) -> Plan:

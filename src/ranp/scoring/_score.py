@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ranp.arguments import Seed, checked, describe
+from ranp.arguments import Seed, checked, describe, require
 from ranp.costs.training import Step, as_step, check_loss
 from ranp.criteria import (
     DEFAULT_RESOURCE_WEIGHT,
@@ -34,7 +34,7 @@ from ranp.scoring.parameter import ParameterImportance
 @renamed_arguments(lam="resource_weight", until="stop_at_correlation")
 @checked
 def score(
-    model: ModelWithValues,
+    model: nn.Module,
     graph: ChannelGraph,
     batches: Iterable[Any] | None,
     loss_fn: Callable[[Any, Any], Any] | None = None,
@@ -96,6 +96,7 @@ def score(
     found: dict[str, Floats] = {}
     seen, used = 0, ""
     if chosen.needs_batches:
+        require("model", model, ModelWithValues)
         _require_same_model(model, graph)
         used = "parameter" if chosen.reduce else importance
         estimator: Estimator

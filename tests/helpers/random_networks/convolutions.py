@@ -141,7 +141,7 @@ def unfolded_convolution(net: Writer, x: Value) -> Value:
     """Windows as columns, times a weight, and back to an image."""
     x, outs = net.in_dims(x, 2), net.width()
     weight = net.parameter(outs, 9 * x.width)
-    unfold = net.layer("nn.Unfold(3, padding=1)") if net.chance() else ""
+    unfold = net.layer("nn.Unfold(3, padding=1)") if net.choose(True, False) else ""
     columns = net.let(f"{unfold}({x})" if unfold else f"F.unfold({x}, 3, padding=1)")
     return net.image(f"({weight} @ {columns}).unflatten(2, {x}.shape[2:])")
 
