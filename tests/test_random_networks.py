@@ -143,7 +143,7 @@ def test_code_builds_the_same_network() -> None:
 
 
 def test_networks_become_as_small_as_possible() -> None:
-    """Of all steps, only the one that is looked for stays, with the first option of each of its choices."""
+    """The step that is looked for stays, and one that makes its input, with the first option of each of its choices."""
 
     def has_batch_norm(spec: Iterable[Step]) -> bool:
         return any(step.kind == "batch_norm" for step in spec)
@@ -158,7 +158,10 @@ def test_networks_become_as_small_as_possible() -> None:
             return False
 
     small = shrunk(draw(number).spec, built_with_batch_norm)
-    assert [step.kind for step in small] == ["inputs", "batch_norm", "outputs"]
+    kinds = [step.kind for step in small]
+    assert kinds[0] == "inputs"
+    assert kinds[-2:] == ["batch_norm", "outputs"]
+    assert len(kinds) <= 4
     assert all(choice is None for step in small for choice in step.choices)
 
 
