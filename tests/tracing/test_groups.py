@@ -147,7 +147,7 @@ def test_one_run_finds_all_operators_that_rely_on_a_width() -> None:
     graph = ranp.trace(model, image(1, 3, 4, 4)())
     assert {group.name for group in graph.groups} == {"free"}
     assert {entry.operator for entry in graph.unprunable} == {"split", "output"}
-    assert runs == 3 + 2  # as it is, with fewer channels, and thrice with fewer where they may be
+    assert runs <= 8  # as it is, with fewer channels, and with fewer where they may be; not one for each operator
 
 
 def test_an_error_that_a_forward_handles_does_not_confuse_paths() -> None:

@@ -5,10 +5,11 @@ of them have to keep their width for the forward to work.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from itertools import chain, count
 from typing import Any, TypeAlias
 
@@ -142,6 +143,16 @@ _GOLDEN = (5**0.5 - 1) / 2
 TURNS = 5  # in which the widths differ, if so many are needed
 
 
+def _other_width(turn: int, number: int, full: int) -> int:
+    """Another width for one of the groups that are equally wide."""
+    if not turn:
+        return min(full - 1, (2, 3, 5)[number % 3])
+    # Up to the full one: of groups of three channels, some keep all and others two.
+    levels = max(1, full - 1)
+    stride = next(n for n in count(max(1, round(_GOLDEN * levels))) if math.gcd(n, levels) == 1)
+    return 2 + (number // 3 + number % 3 * levels // 3) // int(levels ** (turn - 1)) * stride % levels
+
+
 class Trial:
     """Runs of a model at other widths."""
 
@@ -191,17 +202,19 @@ class Trial:
         apart as possible, so that a size that a forward computes from one width is rarely that of another.
         """
         widths = self.built.graph.widths.copy()
-        for index in groups:
-            widths[index] = max(1, min(widths[index], self._other_width(index, int(widths[index]))))
+        chosen = [*groups]
+        widths[chosen] = self._others[chosen]
         return widths
 
-    def _other_width(self, index: int, full: int) -> int:
-        if not self.turn:
-            return min(full - 1, (2, 3, 5)[index % 3])
-        # Up to the full one: of groups of three channels, some keep all and others two.
-        levels = max(1, full - 1)
-        stride = next(n for n in count(max(1, round(_GOLDEN * levels))) if math.gcd(n, levels) == 1)
-        return 2 + index // int(3 ** (self.turn - 1)) * stride % levels
+    @cached_property
+    def _others(self) -> Ints:
+        """The other width of every group. Groups that are equally wide are numbered, so that theirs differ."""
+        full, seen = self.built.graph.widths.tolist(), Counter[int]()
+        others = []
+        for width in full:
+            others.append(max(1, min(width, _other_width(self.turn, seen[width], width))))
+            seen[width] += 1
+        return np.array(others, dtype=np.int64)
 
     def tells_apart(self, turns: Sequence[int]) -> bool:
         """Whether all groups that are equally wide have different widths in some of these turns."""
