@@ -48,8 +48,10 @@ test-zoo: $(STAMP)
 mutants: $(STAMP)
 	$(PYTHON) benchmarks/mutants.py --jobs $(JOBS)
 
-# Plans, weights, surveys and folders that were changed at random: read or refused, and nothing else.
+# 10,000 random networks, about 40 minutes on two cores: pruned right or refused, and nothing else. Then 10,000 plans, weights,
+# surveys and folders that were changed at random: read or refused.
 fuzz: $(STAMP)
+	$(PYTHON) benchmarks/random_networks.py --jobs $(JOBS)
 	$(PYTHON) benchmarks/fuzz_artifacts.py
 
 docs: $(STAMP)
