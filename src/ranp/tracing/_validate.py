@@ -143,6 +143,10 @@ _GOLDEN = (5**0.5 - 1) / 2
 TURNS = 5  # in which the widths differ, if so many are needed
 
 
+def _key(built: Build, turn: int) -> tuple[int, frozenset[tuple[str, str, int]]]:
+    return turn, frozenset((entry.module, entry.name, entry.axis) for entry in built.graph.attributes)
+
+
 def _other_width(turn: int, number: int, full: int) -> int:
     """Another width for one of the groups that are equally wide."""
     if not turn:
@@ -161,6 +165,8 @@ class Trial:
         self.meta_model = capture.meta_model
         self.violations = cache(self._violations)
         self.reshapes = False  # whether some fail
+        # Those that were derived from each other, by what they have of their own: what they found is used again.
+        self.known: dict[Any, Trial] = {_key(built, turn): self}
         self._groups_of_axes = [frozenset(np.flatnonzero(row[:-1]).tolist()) for row in built.graph.costs.axes]
 
     def attempt(self, groups: frozenset[int]) -> Sequence[Violation]:
@@ -177,9 +183,12 @@ class Trial:
         return self._changed(self.built, turn)
 
     def _changed(self, built: Build, turn: int) -> "Trial":
-        trial = Trial(self.capture, self.signatures, built, turn)
-        trial.reshapes = self.reshapes
-        return trial
+        key = _key(built, turn)
+        if key not in self.known:
+            self.known[key] = Trial(self.capture, self.signatures, built, turn)
+            self.known[key].known = self.known
+        self.known[key].reshapes |= self.reshapes
+        return self.known[key]
 
     @property
     def sized(self) -> bool:
