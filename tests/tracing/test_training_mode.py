@@ -325,3 +325,23 @@ def test_a_branch_for_training_that_depends_on_its_device_is_followed() -> None:
 
     model = Net(run, body=nn.Conv2d(3, 6, 3), side=nn.Conv2d(6, 1, 1), head=nn.Conv2d(6, 2, 1))
     assert ranp.trace(model, X).unprunable[-1].operator == "ones"
+
+
+def test_what_only_an_untraced_training_mode_returns_is_kept() -> None:
+    """A forward that drops layers at random is traced in eval mode, where nothing reads the second head."""
+
+    def run(net: Any, x: Tensor) -> Any:
+        y = net.body(x).relu()
+        if not net.training or torch.rand(1).item() < 0.6:
+            y = y + net.other(y)
+        outputs = net.head(y), net.second(net.first(y))
+        return outputs if net.training else outputs[0]
+
+    convolutions = {"body": (3, 6), "other": (6, 6), "head": (6, 2), "first": (6, 5), "second": (5, 4)}
+    model = Net(run, **{name: nn.Conv2d(*sizes, 1) for name, sizes in convolutions.items()})
+    graph = ranp.trace(model, X)
+    assert graph.untraced_training_mode
+    assert {group.name for group in graph.groups} == {"body", "first"}
+    plan = random_plan(graph, 0, 0.3)
+    assert [tensor.shape[1] for tensor in ranp.apply(model, plan).train()(X)] == [2, 4]
+    assert ranp.verify(model, plan, X).status == "exact"

@@ -157,7 +157,7 @@ class _Proof:
         compared = [(run, self._pruned_outputs(run, draws))]
         if run.reads_mode:
             try:
-                compared += self._in_training_mode(run.side, draws.operators)
+                compared += self._in_training_mode(run, draws.operators)
             except _ForwardError as failure:
                 unproven.append(f"training mode was not compared, because the forward fails in it: {failure}")
         custom = sorted({name for each, _ in compared if not each.comparable for name in each.custom})
@@ -171,15 +171,16 @@ class _Proof:
         status: Literal["exact", "structural"] = "exact" if exact else "structural"
         return Verification(status, error, run.shapes, "; ".join(norms + unproven), complete=not unproven)
 
-    def _in_training_mode(self, side: int | None, in_eval_mode: list[str]) -> list[tuple[_Run, list[Tensor]]]:
+    def _in_training_mode(self, in_eval: _Run, operators: list[str]) -> list[tuple[_Run, list[Tensor]]]:
         """Outputs of both copies in training mode; none where the pruned model runs the same operators as in eval mode.
 
-        Each copy runs once, because a forward in training mode may change parameters.
+        It may return more outputs. Each copy runs once, because a forward in training mode may change parameters.
         """
+        side = in_eval.side
         draws, found = ConstantRandom(), None
         with torch.no_grad(), suppress(Exception):  # It may need larger inputs than in eval mode.
             found = _outputs(self.small, self._inputs(side), training=True, draws=draws)
-        if found is not None and draws.operators == in_eval_mode:
+        if found is not None and draws.operators == operators and len(found) == len(in_eval.outputs):
             return []
         run = self._run(training=True)
         return [(run, self._pruned_outputs(run) if found is None or run.side != side else self._fitting(run, found))]

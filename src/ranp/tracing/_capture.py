@@ -144,6 +144,14 @@ class Capture:
             raise TraceError("output of the model", got=type(outputs).__name__, expected=expected)
         return cls(tensors_in(inputs), log.calls, tensors, log.reading_mode, log.values)
 
+    def with_unused_outputs(self) -> "Capture":
+        """The same pass, of which also those tensors are outputs that nothing reads: another mode may return them."""
+        read, unused = {id(tensor) for tensor in self.outputs}, list[Tensor]()
+        for call in reversed(self.calls):
+            unused += [tensor for tensor in call.outputs if id(tensor) not in read]
+            read.update(map(id, call.tensors))
+        return replace(self, outputs=[*self.outputs, *unused])
+
     def equivalent_to(self, other: "Capture") -> bool:
         """Whether another pass does the same to channels: runs the same operators on the same tensors.
 
@@ -251,7 +259,8 @@ def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
         return found if found.passes[0].equivalent_to(training) else replace(found, passes=(*found.passes, training))
     if in_eval_mode is None:
         raise failure
-    return replace(in_eval_mode, untraced_training_mode=str(failure))
+    (found,) = in_eval_mode.passes
+    return replace(in_eval_mode, passes=(found.with_unused_outputs(),), untraced_training_mode=str(failure))
 
 
 def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> bool:
