@@ -259,8 +259,8 @@ def capture(model: nn.Module, example_inputs: Any) -> ModelCapture:
         return found if found.passes[0].equivalent_to(training) else replace(found, passes=(*found.passes, training))
     if in_eval_mode is None:
         raise failure
-    (found,) = in_eval_mode.passes
-    return replace(in_eval_mode, passes=(found.with_unused_outputs(),), untraced_training_mode=str(failure))
+    only = in_eval_mode.passes[0].with_unused_outputs()
+    return replace(in_eval_mode, passes=(only,), untraced_training_mode=str(failure))
 
 
 def mode_invariant(meta_model: MetaModel, reading_mode: Set[Forward | None]) -> bool:
