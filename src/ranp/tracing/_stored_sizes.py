@@ -7,63 +7,38 @@ module, as `in_channels` is one of a convolution.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from numbers import Integral
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from torch import nn
 
 from ranp.graph import SizeAttribute
+from ranp.tracing._adjustments import Size
 from ranp.tracing._build import Build
-from ranp.tracing._labels import along, first_along
-from ranp.tracing._propagate import Note, Tracer
+from ranp.tracing._propagate import Tracer
+from ranp.tracing._trials import Trial, Violation
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Channels along one dimension of an operator's output: their axis, their number, and the place.
-
-    The place consists of the numbers of the pass, of the operator in it, of its output, and of the dimension.
-    """
+    """Channels along one dimension of an operator's output: their axis, their number, and where they were seen."""
 
     axis: int
-    size: int
-    place: tuple[int, int, int, int]
+    count: int
+    where: Size
 
 
 # Stored numbers, by the path of the module and their name, and the channels that they count.
 Sizes: TypeAlias = Mapping[tuple[str, str], Seen]
 
 
-class Violation(Protocol):
-    """Where a forward fails at other widths; see `_validate`."""
-
-    @property
-    def position(self) -> int: ...
-    @property
-    def note(self) -> Note: ...
-    @property
-    def ends(self) -> bool: ...
-    @property
-    def change(self) -> float: ...
-
-
-class Trial(Protocol):
-    """Runs of a model at other widths; see `_validate`."""
-
-    built: Build
-
-    def with_attributes(self, attributes: Sequence[SizeAttribute]) -> "Trial": ...
-    def attempt(self, groups: frozenset[int]) -> Sequence[Violation]: ...
-
-
 def note_sizes(tracer: Tracer, sizes: Sizes) -> None:
     """Note stored numbers that count channels, once labels are propagated."""
     for key, seen in sizes.items():
-        run, operator, output, dim = seen.place
-        for labels in tracer.passes[run].operators[operator].outputs[output][1]:
-            if along(labels, dim):
-                tracer.attributes[key] = first_along(labels, dim)
+        if (labels := tracer.along(seen.where)) is not None:
+            tracer.attributes[key] = labels
 
 
 def as_attributes(sizes: Sizes) -> list[SizeAttribute]:
@@ -96,8 +71,18 @@ class _Search:
         taken = {entry.name for entry in self.trial.built.graph.attributes if entry.module == path}
         numbers = [entries for entries in _numbers(module) if not taken & entries.keys()]
         if path not in self.guesses and numbers:
-            seen = list(_seen(self.trial.built, violation))
-            self.guesses[path] = violation, list(_guesses(path, numbers, seen))
+            self.guesses[path] = violation, list(_guesses(path, numbers, self._near(violation)))
+
+    @cached_property
+    def _seen(self) -> list[tuple[str, list[Seen]]]:
+        return _all_seen(self.trial.built)
+
+    def _near(self, violation: Violation) -> list[Seen]:
+        """Channels that operators up to a violation return: its own, those of the same module, and all others."""
+        before = self._seen[: violation.position + 1][::-1]
+        own = before[:1] if not violation.ends else []
+        same = [entry for entry in before if entry[0] == violation.note.path]
+        return [seen for _, found in (*own, *same, *before) for seen in found]
 
     def found(self) -> dict[tuple[str, str], Seen]:
         """The numbers that help."""
@@ -116,7 +101,7 @@ class _Search:
         return accepted
 
     def _attempt(self, sizes: Sizes, groups: frozenset[int] | None = None) -> Sequence[Violation]:
-        return self.trial.with_attributes(as_attributes(sizes)).attempt(self.groups if groups is None else groups)
+        return self.trial.with_attributes(as_attributes(sizes)).violations(self.groups if groups is None else groups)
 
     def _helps(self, later: Sequence[Violation], violation: Violation) -> bool:
         """Whether the forward of a module gets further, and does not fail in another way."""
@@ -141,7 +126,7 @@ class _Search:
 
     def _flat(self, seen: Seen) -> int:
         """The number of an operator among those of all passes."""
-        run, operator, *_ = seen.place
+        run, operator = seen.where.place
         return operator + sum(map(len, self.trial.built.predictions[:run]))
 
 
@@ -159,19 +144,23 @@ def _is_size(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 1
 
 
-def _seen(built: Build, violation: Violation) -> Iterator[Seen]:
-    """Channels in the outputs of operators up to a violation: of its own, those of the same module, and all others."""
-    full = built.graph.costs.axes_at(built.graph.widths)
+def _all_seen(built: Build) -> list[tuple[str, list[Seen]]]:
+    """For each operator of all passes its module and the channels in its outputs."""
+    full = built.graph.costs.axes_at(built.graph.widths).tolist()
     shrinks = [bool(row[:-1].any()) for row in built.graph.costs.axes]
-    steps = [(run, n, step) for run, steps in enumerate(built.predictions) for n, step in enumerate(steps)]
-    before = steps[: violation.position + 1][::-1]
-    near, path = before[:1] if not violation.ends else [], violation.note.path
-    same = [step for step in before if step[2].path == path]
-    for run, number, step in [*near, *same, *before]:
-        for output, shape in enumerate(step.shapes):
-            for dim, (factor, axis) in enumerate(shape):
-                if factor == 1 and shrinks[axis]:
-                    yield Seen(axis, int(full[axis]), (run, number, output, dim))
+    return [
+        (
+            step.path,
+            [
+                Seen(axis, full[axis], Size((run, number), output, dim))
+                for output, shape in enumerate(step.shapes)
+                for dim, (factor, axis) in enumerate(shape)
+                if factor == 1 and shrinks[axis]
+            ],
+        )
+        for run, steps in enumerate(built.predictions)
+        for number, step in enumerate(steps)
+    ]
 
 
 def _guesses(path: str, numbers: Sequence[Mapping[str, int]], seen: Sequence[Seen]) -> Iterator[Sizes]:
@@ -182,7 +171,7 @@ def _guesses(path: str, numbers: Sequence[Mapping[str, int]], seen: Sequence[See
         yield {key: counted for found in nearest for key, counted in found.items()}
     for found in nearest:
         axes = {counted.axis for counted in found.values()}
-        entries = {name: counted.size for (_, name), counted in found.items()}
+        entries = {name: counted.count for (_, name), counted in found.items()}
         if further := _matched(path, entries, [counted for counted in seen if counted.axis not in axes]):
             yield further
 
@@ -190,10 +179,10 @@ def _guesses(path: str, numbers: Sequence[Mapping[str, int]], seen: Sequence[See
 def _matched(path: str, entries: Mapping[str, int], seen: Sequence[Seen]) -> Sizes:
     """For each number the first channels of which there are as many; a list takes each place once."""
     found: dict[tuple[str, str], Seen] = {}
-    used = set[tuple[int, int, int, int]]()
+    used = set[Size]()
     for name, value in entries.items():
-        counted = next((entry for entry in seen if entry.size == value and entry.place not in used), None)
+        counted = next((entry for entry in seen if entry.count == value and entry.where not in used), None)
         if counted is not None:
-            used.add(counted.place)
+            used.add(counted.where)
             found[path, name] = counted
     return found
