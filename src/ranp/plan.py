@@ -99,7 +99,7 @@ class Plan:
         round_to: Widths are multiples of this, or full widths.
         versions: Versions of ranp and torch that made the plan.
         policy: How widths were chosen; see `ranp.allocate`.
-        rescale: Parts of parameters to multiply by a factor, unless weights are initialized anew.
+        rescale: Parts of parameters to multiply by a factor, unless weights are initialized again.
     """
 
     keep: Mapping[str, tuple[int, ...]] = field(repr=False)

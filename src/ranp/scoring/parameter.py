@@ -23,7 +23,7 @@ class ParameterImportance:
 
     The masks are on the weights that a layer's operator gets. Where these are computed from parameters (normalized,
     concatenated, a sum of products), w is the computed weight, not one of the parameters: what a neuron does for the
-    loss does not depend on how its weights are written down.
+    loss does not depend on how its weights are computed.
     """
 
     def __init__(self, model: nn.Module, graph: ChannelGraph, reduce: Reduction) -> None:

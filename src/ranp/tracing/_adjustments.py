@@ -1,4 +1,4 @@
-"""What trials at other widths have told about a forward, and what labels alone do not say.
+"""What trials at other widths show about a forward, beyond what labels say.
 
 Operators are referred to by their place in the captured passes, which is the same each time labels are propagated.
 """

@@ -107,7 +107,7 @@ class Pass:
 class Tracer:
     """The labels of all tensors, and what the operators of captured passes do to them.
 
-    `adjustments` holds what trials have told; `labelled` the ids of tensors that the forward makes and that count
+    `adjustments` holds what trials showed; `labelled` the ids of tensors that the forward makes and that count
     channels (see `Made`).
     """
 

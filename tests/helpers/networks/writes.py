@@ -1,5 +1,6 @@
 """Channels that are written into new tensors, or into parts of them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -91,37 +92,29 @@ def written_by_a_table() -> nn.Module:
     return Net(run, body=nn.Conv2d(3, 4, 1), after=nn.Conv2d(4, 5, 1), head=nn.Conv2d(5, 2, 1))
 
 
-@case(before=4, after=5)
-def fixed_blur() -> nn.Module:
-    # The same kernel for every channel, however many there are.
-    def run(net: Any, x: Tensor) -> Tensor:
-        y = net.before(x)
-        y = F.conv2d(y, net.kernel.expand(y.shape[1], 1, 3, 3), groups=y.shape[1])
-        return net.head(net.after(y).relu())
-
+def _blurred(blur: Callable[[Tensor, Tensor], Tensor]) -> nn.Module:
+    """Blurs features by the same kernel for every channel."""
     return Net(
-        run,
+        lambda net, x: net.head(net.after(blur(net.before(x), net.kernel)).relu()),
         before=nn.Conv2d(3, 4, 1),
         kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
         after=nn.Conv2d(4, 5, 1),
         head=nn.Conv2d(5, 2, 1),
     )
+
+
+@case(before=4, after=5)
+def fixed_blur() -> nn.Module:
+    # As many copies of the kernel as there are channels.
+    return _blurred(lambda y, kernel: F.conv2d(y, kernel.expand(y.shape[1], 1, 3, 3), groups=y.shape[1]))
 
 
 @case(before=4, after=5)
 def fixed_blur_of_a_batch_of_channels() -> nn.Module:
-    def run(net: Any, x: Tensor) -> Tensor:
-        y = net.before(x)
-        y = F.conv2d(y.flatten(0, 1)[:, None], net.kernel, padding=1).unflatten(0, y.shape[:2])[:, :, 0]
-        return net.head(net.after(y).relu())
+    def blur(y: Tensor, kernel: Tensor) -> Tensor:
+        return F.conv2d(y.flatten(0, 1)[:, None], kernel, padding=1).unflatten(0, y.shape[:2])[:, :, 0]
 
-    return Net(
-        run,
-        before=nn.Conv2d(3, 4, 1),
-        kernel=nn.Parameter(torch.rand(1, 1, 3, 3)),
-        after=nn.Conv2d(4, 5, 1),
-        head=nn.Conv2d(5, 2, 1),
-    )
+    return _blurred(blur)
 
 
 @case(body=4, after=5)
